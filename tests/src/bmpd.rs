@@ -226,7 +226,7 @@ impl Bmpd {
 
     /// Starts bmpd with an existing setup, and waits until it answers.
     pub fn start_in(setup: BmpdSetup, options: &StartOptions<'_>) -> Self {
-        let bmpd = Self::start_unasked(setup, options);
+        let bmpd = Self::start_without_request(setup, options);
         // While bmpd loads its programs, connections wait in the queue of the socket. On an
         // emulated processor that can outlast bmpctl's timeout, so ask again.
         until("bmpd answers", PATIENCE, || {
@@ -236,7 +236,7 @@ impl Bmpd {
     }
 
     /// Starts bmpd and waits for its control socket, without a request.
-    pub fn start_unasked(setup: BmpdSetup, options: &StartOptions<'_>) -> Self {
+    pub fn start_without_request(setup: BmpdSetup, options: &StartOptions<'_>) -> Self {
         let mut command = setup.command(options);
         Self::start_by(setup, &mut command)
     }
@@ -400,8 +400,8 @@ impl Bmpd {
         let mut bmpctl = bmpctl.spawn().expect("bmpctl can be started");
         bmpctl.stdin.take().expect("it is piped").write_all(lines.as_bytes()).expect("bmpctl reads");
         let output = bmpctl.wait_with_output().expect("bmpctl ends");
-        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-        (output.status.success(), said)
+        let answer = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        (output.status.success(), answer)
     }
 
     /// Commits these lines in the system view. Returns the answer.
@@ -409,9 +409,9 @@ impl Bmpd {
     /// # Panics
     /// If a line is refused.
     pub fn commit_lines(&self, lines: &str) -> String {
-        let (taken, said) = self.typed(&format!("system-view\n{lines}\ncommit\n"));
-        assert!(taken, "{said}");
-        said
+        let (accepted, answer) = self.typed(&format!("system-view\n{lines}\ncommit\n"));
+        assert!(accepted, "{answer}");
+        answer
     }
 
     /// Commits these lines in the view of the session to `station`. Returns the answer.

@@ -102,7 +102,7 @@ impl Company {
     ///
     /// # Panics
     /// If the connection ended otherwise.
-    pub fn assert_told(&self, subject: usize, index: usize, here: &LinkCapture, there: &LinkCapture) {
+    pub fn assert_terminated(&self, subject: usize, index: usize, here: &LinkCapture, there: &LinkCapture) {
         let old = self.subjects[subject].wait_connection(index, "its end", |c| c.end.is_some());
         assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
         let of_it = |packets: &[&CapturedPacket]| {

@@ -43,17 +43,16 @@ pub fn count(hot: &Path, size: RunSize) -> io::Result<Vec<InstructionCount>> {
     let output = valgrind
         .output()
         .map_err(|error| io::Error::new(error.kind(), format!("cannot start valgrind: {error}{INSTALL}")))?;
-    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
-        return Err(io::Error::other(format!("{valgrind:?}: {}: {complained}", output.status)));
+        return Err(io::Error::other(format!("{valgrind:?}: {}: {stderr}", output.status)));
     }
-    let parts = said.lines().enumerate();
+    let parts = stdout.lines().enumerate();
     parts
         .map(|(number, part)| {
             let file = folder.path().join(format!("counts.{}", number + 1));
-            let instructions = total(&fs::read_to_string(&file)?).ok_or_else(|| {
-                io::Error::other(format!("callgrind counted no instruction of `{part}`: {complained}"))
-            })?;
+            let instructions = total(&fs::read_to_string(&file)?)
+                .ok_or_else(|| io::Error::other(format!("callgrind counted no instruction of `{part}`: {stderr}")))?;
             Ok(InstructionCount { part: part.to_owned(), instructions })
         })
         .collect()
@@ -89,7 +88,7 @@ const COLUMNS: [&str; 3] = ["incremental", "dev", "release"];
 /// no.
 const fn incremental() -> bool {
     match option_env!("CARGO_INCREMENTAL") {
-        Some(said) => !matches!(said.as_bytes(), b"0"),
+        Some(value) => !matches!(value.as_bytes(), b"0"),
         None => true,
     }
 }

@@ -368,8 +368,8 @@ fn run(kind: PeeringKind, netns: &Netns, folder: &TempDir, again: bool) -> Child
             let process = ChildProgram::start(&mut command);
             until("BIRD takes commands", PATIENCE, || {
                 let mut birdc = netns.command(Program::Birdc);
-                let asked = birdc.arg("-s").arg(file("ctl")).args(["show", "status"]).output();
-                asked.ok()?.status.success().then_some(())
+                let status = birdc.arg("-s").arg(file("ctl")).args(["show", "status"]).output();
+                status.ok()?.status.success().then_some(())
             });
             process
         }

@@ -5,11 +5,11 @@
 const SOAK: &str = "BMPD_SOAK";
 
 /// True if a long campaign is requested.
-pub fn asked() -> bool {
+pub fn is_requested() -> bool {
     std::env::var(SOAK).is_ok_and(|value| !value.is_empty() && value != "0")
 }
 
 /// Returns the number of rounds: `usually`, or `soak` in a long campaign.
 pub fn times(usually: usize, soak: usize) -> usize {
-    if asked() { soak } else { usually }
+    if is_requested() { soak } else { usually }
 }

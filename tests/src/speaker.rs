@@ -138,7 +138,7 @@ fn send(stream: &mut TcpStream, message: &[u8]) {
 
 fn hold(mut stream: TcpStream, stop: &AtomicBool) {
     let _ = stream.set_read_timeout(Some(TURN));
-    let mut told = Instant::now();
+    let mut last_keepalive = Instant::now();
     let mut buffer = [0; 4096];
     while !stop.load(Ordering::Relaxed) {
         match stream.read(&mut buffer) {
@@ -147,8 +147,8 @@ fn hold(mut stream: TcpStream, stop: &AtomicBool) {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(_) => return,
         }
-        if told.elapsed() >= KEEPALIVE_EVERY {
-            told = Instant::now();
+        if last_keepalive.elapsed() >= KEEPALIVE_EVERY {
+            last_keepalive = Instant::now();
             if stream.write_all(&bgp::keepalive()).is_err() {
                 return;
             }

@@ -24,8 +24,11 @@ fn a_start_refuses_a_file_with_too_many_sessions() {
     let setup = BmpdSetup::new(&netns, format!("bmp\n{four}"));
     let ended = setup.run(&ROOM_FOR_THREE);
     assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
-    let said = ended.lines.join("\n");
-    assert!(said.contains("4 sessions are configured") && said.contains("start bmpd with --sessions 4"), "{said}");
+    let answer = ended.lines.join("\n");
+    assert!(
+        answer.contains("4 sessions are configured") && answer.contains("start bmpd with --sessions 4"),
+        "{answer}"
+    );
     for (room, code) in [("3", 1), ("4", 0)] {
         let mut check = netns.command(Built::at(setup.command(&StartOptions::default()).get_program()));
         check.arg("check").arg("--config").arg(setup.file()).args(["--sessions", room]);
@@ -40,8 +43,8 @@ fn a_commit_or_reload_with_too_many_sessions_is_refused_whole() {
         TrialPlan { bmp: &two, options: ROOM_FOR_THREE, ..TrialPlan::session("connect-interface up2") }.start_up();
     let more = further_sessions(4, "");
     for how in ["commit", "commit trial 60"] {
-        let (taken, said) = trial.bmpd.typed(&format!("system-view\nbmp\n{more}\n{how}\n"));
-        assert!(!taken && said.contains("5 sessions are configured"), "{said}");
+        let (accepted, answer) = trial.bmpd.typed(&format!("system-view\nbmp\n{more}\n{how}\n"));
+        assert!(!accepted && answer.contains("5 sessions are configured"), "{answer}");
     }
     let file = TrialPlan { bmp: &more, ..TrialPlan::session("connect-interface up2") }.configuration();
     std::fs::write(trial.bmpd.setup().file(), file).expect("a temporary file can be written");

@@ -79,10 +79,10 @@ fn with_datapath_ebpf_a_cgroup_namespace_is_refused() {
     let mut command = setup.command(&StartOptions { arguments: &["--datapath", "ebpf"], through: &[] });
     cgroup.contain(&mut command, true);
     let refused = command.output().expect("bmpd starts");
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("the programs would see a part of this host alone: /"), "{said}");
-    assert!(said.contains("--cgroupns=host") && said.contains("use --datapath auto"), "{said}");
+    let answer = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{answer}");
+    assert!(answer.contains("the programs would see a part of this host alone: /"), "{answer}");
+    assert!(answer.contains("--cgroupns=host") && answer.contains("use --datapath auto"), "{answer}");
     assert_eq!(cgroup.attached(), 0);
 }
 

@@ -13,8 +13,8 @@ use lab::{
 #[test]
 fn a_commit_moves_the_session_and_is_in_the_file() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
-    let said = trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
-    assert!(said.contains("is re-established, because connect-interface changed"), "{said}");
+    let answer = trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
+    assert!(answer.contains("is re-established, because connect-interface changed"), "{answer}");
     assert_eq!(trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2_OTHER);
     let file = std::fs::read_to_string(trial.bmpd.setup().file()).expect("the file is there");
     assert!(file.contains("connect-interface up2 192.0.2.129"), "{file}");
@@ -24,11 +24,11 @@ fn a_commit_moves_the_session_and_is_in_the_file() {
 #[test]
 fn uncommitted_changes_have_no_effect_and_an_error_points_at_its_word() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
-    let (_, said) = trial.bmpd.typed(&format!("system-view\nbmp\nundo bmp-session {STATION}\n"));
-    assert!(said.contains("commit"), "bmpctl did not mention pending changes: {said}");
-    let (taken, said) =
+    let (_, answer) = trial.bmpd.typed(&format!("system-view\nbmp\nundo bmp-session {STATION}\n"));
+    assert!(answer.contains("commit"), "bmpctl did not mention pending changes: {answer}");
+    let (accepted, answer) =
         trial.bmpd.typed(&format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface 224.0.0.1\n"));
-    assert!(!taken && said.contains("<stdin>:4:19: error: ") && said.contains("^^^^^^^^^"), "{said}");
+    assert!(!accepted && answer.contains("<stdin>:4:19: error: ") && answer.contains("^^^^^^^^^"), "{answer}");
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
 }
 

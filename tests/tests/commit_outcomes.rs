@@ -18,22 +18,22 @@ use lab::{
 const BOUND: Duration = Duration::from_secs(5);
 
 /// Commits these lines in the view of the trial's session, and returns the sentences of the answer.
-fn said(trial: &LabTrial, lines: &str) -> Vec<String> {
-    said_of(trial, &format!("bmp\nbmp-session {STATION}\n{lines}"))
+fn answer_to(trial: &LabTrial, lines: &str) -> Vec<String> {
+    answer_in_system_view(trial, &format!("bmp\nbmp-session {STATION}\n{lines}"))
 }
 
-fn said_of(trial: &LabTrial, lines: &str) -> Vec<String> {
+fn answer_in_system_view(trial: &LabTrial, lines: &str) -> Vec<String> {
     let began = Instant::now();
-    let said = trial.bmpd.commit_lines(lines);
-    assert!(began.elapsed() < lab::wait::patience(2 * BOUND), "{:?}: {said}", began.elapsed());
-    said.lines().map(str::to_owned).collect()
+    let answer = trial.bmpd.commit_lines(lines);
+    assert!(began.elapsed() < lab::wait::patience(2 * BOUND), "{:?}: {answer}", began.elapsed());
+    answer.lines().map(str::to_owned).collect()
 }
 
 /// Asserts that the answer is one sentence that starts with `begins` and contains `words`.
-fn assert_one(said: &[String], begins: &str, words: &[&str]) {
-    assert!(said.len() == 1 && said[0].starts_with(begins), "{begins}: {said:#?}");
+fn assert_one(answer: &[String], begins: &str, words: &[&str]) {
+    assert!(answer.len() == 1 && answer[0].starts_with(begins), "{begins}: {answer:#?}");
     for word in words {
-        assert!(said[0].contains(word), "{word}: {said:#?}");
+        assert!(answer[0].contains(word), "{word}: {answer:#?}");
     }
 }
 
@@ -45,9 +45,13 @@ fn is_up(trial: &LabTrial) -> bool {
 fn the_answer_reports_a_closed_station_port_and_no_re_establishment() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
     let begins = format!("Warning: session {STATION} goes down: connect-refused: ");
-    assert_one(&said(&trial, "tcp connect port 12999"), &begins, &["`tcp connect port`", "next attempt in"]);
+    assert_one(&answer_to(&trial, "tcp connect port 12999"), &begins, &["`tcp connect port`", "next attempt in"]);
     assert!(!is_up(&trial));
-    assert_eq!(said(&trial, &format!("tcp connect port {STATION_PORT}")), Vec::<String>::new(), "the session comes up");
+    assert_eq!(
+        answer_to(&trial, &format!("tcp connect port {STATION_PORT}")),
+        Vec::<String>::new(),
+        "the session comes up"
+    );
     assert!(is_up(&trial));
 }
 
@@ -58,7 +62,7 @@ fn the_answer_reports_a_listening_port_in_use() {
     let trial = TrialPlan::session("connect-interface up2").start_on(topology);
     trial.bmpd.wait_up(STATION);
     let begins = format!("Warning: session {STATION} goes down: source-conflict: listen on {UP2} port {PORT}");
-    assert_one(&said(&trial, &format!("tcp listen port {PORT}")), &begins, &["ss -ltnp sport = :"]);
+    assert_one(&answer_to(&trial, &format!("tcp listen port {PORT}")), &begins, &["ss -ltnp sport = :"]);
 }
 
 #[test]
@@ -66,40 +70,40 @@ fn the_answer_says_that_a_session_waits_for_its_station_and_why() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
     let begins = format!("Warning: session {STATION} goes down, because tcp listen replaced tcp connect: ");
     let waits = ["waiting-for-station: ", "has not connected to 192.0.2.65"];
-    assert_one(&said(&trial, &format!("tcp listen port {PORT}")), &begins, &waits);
+    assert_one(&answer_to(&trial, &format!("tcp listen port {PORT}")), &begins, &waits);
     let session = trial.bmpd.session(STATION);
     assert_eq!(session["reason"], "waiting-for-station", "{session:#}");
     // A new session waits from the beginning.
     let lines = format!("bmp\nbmp-session 198.51.100.8\nconnect-interface up2\ntcp listen port {PORT}");
-    assert_one(&said_of(&trial, &lines), "Info: session 198.51.100.8 waits: waiting-for-station: ", &[]);
+    assert_one(&answer_in_system_view(&trial, &lines), "Info: session 198.51.100.8 waits: waiting-for-station: ", &[]);
 }
 
 #[test]
 fn the_answer_reports_an_unreachable_next_hop() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
-    let mut said = said(&trial, "next-hop 192.0.2.99");
+    let mut answer = answer_to(&trial, "next-hop 192.0.2.99");
     // Warnings about redirects do not matter here.
-    said.retain(|line| !line.contains("ICMP redirects"));
-    assert_one(&said, &format!("Warning: session {STATION} goes down"), &[]);
+    answer.retain(|line| !line.contains("ICMP redirects"));
+    assert_one(&answer, &format!("Warning: session {STATION} goes down"), &[]);
     // The kernel gives up after three seconds, or later on a busy machine.
-    let known = said[0].contains("no-route") && said[0].contains("ip neigh show 192.0.2.99");
-    assert!(known || said[0].contains("has not answered yet"), "{said:#?}");
+    let known = answer[0].contains("no-route") && answer[0].contains("ip neigh show 192.0.2.99");
+    assert!(known || answer[0].contains("has not answered yet"), "{answer:#?}");
 }
 
 #[test]
 fn an_adopted_session_is_up_in_the_answer_only_if_connected() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
     let waits = format!("Warning: session {STATION} goes down, because adopt changed: waiting-for-daemon: ");
-    let begins = &said(&trial, "adopt")[0];
+    let begins = &answer_to(&trial, "adopt")[0];
     assert!(begins.starts_with(&waits), "{begins}");
     let _foreign = ForeignSocket::default()
         .connect(&trial.topology.router, trial.station.address())
         .expect("the pin lets it connect");
     trial.bmpd.wait_up(STATION);
     // The connection goes on or is closed. The answer must agree with the state.
-    let said = said(&trial, "connect-interface up1");
-    assert_eq!(said.len(), 1, "{said:#?}");
-    assert_eq!(said[0].contains("is re-established"), is_up(&trial), "{said:#?}");
+    let answer = answer_to(&trial, "connect-interface up1");
+    assert_eq!(answer.len(), 1, "{answer:#?}");
+    assert_eq!(answer[0].contains("is re-established"), is_up(&trial), "{answer:#?}");
 }
 
 #[test]
@@ -107,21 +111,21 @@ fn the_cause_is_the_changed_setting() {
     let plan = TrialPlan { bmp: "connect-interface 192.0.2.1", ..TrialPlan::session("connect-interface up2") };
     let trial = plan.start_up();
     let again = |cause: &str| format!("Info: session {STATION} is re-established, because {cause}: ");
-    assert_one(&said(&trial, "undo connect-interface"), &again("connect-interface changed"), &["192.0.2.1"]);
-    let of_view = said_of(&trial, "bmp\nconnect-interface 192.0.2.65");
+    assert_one(&answer_to(&trial, "undo connect-interface"), &again("connect-interface changed"), &["192.0.2.1"]);
+    let of_view = answer_in_system_view(&trial, "bmp\nconnect-interface 192.0.2.65");
     assert_one(&of_view, &again("connect-interface of the bmp view changed"), &["192.0.2.65"]);
     // Settings that the session does not use are no cause.
-    let own = said(&trial, "connect-interface up1\negress-interface up1");
+    let own = answer_to(&trial, "connect-interface up1\negress-interface up1");
     assert_one(&own, &again("connect-interface and egress-interface changed"), &["pinned to up1"]);
-    assert_eq!(said_of(&trial, "bmp\nundo connect-interface"), Vec::<String>::new());
+    assert_eq!(answer_in_system_view(&trial, "bmp\nundo connect-interface"), Vec::<String>::new());
 }
 
 #[test]
 fn a_new_password_leaves_the_session_up_and_says_how_to_use_it() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
-    let said = said(&trial, &format!("tcp connect port {STATION_PORT} password md5 other"));
-    assert_one(&said, &format!("Info: session {STATION} stays up"), &["reset bmp session 198.51.100.7`"]);
-    assert!(is_up(&trial) && !said[0].contains("other`"), "{said:#?}");
+    let answer = answer_to(&trial, &format!("tcp connect port {STATION_PORT} password md5 other"));
+    assert_one(&answer, &format!("Info: session {STATION} stays up"), &["reset bmp session 198.51.100.7`"]);
+    assert!(is_up(&trial) && !answer[0].contains("other`"), "{answer:#?}");
 }
 
 #[test]
@@ -129,7 +133,7 @@ fn the_answer_reports_failed_replays_and_relay_ports_in_use() {
     let trial = TrialPlan::default().start_up();
     let file = trial.bmpd.setup().file().with_extension("mrt");
     fs::write(&file, "neither MRT nor packed\n".repeat(9)).expect("the file is writable");
-    let replay = |lines: &str| said_of(&trial, &format!("mrt-replay table\n{lines}"));
+    let replay = |lines: &str| answer_in_system_view(&trial, &format!("mrt-replay table\n{lines}"));
     assert_one(&replay(&format!("file {}", file.display())), "Warning: mrt-replay table fails: ", &[]);
     assert_one(&replay("pace maximum"), "Warning: mrt-replay table fails: ", &[]);
     assert_one(&replay("file /nowhere/table.mrt"), "Warning: mrt-replay table fails: ", &["No such file"]);
@@ -141,7 +145,7 @@ fn the_answer_reports_failed_replays_and_relay_ports_in_use() {
     let began = "Info: mrt-replay table begins anew, because file changed.";
     assert_one(&replay(&format!("file {}", good.display())), began, &[]);
     let _taken = trial.topology.router.enter(|| TcpListener::bind("127.0.0.1:5009").expect("the port is free"));
-    let relay = said_of(&trial, "bmp-relay other\nlisten 127.0.0.1 port 5009");
+    let relay = answer_in_system_view(&trial, "bmp-relay other\nlisten 127.0.0.1 port 5009");
     assert_one(&relay, "Warning: bmp-relay other does not listen on 127.0.0.1 port 5009: ", &["another program"]);
 }
 
@@ -149,10 +153,10 @@ fn the_answer_reports_failed_replays_and_relay_ports_in_use() {
 fn a_commit_of_many_sessions_answers_in_time_and_counts_the_rest() {
     let trial = TrialPlan::default().start_up();
     let many = further_sessions(400, "  connect-interface up2");
-    let said = said_of(&trial, &format!("bmp\n{many}"));
-    assert_eq!(said.len(), 21, "{said:#?}");
-    assert!(said[..20].iter().all(|line| line.contains("stays down")), "{said:#?}");
-    assert_eq!(said[20], "Warning: and 380 more sessions (`display bmp session` shows all).");
+    let answer = answer_in_system_view(&trial, &format!("bmp\n{many}"));
+    assert_eq!(answer.len(), 21, "{answer:#?}");
+    assert!(answer[..20].iter().all(|line| line.contains("stays down")), "{answer:#?}");
+    assert_eq!(answer[20], "Warning: and 380 more sessions (`display bmp session` shows all).");
 }
 
 #[test]
@@ -160,8 +164,8 @@ fn the_end_of_a_trial_logs_its_outcome() {
     let trial = TrialPlan::session("connect-interface nowhere0").start();
     trial.bmpd.wait_down(STATION, "interface-absent");
     let lines = format!("system-view\nbmp\nbmp-session {STATION}\nconnect-interface up2\ncommit trial 1\n");
-    let (taken, said) = trial.bmpd.typed(&lines);
-    assert!(taken && said.contains("in force for 1 s"), "{said}");
+    let (accepted, answer) = trial.bmpd.typed(&lines);
+    assert!(accepted && answer.contains("in force for 1 s"), "{answer}");
     trial.bmpd.wait_for_log("the outcome of its end", |line| {
         line.contains(&format!("session {STATION}"))
             && line.contains("down: interface-absent: ")
@@ -185,7 +189,7 @@ fn the_answer_reports_the_outcome_for_a_bgp_peer() {
     let (peer, asn): (IpAddr, u32) = DAEMON;
     let (trial, _bird) = Peering::in_trial();
     let established = || trial.wait_peer_established();
-    let bgp = |line: &str| said_of(&trial, &format!("bgp {}\n{line}", BMPD.1));
+    let bgp = |line: &str| answer_in_system_view(&trial, &format!("bgp {}\n{line}", BMPD.1));
     let cases = [
         ("port 12999", "port", "refused", "undo peer ADDRESS port"),
         ("as-number 65123", "as-number", "the peer says that it is AS 65001", "peer ADDRESS as-number AS"),
@@ -193,9 +197,9 @@ fn the_answer_reports_the_outcome_for_a_bgp_peer() {
     ];
     for (setting, name, words, back) in cases {
         established();
-        let said = bgp(&format!("peer {peer} {setting}"));
+        let answer = bgp(&format!("peer {peer} {setting}"));
         let begins = format!("Warning: BGP peer {peer} goes down, because {name} changed");
-        assert_one(&said, &begins, &[words, "bmpd goes on trying"]);
+        assert_one(&answer, &begins, &[words, "bmpd goes on trying"]);
         bgp(&back.replace("ADDRESS", &peer.to_string()).replace("AS", &asn.to_string()));
     }
     established();

@@ -35,10 +35,10 @@ fn two_operators_at_once_do_not_lose_each_others_commits() {
     std::thread::scope(|scope| {
         let operators = [1, 2].map(|operator| scope.spawn(move || commits(operator)));
         for operator in operators {
-            let (taken, said) = operator.join().expect("the operator's thread ends");
+            let (accepted, answer) = operator.join().expect("the operator's thread ends");
             // No route leads to these stations, and each commit says so of its session.
             let has_no_route = |line: &str| line.contains("no-route: ") && line.contains("`ip route add 10.30.");
-            assert!(taken && said.lines().all(has_no_route), "{said}");
+            assert!(accepted && answer.lines().all(has_no_route), "{answer}");
         }
     });
     assert_eq!(bmpd.sessions().len(), 100);
@@ -55,8 +55,8 @@ fn an_unconfirmed_trial_moves_the_session_there_and_back() {
     let sources = trial.bmpd.setup().file().with_extension("conf.sources");
     let chosen = fs::read_to_string(&sources).expect("the address was chosen");
     // bmpctl ends right after its last line.
-    let (taken, said) = trial.bmpd.typed(&format!("{view}connect-interface up2 192.0.2.129\ncommit trial 1\n"));
-    assert!(taken && said.contains("for 1 s"), "{said}");
+    let (accepted, answer) = trial.bmpd.typed(&format!("{view}connect-interface up2 192.0.2.129\ncommit trial 1\n"));
+    assert!(accepted && answer.contains("for 1 s"), "{answer}");
     for (index, source) in [(1, UP2_OTHER), (2, UP2)] {
         let old = trial.station.wait_connection(index - 1, "its end", |c| c.end.is_some());
         assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
@@ -70,8 +70,8 @@ fn an_unconfirmed_trial_moves_the_session_there_and_back() {
 #[test]
 fn a_bmpd_killed_during_a_trial_starts_with_the_old_configuration() {
     let bmpd = Bmpd::start_with(&Netns::new("router"), "sysname edge1\n", &SOCKET);
-    let (taken, said) = bmpd.typed("system-view\nsysname edge2\ncommit trial 600\n");
-    assert!(taken, "{said}");
+    let (accepted, answer) = bmpd.typed("system-view\nsysname edge2\ncommit trial 600\n");
+    assert!(accepted, "{answer}");
     assert!(bmpd.display("display current-configuration").contains("sysname edge2"));
     let bmpd = Bmpd::start_in(bmpd.crash(), &SOCKET);
     assert!(bmpd.display("display current-configuration").contains("sysname edge1"));
@@ -141,10 +141,13 @@ fn a_trial_is_displayed_and_without_a_terminal_only_its_owner_confirms() {
     assert!(bmpd.typed("system-view\nsysname edge2\ncommit trial 600\n").0);
     let shown = bmpd.display("display configuration trial");
     assert!(shown.contains("Owner       : root\n") && shown.contains(" s of 600 s\n"), "{shown}");
-    let (confirmed, said) = bmpd.typed("commit\n");
-    assert!(!confirmed && said.contains("the trial is by root (process ") && said.contains("`commit force`"), "{said}");
-    let (aborted, said) = bmpd.typed("abort trial\n");
-    assert!(!aborted && said.contains("`abort trial force`"), "{said}");
+    let (confirmed, answer) = bmpd.typed("commit\n");
+    assert!(
+        !confirmed && answer.contains("the trial is by root (process ") && answer.contains("`commit force`"),
+        "{answer}"
+    );
+    let (aborted, answer) = bmpd.typed("abort trial\n");
+    assert!(!aborted && answer.contains("`abort trial force`"), "{answer}");
     assert!(bmpd.typed("commit force\n").0);
     assert!(fs::read_to_string(bmpd.setup().file()).expect("the file is readable").contains("sysname edge2"));
 }
@@ -155,8 +158,8 @@ fn a_commit_that_the_next_start_would_refuse_changes_nothing() {
     let file = bmpd.setup().file();
     let name = "n".repeat(127);
     let lines: String = (0..9000).map(|n| format!("interface-alias eth1 {n}{}\n", &name[..120])).collect();
-    let (taken, said) = bmpd.typed(&format!("system-view\n{lines}commit\n"));
-    assert!(!taken && said.contains("could not be read at the next start"), "{said}");
+    let (accepted, answer) = bmpd.typed(&format!("system-view\n{lines}commit\n"));
+    assert!(!accepted && answer.contains("could not be read at the next start"), "{answer}");
     assert_eq!(fs::read_to_string(&file).expect("the file is readable"), "sysname edge1\n");
     let bmpd = Bmpd::start_in(bmpd.crash(), &SOCKET);
     assert!(bmpd.display("display current-configuration").contains("sysname edge1"));

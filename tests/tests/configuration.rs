@@ -20,11 +20,11 @@ fn is_refused(configuration: &str, line: usize, column: usize) {
     let (setup, ended) = run(configuration, &StartOptions::default());
     let at = format!("{}:{line}:{column}: error: ", setup.file().display());
     assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
-    let said = ended.lines.iter().position(|said| said.starts_with(&at));
-    let said = said.unwrap_or_else(|| panic!("no line starts with {at}\n{}", ended.lines.join("\n")));
+    let answer = ended.lines.iter().position(|answer| answer.starts_with(&at));
+    let answer = answer.unwrap_or_else(|| panic!("no line starts with {at}\n{}", ended.lines.join("\n")));
     let source = configuration.lines().nth(line - 1).unwrap_or_default();
-    let shown = ended.lines[said..].iter().position(|shown| shown.ends_with(source) && !shown.starts_with(&at));
-    let shown = said + shown.unwrap_or_else(|| panic!("line {line} is not quoted:\n{}", ended.lines.join("\n")));
+    let shown = ended.lines[answer..].iter().position(|shown| shown.ends_with(source) && !shown.starts_with(&at));
+    let shown = answer + shown.unwrap_or_else(|| panic!("line {line} is not quoted:\n{}", ended.lines.join("\n")));
     let caret = ended.lines[shown + 1].find('^').expect("a caret is under the line");
     let indent = ended.lines[shown].len() - source.len();
     assert_eq!(caret, indent + column - 1, "the caret is under the word:\n{}", ended.lines.join("\n"));

@@ -170,7 +170,7 @@ fn a_peer_of_two_relays_is_up_as_long_as_one_of_them_has_it() {
     });
     drop(one);
     let connection = trial.station.wait_connection(0, "the other's routes", |c| c.announced() == 3);
-    let told: Vec<_> = connection.frames.iter().map(bmp::ReceivedFrame::kind).collect();
+    let kinds: Vec<_> = connection.frames.iter().map(bmp::ReceivedFrame::kind).collect();
     let expected = [bmp::INITIATION, bmp::PEER_UP, bmp::PEER_DOWN, bmp::PEER_UP, bmp::ROUTE_MONITORING];
-    assert_eq!(told, expected);
+    assert_eq!(kinds, expected);
 }

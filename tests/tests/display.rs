@@ -190,9 +190,9 @@ fn without_bmpd_bmpctl_names_the_socket_in_one_line() {
     let mut bmpctl = bmpd.bmpctl("display bmp session");
     bmpd.terminate();
     let output = bmpctl.output().expect("bmpctl starts");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
-    assert!(said.contains("bmpd.sock"), "{said}");
+    let answer = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), answer.lines().count()), (Some(1), 1), "{answer}");
+    assert!(answer.contains("bmpd.sock"), "{answer}");
 }
 
 #[test]

@@ -150,8 +150,8 @@ fn check(netns: &Netns, configuration: &str) -> Output {
 #[test]
 fn every_block_has_a_tag_with_a_test() {
     let unknown: Vec<_> = blocks().into_iter().filter(|block| !TAGS.contains(&&*block.tag)).collect();
-    let told: Vec<_> = unknown.iter().map(|block| format!("{}: `{}`", block.place, block.tag)).collect();
-    assert!(told.is_empty(), "blocks without a test: {told:#?}; the tags are {TAGS:?}");
+    let places: Vec<_> = unknown.iter().map(|block| format!("{}: `{}`", block.place, block.tag)).collect();
+    assert!(places.is_empty(), "blocks without a test: {places:#?}; the tags are {TAGS:?}");
     let of = |text: &str| {
         blocks_of("it", text).into_iter().map(|block| (block.place, block.tag, block.text)).collect::<Vec<_>>()
     };
@@ -168,9 +168,9 @@ fn every_configuration_of_bmpd_is_accepted_without_a_warning() {
     for block in tagged("bmpd") {
         // A whole configuration, or a part of the bmp view.
         let tries = ["", "bmp\n"].map(|around| check(&netns, &format!("{around}{}", block.text)));
-        let taken = tries.iter().find(|output| output.status.success());
-        let Some(taken) = taken else { panic!("{}: {tries:#?}", block.place) };
-        assert!(taken.stdout.is_empty(), "{}: {}", block.place, String::from_utf8_lossy(&taken.stdout));
+        let accepted = tries.iter().find(|output| output.status.success());
+        let Some(accepted) = accepted else { panic!("{}: {tries:#?}", block.place) };
+        assert!(accepted.stdout.is_empty(), "{}: {}", block.place, String::from_utf8_lossy(&accepted.stdout));
     }
 }
 

@@ -51,7 +51,7 @@ fn an_earlier_connection_is_displayed_with_its_process_until_closed() {
     bmpd.wait_up(STATION);
     let (shown, line) = expected(&earlier);
     let session = bmpd.wait_session(STATION, "looked at", |session| session["unheld"] == shown);
-    bmpd.wait_for_log("that it is not held", |said| said.contains(&line));
+    bmpd.wait_for_log("that it is not held", |answer| answer.contains(&line));
     let verbose = bmpd.display("display bmp session verbose");
     assert!(verbose.contains("Not held            : 1 from before the pin: "), "{verbose}");
     assert!(is_open(&earlier), "bmpd closed the earlier connection");
@@ -61,7 +61,7 @@ fn an_earlier_connection_is_displayed_with_its_process_until_closed() {
     assert_eq!(later.local_addr().expect("the socket is connected").ip(), UP2);
     drop(earlier);
     bmpd.wait_session(STATION, "without it", |session| session["unheld"] == json!({ "count": 0, "connections": [] }));
-    bmpd.wait_for_log("that none is left", |said| said.contains("no connection from before the pin is left"));
+    bmpd.wait_for_log("that none is left", |answer| answer.contains("no connection from before the pin is left"));
 }
 
 #[test]
@@ -69,11 +69,11 @@ fn a_commit_names_an_earlier_connection() {
     let (topology, _station, earlier) = connected_before();
     let other = TrialPlan { station: STATION_2, ..TrialPlan::session("connect-interface up2") };
     let bmpd = Bmpd::start(&topology.router, &other.configuration());
-    let said = bmpd
+    let answer = bmpd
         .commit_lines(&format!("bmp\nbmp-session {STATION}\ntcp connect port {STATION_PORT}\nconnect-interface up2"));
     // Without a terminal, long lines are not wrapped.
     let line = format!("Warning: session {STATION}: {}.", expected(&earlier).1);
-    assert!(said.contains(&line), "{line} is not in\n{said}");
+    assert!(answer.contains(&line), "{line} is not in\n{answer}");
     assert!(is_open(&earlier));
 }
 

@@ -112,8 +112,8 @@ fn routes_of_a_malformed_update_are_withdrawn_at_early_and_late_stations() {
         assert_late_equals_early(name, &trial, routes);
         // No station received the malformed UPDATE itself.
         for connection in trial.station.connections() {
-            let told = connection.frames.iter().filter(|frame| frame.kind() == bmp::ROUTE_MONITORING);
-            assert!(told.clone().all(|frame| frame.body().len() != 63 && frame.body().len() != 31), "{name}");
+            let monitorings = connection.frames.iter().filter(|frame| frame.kind() == bmp::ROUTE_MONITORING);
+            assert!(monitorings.clone().all(|frame| frame.body().len() != 63 && frame.body().len() != 31), "{name}");
         }
     }
 }
@@ -170,8 +170,8 @@ fn a_routers_malformed_updates_are_relayed_unchanged() {
     messages.iter().for_each(|message| feeder.send(message.clone()));
     let connection =
         trial.station.wait_connection(0, "the routes", |c| c.count(bmp::ROUTE_MONITORING) == messages.len());
-    let told: Vec<_> = connection.feed().into_iter().skip(1).map(<[u8]>::to_vec).collect();
-    assert_eq!(told, messages);
+    let received: Vec<_> = connection.feed().into_iter().skip(1).map(<[u8]>::to_vec).collect();
+    assert_eq!(received, messages);
     assert_late_equals_early("reported routes", &trial, messages.len());
 }
 

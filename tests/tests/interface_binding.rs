@@ -12,9 +12,9 @@ fn a_strict_rp_filter_causes_a_warning_at_the_commit_and_in_the_display() {
     let topology = Topology::new();
     topology.router.sysctl("net/ipv4/conf/up2/rp_filter", "1");
     let trial = TrialPlan::session("").start_on(topology);
-    let said = trial.bmpd.commit(STATION, "connect-interface up2");
+    let answer = trial.bmpd.commit(STATION, "connect-interface up2");
     let warning = "rp_filter is strict on interface up2";
-    assert!(said.contains(&format!("Warning: {warning}")), "{said}");
+    assert!(answer.contains(&format!("Warning: {warning}")), "{answer}");
     assert!(trial.bmpd.display("display interface-binding").contains(warning));
     assert_eq!(trial.bmpd.first_binding()["warnings"].as_array().map(Vec::len), Some(1));
     trial.topology.router.sysctl("net/ipv4/conf/up2/rp_filter", "2");
@@ -42,9 +42,9 @@ fn the_display_has_the_setting_its_resolution_and_relevant_changes() {
 #[test]
 fn a_route_by_a_forbidden_interface_causes_a_warning_and_is_the_reason() {
     let trial = TrialPlan::session("connect-interface lo").start_up();
-    let said = trial.bmpd.commit(STATION, "egress-interface up2");
+    let answer = trial.bmpd.commit(STATION, "egress-interface up2");
     let warning = "the route to its station leaves by up1";
-    assert!(said.contains("Warning: ") && said.contains(warning) && said.contains("next-hop"), "{said}");
+    assert!(answer.contains("Warning: ") && answer.contains(warning) && answer.contains("next-hop"), "{answer}");
     let shown = trial.bmpd.first_binding();
     assert!(shown["warnings"].to_string().contains(warning), "{shown:#}");
     assert!(

@@ -96,15 +96,15 @@ fn detach_removes_the_objects_of_a_killed_bmpd_and_reports_them() {
     let objects = bmpd.objects();
     let path = bmpd.setup().bpffs().display().to_string();
     let refused = bmpd.setup().detach();
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let answer = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(said.contains(&format!("another bmpd (process {}) runs with the folder {path}", bmpd.pid())), "{said}");
+    assert!(answer.contains(&format!("another bmpd (process {}) runs with the folder {path}", bmpd.pid())), "{answer}");
 
     let setup = bmpd.crash();
     let done = setup.detach();
     assert_eq!(done.status.code(), Some(0));
-    let said = format!("{path}/v{VERSION}: removed 5 links, 6 programs and 10 tables\n");
-    assert_eq!(String::from_utf8_lossy(&done.stdout), said);
+    let expected = format!("{path}/v{VERSION}: removed 5 links, 6 programs and 10 tables\n");
+    assert_eq!(String::from_utf8_lossy(&done.stdout), expected);
     objects.wait_gone();
     assert_no_pinned_objects(&setup);
 }
@@ -184,12 +184,12 @@ fn a_second_bmpd_on_the_same_control_socket_is_refused_and_the_first_goes_on() {
 fn a_relay_address_in_use_is_reported_once_and_taken_when_free() {
     let topology = Topology::new();
     let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
-    let taken = topology.router.enter(|| std::net::TcpListener::bind(RELAY)).expect("the port is free");
+    let listener = topology.router.enter(|| std::net::TcpListener::bind(RELAY)).expect("the port is free");
     let bmpd = Bmpd::start(&topology.router, &TrialPlan::default().configuration());
     let says = |line: &str| line.contains("127.0.0.1:5000") && line.contains("in use");
     bmpd.wait_for_log("that the address is in use", says);
     bmpd.wait_up(STATION);
-    drop(taken);
+    drop(listener);
     // Do not connect to find out: a program that another test starts may hold a copy of the old
     // listener.
     bmpd.wait_for_log("that it listens", |line| line.contains("relay listening"));

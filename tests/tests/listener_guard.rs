@@ -192,7 +192,7 @@ fn without_kernel_programs_a_stranger_is_reset_and_the_station_accepted() {
 #[test]
 fn a_port_of_another_process_is_reported_and_its_callers_pass() {
     let topology = Topology::new();
-    let taken = topology.router.enter(|| TcpListener::bind((UP2, PORT))).expect("the port is free");
+    let listener = topology.router.enter(|| TcpListener::bind((UP2, PORT))).expect("the port is free");
     let trial = TrialPlan::session(BY_UP2).start_on(topology);
     let session = trial.bmpd.wait_down(STATION, "source-conflict");
     assert!(
@@ -201,7 +201,7 @@ fn a_port_of_another_process_is_reported_and_its_callers_pass() {
     );
     let stranger = stranger(&trial.topology);
     stranger.call((UP2, PORT), PATIENCE).expect("the other process accepts anybody");
-    drop(taken);
+    drop(listener);
     listening(&trial.bmpd, STATION);
     gets_no_answer(&stranger, UP2);
 }

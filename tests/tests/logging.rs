@@ -100,8 +100,8 @@ fn a_returning_reader_of_the_log_learns_how_many_lines_are_lost() {
     trial.bmpd.display("display bmp session");
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || BufReader::new(held).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-    let told = |line: &str| line.contains("lines of the log are lost: nobody read them in time");
-    until("the log reports lost lines", PATIENCE, || lines.try_iter().any(|line| told(&line)).then_some(()));
+    let is_loss = |line: &str| line.contains("lines of the log are lost: nobody read them in time");
+    until("the log reports lost lines", PATIENCE, || lines.try_iter().any(|line| is_loss(&line)).then_some(()));
     trial.bmpd.terminate();
 }
 
@@ -164,6 +164,6 @@ fn flaps_of_three_hundred_sessions_log_a_bounded_number_of_lines() {
     // Without a limit, each session logs at least two lines a flap.
     let lines = trial.bmpd.log().len();
     assert!(lines < 300 * flaps / 2, "{lines} lines");
-    let heard = (0..300).filter(|number| lines_with(&trial, &format!("session {STATION}-s{number}:")) > 0).count();
-    assert_eq!(heard, 300, "every session has a line");
+    let with_lines = (0..300).filter(|number| lines_with(&trial, &format!("session {STATION}-s{number}:")) > 0).count();
+    assert_eq!(with_lines, 300, "every session has a line");
 }

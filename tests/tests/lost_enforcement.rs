@@ -39,7 +39,7 @@ fn layout(trial: &LabTrial) -> PathBuf {
 }
 
 /// Counts the log lines about a loss.
-fn said(trial: &LabTrial) -> usize {
+fn loss_lines(trial: &LabTrial) -> usize {
     let about = |line: &&String| line.contains("does not enforce") || line.contains("would not outlive");
     trial.bmpd.log().iter().filter(about).count()
 }
@@ -51,7 +51,7 @@ fn wait_mended(trial: &LabTrial, since: Instant) {
     assert_eq!((&session["egress"]["enforcement"], number(&session["egress"]["losses"])), (&"kernel".into(), 1));
     assert!(session["egress"]["lost"].is_null(), "{session:#}");
     assert!(trial.bmpd.display("display bmp session verbose").contains("1 since bmpd began"));
-    assert_eq!(said(trial), 1, "{:#?}", trial.bmpd.log());
+    assert_eq!(loss_lines(trial), 1, "{:#?}", trial.bmpd.log());
 }
 
 /// Damages a trial whose session is up, and asserts the repair: another process is pinned, even
@@ -191,7 +191,7 @@ fn a_loss_without_repair_is_displayed_until_repaired() {
         (&egress["enforcement"], &egress["lost"], number(&egress["losses"])),
         (&"cgroup".into(), &serde_json::Value::Null, 1)
     );
-    assert_eq!(said(&trial), 1);
+    assert_eq!(loss_lines(&trial), 1);
 }
 
 #[test]

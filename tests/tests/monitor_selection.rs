@@ -157,14 +157,14 @@ fn several_monitors_add_up_and_each_session_has_its_own() {
     let _feeder = feed(&trial);
     station.wait_connection(0, "what two monitors select", |connection| has(connection) == of(&[THREE, IN_VPN]));
     assert_eq!(has(&trial.station.connections()[0]), Has::new());
-    let (taken, shown) = trial.bmpd.typed("display bgp bmp-monitor all\n");
-    assert!(taken, "{shown}");
-    let told = |peer: &str, rib: &str| {
+    let (accepted, shown) = trial.bmpd.typed("display bgp bmp-monitor all\n");
+    assert!(accepted, "{shown}");
+    let is_sent = |peer: &str, rib: &str| {
         let line = shown.lines().find(|line| line.contains(peer) && line.contains(rib)).expect("there is a line");
         line.contains("(s0)")
     };
-    assert!(told("10.255.0.3", "pre-policy") && told("10.255.0.4", "pre-policy"), "{shown}");
-    assert!(!told("10.255.0.2", "adj-rib-in pre-policy"), "{shown}");
+    assert!(is_sent("10.255.0.3", "pre-policy") && is_sent("10.255.0.4", "pre-policy"), "{shown}");
+    assert!(!is_sent("10.255.0.2", "adj-rib-in pre-policy"), "{shown}");
 }
 
 #[test]

@@ -216,9 +216,9 @@ fn sigterm_removes_rules_and_routes_unless_persist_is_configured() {
         if persist {
             let foreign = ForeignSocket::default().connect(router, trial.station.address());
             assert!(foreign.is_ok(), "the remaining rules do not route: {foreign:?}");
-            let said = setup.detach();
-            assert!(said.status.success());
-            assert_eq!(private(router), Vec::<String>::new(), "{}", String::from_utf8_lossy(&said.stdout));
+            let answer = setup.detach();
+            assert!(answer.status.success());
+            assert_eq!(private(router), Vec::<String>::new(), "{}", String::from_utf8_lossy(&answer.stdout));
         }
     }
 }
@@ -450,8 +450,8 @@ fn a_commit_warns_where_redirects_are_accepted() {
     for (accepted, warns) in [("1", true), ("0", false)] {
         accept_redirects(&trial.topology.router, accepted);
         let next_hop = if warns { "192.0.2.67" } else { "192.0.2.66" };
-        let said = trial.bmpd.commit(STATION, &format!("next-hop {next_hop}"));
-        assert_eq!(said.contains("ICMP redirects are accepted on interface up2"), warns, "{said}");
+        let answer = trial.bmpd.commit(STATION, &format!("next-hop {next_hop}"));
+        assert_eq!(answer.contains("ICMP redirects are accepted on interface up2"), warns, "{answer}");
     }
 }
 

@@ -92,7 +92,7 @@ const LATE_PORT: u16 = STATION_PORT + 1;
 impl DecodedTrial {
     /// Connects a late station, whose messages pmbmpd accepts without a complaint. It receives at
     /// least `routes` routes of a peer.
-    fn told_late(&self, peer: IpAddr, routes: usize) -> TsharkReport {
+    fn late_station(&self, peer: IpAddr, routes: usize) -> TsharkReport {
         let collector = Pmbmpd::start(&self.topology.station, (STATION, LATE_PORT));
         let capture = Tshark::start(&self.topology.router, "up1", LATE_PORT);
         let session = format!("bmp-session {STATION} alias late");
@@ -131,8 +131,8 @@ struct OpenReading {
 }
 
 /// Reads the first Peer Up of a BGP peer. FRR 10 and GoBGP report their Loc-RIB's peer too (type 3).
-fn first_up(judged: &TsharkReport) -> PeerUpReading {
-    let ups = judged.messages(bmp::PEER_UP);
+fn first_up(to_station: &TsharkReport) -> PeerUpReading {
+    let ups = to_station.messages(bmp::PEER_UP);
     let of_bgp = ups.iter().find(|up| up["bmp.peer.header"]["bmp.peer.type"] == "0");
     PeerUpReading::read(of_bgp.expect("there is a Peer Up of a BGP peer"))
 }
@@ -208,9 +208,9 @@ fn frr_families(neighbor: &Value, side: &str) -> BTreeSet<(u64, u64)> {
 
 /// Returns code and subcode of the last NOTIFICATION in FRR's JSON.
 fn frr_notification(neighbor: &Value) -> (u64, u64) {
-    let said = text(&neighbor["lastErrorCodeSubcode"]);
+    let answer = text(&neighbor["lastErrorCodeSubcode"]);
     let number = |digits| u64::from_str_radix(digits, 16).expect("the code is hexadecimal");
-    (number(&said[..2]), number(&said[2..4]))
+    (number(&answer[..2]), number(&answer[2..4]))
 }
 
 /// Returns code and subcode of the NOTIFICATION in a Peer Down.
@@ -269,12 +269,12 @@ fn messages_about_bgp_peers_agree_with_frrs_own_display() {
     trial.collector.wait_for("Termination", LONG, |messages| messages.iter().any(end).then_some(()));
     assert_eq!(trial.collector.complaints(), Vec::<String>::new());
 
-    let judged = trial.to_station.stop();
-    assert_eq!(judged.complaints(), BTreeSet::new());
+    let to_station = trial.to_station.stop();
+    assert_eq!(to_station.complaints(), BTreeSet::new());
     // The first two Peer Ups, and those of the dump.
-    let ups = judged.messages(bmp::PEER_UP);
+    let ups = to_station.messages(bmp::PEER_UP);
     for (of, local) in [(peer, BMPD.0), (DAEMON_V6, lab::peering::BMPD_V6)] {
-        let told: Vec<_> =
+        let sessions: Vec<_> =
             ups.iter().map(PeerUpReading::read).filter(|session| session.remote.0 == of.to_string()).collect();
         let shown = &neighbors[local.to_string()];
         // FRR is the far end.
@@ -294,8 +294,8 @@ fn messages_about_bgp_peers_agree_with_frrs_own_display() {
             sent: open(&shown["remoteAs"], &shown["remoteRouterId"]),
             received: open(&shown["localAs"], &shown["localRouterId"]),
         };
-        assert_eq!(told[..2], [wanted.clone(), wanted]);
-        let down = judged.messages(bmp::PEER_DOWN).into_iter().find(|down| {
+        assert_eq!(sessions[..2], [wanted.clone(), wanted]);
+        let down = to_station.messages(bmp::PEER_DOWN).into_iter().find(|down| {
             let header = &down["bmp.peer.header"];
             [&header["bmp.peer.ip.addr"], &header["bmp.peer.ipv6.addr"]].contains(&&Value::from(of.to_string()))
         });
@@ -335,7 +335,7 @@ fn frrs_messages_are_relayed_unchanged() {
     let routes = table.ipv4 + table.ipv6;
     trial.wait_logged("route_monitor", DAEMON.0, 2 * routes);
     trial.wait_logged("stats", DAEMON.0, 7);
-    let late = trial.told_late(DAEMON.0, 2 * routes);
+    let late = trial.late_station(DAEMON.0, 2 * routes);
     bird.disable();
     until("pmbmpd logs that the peer is down", LONG, || {
         trial.logged("peer_down", DAEMON.0).into_iter().find(|down| down["reason_type"] == 3)
@@ -344,16 +344,19 @@ fn frrs_messages_are_relayed_unchanged() {
     daemon.kill();
     trial.bmpd.terminate();
     assert_eq!(trial.collector.complaints(), Vec::<String>::new());
-    let (told, reported) = (trial.to_station.stop(), from_daemon.stop());
+    let (to_station, reported) = (trial.to_station.stop(), from_daemon.stop());
     // FRR has a statistic of an experimental type, about which tshark complains.
-    assert_eq!(told.complaints(), reported.complaints());
+    assert_eq!(to_station.complaints(), reported.complaints());
     assert_eq!(late.complaints(), reported.complaints());
     assert_eq!(first_up(&late), first_up(&reported));
-    assert!(late.messages(bmp::ROUTE_MONITORING).len() < told.messages(bmp::ROUTE_MONITORING).len(), "it is packed");
+    assert!(
+        late.messages(bmp::ROUTE_MONITORING).len() < to_station.messages(bmp::ROUTE_MONITORING).len(),
+        "it is packed"
+    );
     for kind in [bmp::PEER_UP, bmp::PEER_DOWN, bmp::STATISTICS_REPORT, bmp::ROUTE_MIRRORING] {
-        assert_relayed(&told.messages(kind), &reported.messages(kind));
+        assert_relayed(&to_station.messages(kind), &reported.messages(kind));
     }
-    let up = first_up(&told);
+    let up = first_up(&to_station);
     let [local, remote] = [("hostLocal", "portLocal"), ("hostForeign", "portForeign")]
         .map(|(address, port)| (text(&neighbor[address]), number(&neighbor[port])));
     assert_eq!((&up.local, &up.remote), (&local, &remote));
@@ -361,7 +364,7 @@ fn frrs_messages_are_relayed_unchanged() {
     assert_eq!((up.sent.asn, up.received.asn), (number(&neighbor["localAs"]), number(&neighbor["remoteAs"])));
     let families = [&up.sent.families, &up.received.families];
     assert_eq!(families, [&frr_families(&neighbor, "advertised"), &frr_families(&neighbor, "received")]);
-    let down = told.messages(bmp::PEER_DOWN).into_iter().rfind(|down| down["bmp.peer.down.reason"] == "3");
+    let down = to_station.messages(bmp::PEER_DOWN).into_iter().rfind(|down| down["bmp.peer.down.reason"] == "3");
     let down = down.expect("there is a Peer Down with a NOTIFICATION");
     assert_eq!(notification(&down), frr_notification(&after));
 }
@@ -380,25 +383,25 @@ fn gobgps_messages_are_relayed_unchanged() {
         neighbor["afi_safis"].as_array().into_iter().flatten().map(|of| number(&of["state"][what])).sum()
     };
     trial.wait_counted(DAEMON.0, &[(7, None, of_all("received")), (8, None, of_all("accepted"))]);
-    let late = trial.told_late(DAEMON.0, 1_200);
+    let late = trial.late_station(DAEMON.0, 1_200);
     bird.disable();
     assert_eq!(trial.wait_logged("peer_down", DAEMON.0, 1)["reason_type"], 3);
     daemon.kill();
     trial.bmpd.terminate();
     assert_eq!(trial.collector.complaints(), Vec::<String>::new());
-    let (told, reported) = (trial.to_station.stop(), from_daemon.stop());
-    assert_eq!(told.complaints(), reported.complaints());
+    let (to_station, reported) = (trial.to_station.stop(), from_daemon.stop());
+    assert_eq!(to_station.complaints(), reported.complaints());
     assert_eq!(late.complaints(), BTreeSet::new());
     assert_eq!(first_up(&late), first_up(&reported));
     for kind in [bmp::PEER_UP, bmp::PEER_DOWN, bmp::STATISTICS_REPORT] {
-        assert_relayed(&told.messages(kind), &reported.messages(kind));
+        assert_relayed(&to_station.messages(kind), &reported.messages(kind));
     }
-    let up = first_up(&told);
+    let up = first_up(&to_station);
     let state = &neighbor["state"];
     assert_eq!((up.local.0, up.remote.0), (text(&neighbor["transport"]["local_address"]), DAEMON.0.to_string()));
     assert_eq!((up.asn, up.remote_id), (number(&state["peer_asn"]), text(&state["router_id"])));
     assert_eq!((up.sent.asn, up.received.asn), (number(&neighbor["conf"]["local_asn"]), number(&state["peer_asn"])));
-    let down = told.messages(bmp::PEER_DOWN).remove(0);
+    let down = to_station.messages(bmp::PEER_DOWN).remove(0);
     // BIRD disabled the session: Cease, Administrative Shutdown (RFC 4486).
     assert_eq!(notification(&down), (6, 2));
 }

@@ -76,10 +76,10 @@ fn thousands_of_a_users_connections_leave_descriptors_for_others() {
 fn a_commit_says_that_a_relay_has_too_few_descriptors() {
     let trial = with_few_descriptors().start_up();
     let commit = |most: u32| trial.bmpd.commit_lines(&format!("bmp-relay lab\nmax-connections {most}"));
-    let said = commit(5000);
+    let answer = commit(5000);
     let most = number(&trial.relay("lab")["max_connections"]);
     assert!((100..FEW as u64 / 2).contains(&most), "{most}");
-    assert!(said.contains(&format!("bmp-relay lab takes {most} connections and not 5000")), "{said}");
+    assert!(answer.contains(&format!("bmp-relay lab takes {most} connections and not 5000")), "{answer}");
     assert!(!commit(100).contains("bmp-relay lab takes"));
 }
 
@@ -166,9 +166,9 @@ fn control_clients_that_read_nothing_take_little_memory_and_are_closed() {
         let begun = |stream: &UnixStream| {
             let mut waiting = 0;
             // SAFETY: `FIONREAD` writes one `int`.
-            let asked =
+            let result =
                 unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(stream), libc::FIONREAD, &raw mut waiting) };
-            asked == 0 && waiting > 0
+            result == 0 && waiting > 0
         };
         idle.iter().all(begun).then_some(())
     });
@@ -222,24 +222,24 @@ fn idle_control_clients_are_bounded_and_make_room_for_a_new_operator() {
     let control = trial.bmpd.setup().control();
     let mut crowd: Vec<_> = (0..200).map(|_| UnixStream::connect(control).expect("the kernel queues it")).collect();
     let refused = crowd.last_mut().expect("there are many clients");
-    let mut said = String::new();
+    let mut answer = String::new();
     // The refusal arrives without a request, and not as a reset.
-    refused.read_to_string(&mut said).expect("bmpd answers and closes in order");
-    assert!(said.contains("too-many-connections"), "{said}");
+    refused.read_to_string(&mut answer).expect("bmpd answers and closes in order");
+    assert!(answer.contains("too-many-connections"), "{answer}");
     // A client that was idle for a second makes room. Those without any request go first.
     until("a new operator gets in", PATIENCE, || {
         trial.bmpd.try_display("display bmp session").status.success().then_some(())
     });
     first.ask("display bmp session", false);
     assert!(descriptors(trial.bmpd.pid()) < 200);
-    let told = crowd.iter_mut().any(|client| {
-        let mut said = String::new();
+    let has_reason = crowd.iter_mut().any(|client| {
+        let mut answer = String::new();
         client.set_read_timeout(Some(Duration::from_millis(1))).expect("the socket has a timeout");
         // Ignored: an open connection times out.
-        let _ = client.read_to_string(&mut said);
-        said.contains("so that another operator could come in")
+        let _ = client.read_to_string(&mut answer);
+        answer.contains("so that another operator could come in")
     });
-    assert!(told, "no closed client was told why");
+    assert!(has_reason, "no closed client was told why");
 }
 
 #[test]
@@ -247,10 +247,10 @@ fn a_control_client_must_complete_a_request_within_ten_seconds() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
     let mut half = UnixStream::connect(trial.bmpd.setup().control()).expect("bmpd serves its control socket");
     half.write_all(b"{\"command\":").expect("bmpd reads");
-    let mut said = String::new();
+    let mut answer = String::new();
     half.set_read_timeout(Some(PATIENCE * 3)).expect("the socket has a timeout");
-    half.read_to_string(&mut said).expect("bmpd answers and closes in order");
-    assert!(said.contains("a request that is begun is ended within 10 s"), "{said}");
+    half.read_to_string(&mut answer).expect("bmpd answers and closes in order");
+    assert!(answer.contains("a request that is begun is ended within 10 s"), "{answer}");
 }
 
 #[test]
@@ -264,12 +264,12 @@ fn bmpctl_sends_nothing_to_a_socket_of_another_user() {
     let listener =
         topology.router.enter_unprivileged(|| std::os::unix::net::UnixListener::bind(&path).expect("the path is free"));
     let output = setup.with_control(&path).bmpctl("display bmp session").output().expect("bmpctl starts");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("is served by user 65534"), "{said}");
+    let answer = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && answer.contains("is served by user 65534"), "{answer}");
     let (mut client, _) = listener.accept().expect("bmpctl has connected");
-    let mut asked = Vec::new();
-    client.read_to_end(&mut asked).expect("bmpctl has closed");
-    assert!(asked.is_empty(), "bmpctl sent a request, which may hold a secret");
+    let mut request = Vec::new();
+    client.read_to_end(&mut request).expect("bmpctl has closed");
+    assert!(request.is_empty(), "bmpctl sent a request, which may hold a secret");
 }
 
 /// True if a text has characters that must never reach a terminal.

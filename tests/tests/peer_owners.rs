@@ -128,8 +128,8 @@ fn a_daemon_whose_host_vanished_has_its_peer_back_within_seconds_of_its_return()
         trial.station.wait_for("the routes again", SECONDS, |all| seen(all).then_some(()));
         assert!(began.elapsed() < SECONDS);
         let connection = trial.station.connections().remove(0);
-        let told = (connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN));
-        assert_eq!(told, if is_held { (1, 0) } else { (2, 1) });
+        let counts = (connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN));
+        assert_eq!(counts, if is_held { (1, 0) } else { (2, 1) });
         drop(before);
         back.announce(&peer, &prefixes(7)[6..], 1);
         trial.station.wait_connection(0, "a new route", |c| c.announced() == new + 1);

@@ -72,16 +72,16 @@ fn a_routers_stream_is_relayed_unchanged_and_late_equals_early() {
         let about_the_session = |frame: &bmp_user::wire::bmp::Frame<'_>| {
             matches!(frame.message_type(), Some(MessageType::Initiation | MessageType::Termination))
         };
-        let told: Vec<&[u8]> =
+        let expected: Vec<&[u8]> =
             whole.iter().filter(|frame| !about_the_session(frame)).map(|frame| frame.bytes()).collect();
         let mut feeder = BmpFeeder::connect(&trial.topology.router, RELAY);
         // Without the Termination, which would end its peers before the late station connects.
         let ends = |frame: &&bmp_user::wire::bmp::Frame<'_>| frame.message_type() != Some(MessageType::Termination);
         feeder.raw(&whole.iter().filter(ends).flat_map(|frame| frame.bytes().to_vec()).collect::<Vec<_>>());
         let early = trial.station.wait_for(&format!("{name} is told"), LONG, |connections| {
-            connections.first().filter(|connection| connection.feed().len() >= told.len()).cloned()
+            connections.first().filter(|connection| connection.feed().len() >= expected.len()).cloned()
         });
-        assert_eq!(early.feed(), told, "{name}");
+        assert_eq!(early.feed(), expected, "{name}");
         let mut reader = ReplicaReader::default();
         let early = reader.read(&early);
         assert!(early.routes() > 0, "{name} has routes");

@@ -46,7 +46,7 @@ fn reconnects_each(before: [&str; 2], commit: [&str; 2], (old, old_link): (Sourc
         company.bmpd.commit(company.address(subject), commit[subject]);
         assert_eq!(company.connected(subject, 1).peer.ip(), new[subject]);
         let (here, there) = old_link.captures(&company);
-        company.assert_told(subject, 0, here, there);
+        company.assert_terminated(subject, 0, here, there);
         assert_eq!(company.session(subject)["established_count"], 2);
         if subject == 0 {
             company.assert_stayed(1);
@@ -111,7 +111,7 @@ fn replacing_a_port_reconnects_its_session_alone() {
         let other = TestStation::start(&company.topology.station, (address, STATION_PORT + 1));
         company.bmpd.commit(address, &format!("tcp connect port {}", STATION_PORT + 1));
         assert_eq!(other.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), ON_UP2[subject]);
-        company.assert_told(subject, 0, &company.up2, &company.up1);
+        company.assert_terminated(subject, 0, &company.up2, &company.up1);
         assert_eq!(company.session(subject)["established_count"], 2);
     }
     company.assert_others_stayed();
@@ -124,7 +124,7 @@ fn removing_a_port_ends_its_session_alone_and_setting_it_starts_it() {
         let address = company.address(subject);
         company.bmpd.commit(address, "undo tcp connect port");
         company.bmpd.wait_down(address, "not-configured");
-        company.assert_told(subject, 0, &company.up2, &company.up1);
+        company.assert_terminated(subject, 0, &company.up2, &company.up1);
         company.bmpd.commit(address, &format!("tcp connect port {STATION_PORT}"));
         assert_eq!(company.connected(subject, 1).peer.ip(), ON_UP2[subject]);
     }
@@ -157,8 +157,8 @@ fn committing_the_same_value_reconnects_no_session() {
         company.bmpd.commit(company.address(subject), &same);
         company.bmpd.commit(company.address(subject), &format!("undo connect-interface\n{same}"));
     }
-    let (taken, said) = company.bmpd.typed("system-view\nbmp\nconnect-interface 192.0.2.1\ncommit\n");
-    assert!(taken && said.contains("nothing to commit"), "{said}");
+    let (accepted, answer) = company.bmpd.typed("system-view\nbmp\nconnect-interface 192.0.2.1\ncommit\n");
+    assert!(accepted && answer.contains("nothing to commit"), "{answer}");
     for subject in BOTH {
         company.assert_stayed(subject);
     }
@@ -172,7 +172,7 @@ fn the_bmp_view_reconnects(before: &str, commit: &str, old: IpAddr, new: IpAddr)
     assert_eq!(company.connected(0, 0).peer.ip(), old);
     company.bmpd.commit_lines(&format!("bmp\n{commit}"));
     assert_eq!(company.connected(0, 1).peer.ip(), new);
-    company.assert_told(0, 0, &company.up1, &company.up2);
+    company.assert_terminated(0, 0, &company.up1, &company.up2);
     assert_eq!(company.session(0)["established_count"], 2);
     // The BMP view's address does not concern IPv6.
     company.assert_stayed(1);

@@ -78,9 +78,9 @@ fn stations_get_peer_down_for_each_peer_of_a_lost_daemon() {
     drop(feeder);
     let connection = trial.station.wait_connection(0, "Peer Down of the two", |c| c.count(bmp::PEER_DOWN) == 3);
     let down: Vec<_> = connection.frames.iter().filter(|f| f.kind() == bmp::PEER_DOWN).collect();
-    let mut told: Vec<_> = down[1..].iter().filter_map(|frame| frame.peer()).collect();
-    told.sort();
-    assert_eq!(told, [peers[0].address, peers[1].address]);
+    let mut addresses: Vec<_> = down[1..].iter().filter_map(|frame| frame.peer()).collect();
+    addresses.sort();
+    assert_eq!(addresses, [peers[0].address, peers[1].address]);
 }
 
 #[test]
@@ -149,12 +149,12 @@ fn is_thrown_out(bytes: &[u8], why: &[&str]) {
     let from = bad.local_addr().to_string();
     bad.raw(bytes);
     bad.wait_closed();
-    said_once(&trial, &from, why);
+    is_logged_once(&trial, &from, why);
     goes_on(&trial, &mut good);
 }
 
 /// Asserts that one log line is about the connection from `from` and has one of `why`.
-fn said_once(trial: &LabTrial, from: &str, why: &[&str]) {
+fn is_logged_once(trial: &LabTrial, from: &str, why: &[&str]) {
     let says = |line: &str| line.contains(from) && why.iter().any(|why| line.contains(why));
     trial.bmpd.wait_for_log(&format!("one of {why:?} about {from}"), says);
     let lines: Vec<_> = trial.bmpd.log().into_iter().filter(|line| says(line)).collect();
@@ -229,7 +229,7 @@ fn a_stream_cut_inside_a_frame_is_reported_and_the_frame_is_not_relayed() {
     cut.raw(&whole[..whole.len() / 2]);
     drop(cut);
     trial.station.wait_connection(0, "its peer go down", |c| c.has(bmp::PEER_DOWN));
-    said_once(&trial, &from, &["the stream ended"]);
+    is_logged_once(&trial, &from, &["the stream ended"]);
     let connection = trial.station.connections().remove(0);
     assert_eq!((connection.announced(), connection.unfinished), (10, 0));
     assert!(good.is_open());

@@ -177,8 +177,8 @@ fn after_hold_absent_peers_go_down_and_unrepeated_routes_are_withdrawn() {
     });
     let down = connection.frames.iter().filter(|frame| frame.kind() == bmp::PEER_DOWN);
     // The first byte is the reason: 5, or 6 for a Loc-RIB (RFC 7854 §4.9, RFC 9069 §5.3).
-    let told: Vec<_> = down.map(|frame| (frame.peer_type(), frame.body()[0])).collect();
-    assert_eq!(told, [(Some(0), 5), (Some(bmp::LOC_RIB_INSTANCE), 6)]);
+    let reasons: Vec<_> = down.map(|frame| (frame.peer_type(), frame.body()[0])).collect();
+    assert_eq!(reasons, [(Some(0), 5), (Some(bmp::LOC_RIB_INSTANCE), 6)]);
     let mut gone = withdrawn(&connection.frames);
     gone.sort_by_key(|route| route.network);
     assert_eq!(gone, prefixes(5)[3..]);

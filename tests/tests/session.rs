@@ -122,9 +122,9 @@ fn sigterm_does_not_wait_for_a_station_that_does_not_read() {
     for _ in 0..2000 {
         feeder.announce(&ReportedPeer::default(), &prefixes(900), 900);
     }
-    let asked = std::time::Instant::now();
+    let start = std::time::Instant::now();
     bmpd.terminate();
-    assert!(asked.elapsed() < lab::wait::patience(Duration::from_secs(5)), "it took {:?}", asked.elapsed());
+    assert!(start.elapsed() < lab::wait::patience(Duration::from_secs(5)), "it took {:?}", start.elapsed());
 }
 
 #[test]

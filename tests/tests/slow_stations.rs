@@ -104,14 +104,14 @@ fn lag(bmpd: &Bmpd, ports: &[u16]) -> Duration {
         among.map(|session| number(&session["feed"][name])).collect()
     };
     let head = of(&bmpd.sessions(), "head").into_iter().max().expect("there are sessions");
-    let asked = Instant::now();
+    let start = Instant::now();
     loop {
         let cursors = of(&bmpd.sessions(), "cursor");
         assert_eq!(cursors.len(), ports.len());
         if cursors.iter().all(|cursor| *cursor >= head) {
-            return asked.elapsed();
+            return start.elapsed();
         }
-        assert!(asked.elapsed() < LONG, "{cursors:?} have not reached {head}");
+        assert!(start.elapsed() < LONG, "{cursors:?} have not reached {head}");
     }
 }
 

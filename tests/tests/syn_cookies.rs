@@ -81,6 +81,6 @@ fn spoofed_syns_cause_no_stray_reply_and_do_not_block_the_station() {
 fn a_commit_warns_about_a_host_without_syn_cookies() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
     trial.topology.router.sysctl("net/ipv4/tcp_syncookies", "0");
-    let said = trial.bmpd.commit(STATION, &format!("tcp listen port {PORT}"));
-    assert!(said.contains("net.ipv4.tcp_syncookies is 0"), "{said}");
+    let answer = trial.bmpd.commit(STATION, &format!("tcp listen port {PORT}"));
+    assert!(answer.contains("net.ipv4.tcp_syncookies is 0"), "{answer}");
 }

@@ -48,7 +48,7 @@ fn the_first_display_after_a_crash_has_the_earlier_counters() {
     let trial = TrialPlan { bmp: &others, ..TrialPlan::session("connect-interface up2") }.start_up();
     trial.routes_arrive(&mut trial.feeder(), 200, 0);
     let before = trial.bmpd.session(STATION);
-    let bmpd = Bmpd::start_unasked(trial.bmpd.crash(), &StartOptions::default());
+    let bmpd = Bmpd::start_without_request(trial.bmpd.crash(), &StartOptions::default());
     let first = bmpd.session(STATION);
     for name in ["tx_bytes", "tx_packets", "tx_payload_bytes", "rx_packets"] {
         let (was, is) = (number(&before["kernel"][name]), number(&first["kernel"][name]));

@@ -132,13 +132,14 @@ impl Replica {
 
     /// Returns all peers by the given readings, with empty ones.
     pub fn all_as(&self, readings: &RibReadings) -> BTreeMap<PeerIdentity, KnownPeer> {
-        self.peers.iter().map(|(key, heard)| (*key, heard.known_as(*key, readings))).collect()
+        self.peers.iter().map(|(key, messages)| (*key, messages.known_as(*key, readings))).collect()
     }
 
     /// Returns the readings that follow from all received NLRI.
     pub fn readings(&self) -> RibReadings {
-        let of = |(key, heard): (&PeerIdentity, &PeerMessages)| {
-            let ribs = heard.fields.keys().map(|(view, family)| ((*view, *family), heard.reading(*view, *family)));
+        let of = |(key, messages): (&PeerIdentity, &PeerMessages)| {
+            let ribs =
+                messages.fields.keys().map(|(view, family)| ((*view, *family), messages.reading(*view, *family)));
             ribs.map(|((view, family), reading)| ((*key, view, family), reading)).collect::<Vec<_>>()
         };
         self.peers.iter().flat_map(of).collect()
@@ -195,12 +196,12 @@ impl Replica {
     /// Finds the peer of a message. If the router left out AS number or BGP identifier, it is the
     /// only peer that fits.
     fn peer_of(&self, header: &PeerHeader, kind: MessageType) -> PeerIdentity {
-        let said = header.identity();
-        let mut alike = self.peers.keys().filter(|known| known.key == said.key);
+        let identity = header.identity();
+        let mut alike = self.peers.keys().filter(|known| known.key == identity.key);
         match (alike.next(), alike.next()) {
-            (Some(only), None) if kind != MessageType::PeerUp && only.may_be(&said) => *only,
+            (Some(only), None) if kind != MessageType::PeerUp && only.may_be(&identity) => *only,
             // If several fit, the feed reports only peers with complete identities.
-            _ => said,
+            _ => identity,
         }
     }
 }
@@ -229,11 +230,11 @@ impl PeerMessages {
             }
             return;
         }
-        let mut said = vec![(Family::IPV4_UNICAST, update.withdrawn, None)];
-        said.extend(update.unreach.map(|unreach| (unreach.family, unreach.nlri, None)));
-        said.push((Family::IPV4_UNICAST, update.nlri, Some(false)));
-        said.extend(update.reach.map(|reach| (reach.family, reach.nlri, Some(true))));
-        for (family, nlri, announced) in said {
+        let mut parts = vec![(Family::IPV4_UNICAST, update.withdrawn, None)];
+        parts.extend(update.unreach.map(|unreach| (unreach.family, unreach.nlri, None)));
+        parts.push((Family::IPV4_UNICAST, update.nlri, Some(false)));
+        parts.extend(update.reach.map(|reach| (reach.family, reach.nlri, Some(true))));
+        for (family, nlri, announced) in parts {
             let rib = (view, family);
             let is_there = match announced {
                 Some(in_reach) => (in_reach || !nlri.is_empty()) && self.makes(rib),

@@ -192,7 +192,7 @@ fn an_impossible_header_closes_the_connection_at_its_place() {
                 broken[start + at] = byte;
                 broken
             };
-            for (at, byte, told) in [
+            for (at, byte, message) in [
                 (0, 4, "expected BMP version 3 (RFC 7854), found 4"),
                 (1, 0x7f, "expected a message length of "),
                 (4, 0, "expected "),
@@ -204,7 +204,7 @@ fn an_impossible_header_closes_the_connection_at_its_place() {
                     continue;
                 };
                 assert!(error.offset >= start as u64, "{name}: {error}");
-                assert!(at == 4 || error.to_string().contains(told), "{name}: {error}");
+                assert!(at == 4 || error.to_string().contains(message), "{name}: {error}");
             }
         }
     });
@@ -216,8 +216,8 @@ fn streams_of_version_4_are_refused_at_their_first_byte() {
     each(|_, _, world| {
         for (name, stream) in corpus::captures().into_iter().filter(|(_, stream)| version_4(stream)) {
             let StreamEnd::Closed(error) = world.take(&stream) else { panic!("{name}") };
-            let told = "at byte 0: expected BMP version 3 (RFC 7854), found 4";
-            assert!(error.to_string().starts_with(told), "{name}: {error}");
+            let message = "at byte 0: expected BMP version 3 (RFC 7854), found 4";
+            assert!(error.to_string().starts_with(message), "{name}: {error}");
         }
     });
 }

@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
 
 fn listen_to(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     say(&format!("{peer}: connected"))?;
-    let (mut unread, mut frames, mut told) = (BytesMut::new(), Vec::new(), UnprintedRoutes::default());
+    let (mut unread, mut frames, mut unprinted) = (BytesMut::new(), Vec::new(), UnprintedRoutes::default());
     let mut buffer = vec![0; 64 << 10];
     let end = loop {
         match stream.read(&mut buffer) {
@@ -46,12 +46,12 @@ fn listen_to(mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         }
         let result = bmp::split(&mut unread, &mut frames);
         for frame in frames.drain(..) {
-            if let Some(words) = told.hear(&frame) {
+            if let Some(words) = unprinted.hear(&frame) {
                 say(&format!("{peer}: {words}"))?;
             }
         }
         // One line for all routes of one read.
-        if let Some(words) = told.routes() {
+        if let Some(words) = unprinted.routes() {
             say(&format!("{peer}: {words}"))?;
         }
         if let Err(why) = result {

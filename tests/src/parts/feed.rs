@@ -85,14 +85,14 @@ fn append(input: &mut Input, reads: &[Bytes]) {
 
 /// Takes everything that the follower has now, at least one piece.
 fn take(follower: &mut Follower, pieces: &mut VecDeque<Piece>) {
-    let mut taken = false;
+    let mut has_taken = false;
     loop {
         follower.take(TAKE, pieces);
         if pieces.is_empty() {
-            assert!(taken, "the follower had nothing");
+            assert!(has_taken, "the follower had nothing");
             return;
         }
-        taken = true;
+        has_taken = true;
         pieces.clear();
     }
 }

@@ -72,10 +72,11 @@ impl ModelGame {
         }
         let grant = match &known.outcome {
             SessionOutcome::Down(reasons) => {
-                let told = reasons.contains(shown.reason.as_str()) && shown.binding == shown.reason;
-                return unless(told && shown.state == "down", format!("is not down for one of {reasons:?}")).or_else(
-                    || unless(shown.egress.iter().all(|e| e.is_empty()), "is down and has egress".to_owned()),
-                );
+                let is_expected = reasons.contains(shown.reason.as_str()) && shown.binding == shown.reason;
+                return unless(is_expected && shown.state == "down", format!("is not down for one of {reasons:?}"))
+                    .or_else(|| {
+                        unless(shown.egress.iter().all(|e| e.is_empty()), "is down and has egress".to_owned())
+                    });
             }
             SessionOutcome::Up(grant) => grant,
         };
@@ -112,8 +113,8 @@ impl ModelGame {
         let mut lines = Vec::new();
         for (id, known) in known {
             let session = &self.configuration.sessions[id];
-            let asked = in_force(&self.configuration, id, session).map(|source| source.words);
-            lines.push(format!("{} {}, asked {asked:?}, egress {:?}:", id.station, id.alias, session.egress));
+            let configured = in_force(&self.configuration, id, session).map(|source| source.words);
+            lines.push(format!("{} {}, configured {configured:?}, egress {:?}:", id.station, id.alias, session.egress));
             lines.push(format!("  model: {known:?}"));
             lines.push(format!("  bmpd:  {:?}", shown.map(|shown| &shown[id])));
         }

@@ -117,9 +117,9 @@ impl ModelGame {
 
     fn typed(&mut self, lines: &str, right: bool) {
         self.world.log.push(format!("router# bmpctl -f - <<END\n{lines}END"));
-        let (taken, said) = self.bmpd().typed(lines);
-        if taken != right {
-            self.lost(&[format!("bmpctl took the lines: {taken}; it printed: {said}")]);
+        let (accepted, answer) = self.bmpd().typed(lines);
+        if accepted != right {
+            self.lost(&[format!("bmpctl took the lines: {accepted}; it printed: {answer}")]);
         }
     }
 

@@ -43,7 +43,7 @@ fn message(frame: &Frame<'_>) {
             assert_eq!(body, frame.body());
             let _ = Update::parse(frame.bytes(), 4);
         }
-        Ok(Message::Notification(said)) => notifications(&said, frame),
+        Ok(Message::Notification(notification)) => notifications(&notification, frame),
         Ok(Message::Keepalive) => assert!(frame.body().is_empty()),
         Ok(Message::RouteRefresh(refresh)) => {
             let mut out = BytesMut::new();
@@ -88,18 +88,18 @@ fn opens(open: &Open<'_>) {
     assert_eq!((again.hold_time, again.bgp_id), (open.hold_time, open.bgp_id));
 }
 
-fn notifications(said: &Notification<'_>, frame: &Frame<'_>) {
-    assert!(!said.to_string().is_empty());
-    let _ = said.hard_reset().map(|inner| inner.to_string());
-    if let Some(text) = said.shutdown_communication() {
+fn notifications(notification: &Notification<'_>, frame: &Frame<'_>) {
+    assert!(!notification.to_string().is_empty());
+    let _ = notification.hard_reset().map(|inner| inner.to_string());
+    if let Some(text) = notification.shutdown_communication() {
         let mut out = BytesMut::new();
-        notification::build_shutdown(&mut out, said.subcode, text);
+        notification::build_shutdown(&mut out, notification.subcode, text);
         let again =
             Frame::parse(&out).and_then(|frame| Notification::parse(&frame)).map(|again| (again.code, again.subcode));
-        assert_eq!(again, Ok((said.code, said.subcode)));
+        assert_eq!(again, Ok((notification.code, notification.subcode)));
     }
     let mut out = BytesMut::new();
-    notification::build(&mut out, said.code, said.subcode, said.data);
+    notification::build(&mut out, notification.code, notification.subcode, notification.data);
     assert!(frame.bytes().starts_with(&out[..16]) && out.len() <= MAX_MESSAGE);
     assert!(frame.bytes().len() > MAX_MESSAGE || out == frame.bytes());
 }

@@ -179,8 +179,8 @@ fn play(mut history: &[u8]) {
             HistoryStep::Take(bytes) => drop(slow.take(bytes)),
             HistoryStep::Return => slow = FollowingStation::of(&feed, None),
         }
-        for told in &mut early {
-            told.take_all();
+        for station in &mut early {
+            station.take_all();
         }
         assert!(feed.stats().withdrawal_bytes <= WITHDRAWALS, "{:?}", feed.stats());
     }
@@ -199,15 +199,15 @@ fn play(mut history: &[u8]) {
 /// counts. The slow station knows each peer as one daemon has it.
 fn agree(feed: &Feed, early: &mut [FollowingStation; 2], slow: &mut FollowingStation) {
     let mut readings = Vec::new();
-    for (told, name) in early.iter_mut().zip(NAMES) {
-        let early = told.take_all();
+    for (station, name) in early.iter_mut().zip(NAMES) {
+        let early = station.take_all();
         let as_early = early.readings();
         let mut late = FollowingStation::of(feed, Some(InputId::relay(name)));
         let (live, dumped) = (early.knows(), late.take_all().knows_as(&as_early));
         for key in live.keys().chain(dumped.keys()) {
             assert_eq!(live.get(key), dumped.get(key), "live and late differ: {key:?} of {name}");
         }
-        let (live_strict, late_strict) = (told.strict().knows_as(&as_early), late.strict().knows_as(&as_early));
+        let (live_strict, late_strict) = (station.strict().knows_as(&as_early), late.strict().knows_as(&as_early));
         for key in live_strict.keys().chain(late_strict.keys()) {
             let (live, late) = (live_strict.get(key), late_strict.get(key));
             assert_eq!(live, late, "live and late differ by RFC 7854: {key:?} of {name}");
@@ -232,21 +232,21 @@ fn agree(feed: &Feed, early: &mut [FollowingStation; 2], slow: &mut FollowingSta
         all
     };
     let slow = slow.take_all().clone();
-    let both = |(told, readings): (&FollowingStation, &RibReadings)| {
-        (by_key(told.station().all_as(readings)), by_key(slow.all_as(readings)))
+    let both = |(station, readings): (&FollowingStation, &RibReadings)| {
+        (by_key(station.station().all_as(readings)), by_key(slow.all_as(readings)))
     };
-    let heard_of: Vec<_> = early.iter().zip(&readings).map(both).collect();
+    let by_station: Vec<_> = early.iter().zip(&readings).map(both).collect();
     let without_empty = |peers: &BTreeMap<PeerIdentity, KnownPeer>| {
         let mut peers = peers.clone();
         peers.retain(|_, peer| *peer != KnownPeer::default());
         peers
     };
-    for key in heard_of.iter().flat_map(|(heard, told)| heard.keys().chain(told.keys())) {
-        let fits = |(heard, told): &(BTreeMap<PeerKey, _>, BTreeMap<PeerKey, _>)| {
-            let told = told.get(key).map(without_empty).unwrap_or_default();
-            heard.get(key).is_some_and(|known| without_empty(known) == told)
+    for key in by_station.iter().flat_map(|(early, slow)| early.keys().chain(slow.keys())) {
+        let fits = |(early, slow): &(BTreeMap<PeerKey, _>, BTreeMap<PeerKey, _>)| {
+            let slow = slow.get(key).map(without_empty).unwrap_or_default();
+            early.get(key).is_some_and(|known| without_empty(known) == slow)
         };
-        let found = || heard_of.iter().map(|(one, two)| (one.get(key), two.get(key))).collect::<Vec<_>>();
-        assert!(heard_of.iter().any(fits), "{key:?}: {:?}", found());
+        let found = || by_station.iter().map(|(one, two)| (one.get(key), two.get(key))).collect::<Vec<_>>();
+        assert!(by_station.iter().any(fits), "{key:?}: {:?}", found());
     }
 }

@@ -30,8 +30,8 @@ pub fn replay(file: &[u8]) {
     for frame in whole.by_ref() {
         let frame = frame.expect("the translation is BMP");
         match Message::parse(&frame).expect("the translation has valid messages") {
-            Message::PeerUp(said) => assert!(up.insert(said.peer.key), "Peer Up of a peer that is up"),
-            Message::PeerDown(said) => assert!(up.remove(&said.peer.key), "Peer Down of a peer that is not up"),
+            Message::PeerUp(message) => assert!(up.insert(message.peer.key), "Peer Up of a peer that is up"),
+            Message::PeerDown(message) => assert!(up.remove(&message.peer.key), "Peer Down of a peer that is not up"),
             Message::RouteMonitoring(peer, _) => assert!(up.contains(&peer.key), "routes of a peer that is not up"),
             other => panic!("the translation has {other:?}"),
         }

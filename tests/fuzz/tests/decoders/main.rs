@@ -84,21 +84,21 @@ fn through() -> Vec<RelayedStream> {
         let feed = Feed::default();
         let mut input = feed.input(InputId::relay("router"));
         let mut early = feed.attach(Selection::default());
-        assert!(told(&mut early).is_empty(), "a new feed has frames");
+        assert!(taken_bytes(&mut early).is_empty(), "a new feed has frames");
         let mut live = Vec::new();
         let mut receiver = BmpReceiver::default();
         for read in stream.chunks(1400) {
             let received = send(read, &mut receiver, &mut input);
             assert!(matches!(received, Ok(None)), "{name}: {received:?}");
-            live.extend(told(&mut early));
+            live.extend(taken_bytes(&mut early));
         }
-        let late = told(&mut feed.attach(Selection::default()));
+        let late = taken_bytes(&mut feed.attach(Selection::default()));
         RelayedStream { name, sent, live, late }
     });
     streams.collect()
 }
 
-fn told(follower: &mut Follower) -> Vec<u8> {
+fn taken_bytes(follower: &mut Follower) -> Vec<u8> {
     let mut pieces = VecDeque::new();
     loop {
         let before = pieces.len();

@@ -86,8 +86,8 @@ impl NetgauzePeer {
         for attribute in &mut attributes {
             let value = &mut attribute["value"];
             for (list, place) in [(&mut gone, "MpUnreach"), (&mut new, "MpReach")] {
-                for (family, said) in value[place].as_object_mut().into_iter().flatten() {
-                    let nlri = said["nlri"].take();
+                for (family, routes) in value[place].as_object_mut().into_iter().flatten() {
+                    let nlri = routes["nlri"].take();
                     list.extend(nlri.as_array().into_iter().flatten().map(|nlri| named(family, nlri)));
                 }
             }

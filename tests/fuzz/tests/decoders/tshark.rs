@@ -55,10 +55,10 @@ fn complaints(stream: &[u8]) -> Vec<String> {
     tshark.args(["-E", "aggregator=;"]).args(FIELDS.iter().flat_map(|field| ["-e", field]));
     let output = tshark.output().expect("tshark starts; Debian has it in the package tshark");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout);
     let mut read = 0;
     let mut complaints = Vec::new();
-    for line in said.lines() {
+    for line in stdout.lines() {
         let [kind, malformed, severities, messages] = line.split('\t').collect::<Vec<_>>()[..] else {
             panic!("{line}")
         };

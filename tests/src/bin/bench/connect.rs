@@ -244,7 +244,7 @@ fn shown(
     let frames = FrameStream::packed(&UpdateTable::new(&TableShape { routes: ROUTES, ..TableShape::default() }));
     let mut daemon = hosts.router.enter(|| std::net::TcpStream::connect(RELAY))?;
     let stop = AtomicBool::new(false);
-    let (milliseconds, told, took) = thread::scope(|scope| {
+    let (milliseconds, bytes, took) = thread::scope(|scope| {
         let feeding = scope.spawn(|| -> io::Result<()> {
             let mut due = Instant::now();
             while !stop.load(Ordering::Relaxed) {
@@ -264,7 +264,7 @@ fn shown(
     let mut samples = Samples::default();
     milliseconds.iter().for_each(|value| samples.push(*value));
     report.row(BENCH, "display bmp session --json", "under load, median", "ms", samples);
-    let rate = told as f64 / took.as_secs_f64() / 1e6;
+    let rate = bytes as f64 / took.as_secs_f64() / 1e6;
     report.row(BENCH, "display bmp session --json", "told to all stations meanwhile", "MB/s", one(rate));
     Ok(())
 }
@@ -273,7 +273,7 @@ fn shown(
 /// of all displays.
 fn look(setting: &BenchSetting, bmpd: &Bmpd, crowd: &Crowd) -> io::Result<(Vec<f64>, u64, Duration)> {
     let mut milliseconds = Vec::new();
-    let (mut told, mut began) = (crowd.bytes(), Instant::now());
+    let (mut bytes_before, mut began) = (crowd.bytes(), Instant::now());
     for number in 0..=LOOKS * setting.runs {
         // Wait until stations receive something: the display must happen under load.
         let known = crowd.bytes();
@@ -283,19 +283,19 @@ fn look(setting: &BenchSetting, bmpd: &Bmpd, crowd: &Crowd) -> io::Result<(Vec<f
             }
             thread::sleep(Duration::from_millis(1));
         }
-        let asked = Instant::now();
+        let start = Instant::now();
         let output = bmpd.bmpctl("display bmp session --json").stdin(Stdio::null()).output()?;
-        let took = asked.elapsed();
+        let took = start.elapsed();
         let sessions: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
         let up = sessions.iter().filter(|session| session["state"] == "up").count();
         if up != SESSIONS {
             return Err(io::Error::other(format!("{up} of {SESSIONS} sessions are displayed as up")));
         }
         if number == 0 {
-            (told, began) = (crowd.bytes(), Instant::now());
+            (bytes_before, began) = (crowd.bytes(), Instant::now());
         } else {
             milliseconds.push(1e3 * took.as_secs_f64());
         }
     }
-    Ok((milliseconds, crowd.bytes() - told, began.elapsed()))
+    Ok((milliseconds, crowd.bytes() - bytes_before, began.elapsed()))
 }

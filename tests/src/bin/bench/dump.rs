@@ -194,11 +194,11 @@ fn plain(setting: &BenchSetting, size: usize) -> io::Result<Samples> {
                 let (mut stream, _) = listener.accept()?;
                 let accepted = std::time::Instant::now();
                 let mut buffer = vec![0; 1 << 20];
-                let mut taken = 0;
-                while taken < size {
+                let mut received = 0;
+                while received < size {
                     match stream.read(&mut buffer)? {
                         0 => break,
-                        read => taken += read,
+                        read => received += read,
                     }
                 }
                 Ok(accepted.elapsed())
@@ -206,8 +206,8 @@ fn plain(setting: &BenchSetting, size: usize) -> io::Result<Samples> {
         };
         let mut stream = setting.links.router.enter(|| TcpStream::connect(address))?;
         stream.write_all(&bytes)?;
-        let taken = taking.join().map_err(|_| io::Error::other("the plain receiver failed"))??;
-        samples.push(taken.as_secs_f64());
+        let time = taking.join().map_err(|_| io::Error::other("the plain receiver failed"))??;
+        samples.push(time.as_secs_f64());
     }
     Ok(samples)
 }

@@ -96,13 +96,13 @@ pub(crate) fn slow(setting: &BenchSetting, report: &mut BenchReport) -> io::Resu
     // One of the stations is the stalled one.
     let others = setting.stations.unwrap_or(SLOW).saturating_sub(1).max(1);
     let (mut alone, mut beside, mut ratios) = <(Samples, Samples, Samples)>::default();
-    let (mut behind, mut taken) = (Samples::default(), false);
+    let (mut behind, mut all_taken_by_kernel) = (Samples::default(), false);
     for run in 0..=setting.runs {
         say(&format!("slow: {}", ordinal(run)))?;
         for pair in 0..PAIRS {
             let mut throughput = |stalled| {
                 let followed = follow(setting, &frames, others, stalled)?;
-                taken |= stalled > 0 && followed.behind == 0;
+                all_taken_by_kernel |= stalled > 0 && followed.behind == 0;
                 if stalled > 0 && run > 0 {
                     behind.push(followed.behind as f64 / 1e6);
                 }
@@ -124,7 +124,7 @@ pub(crate) fn slow(setting: &BenchSetting, report: &mut BenchReport) -> io::Resu
         }
     }
     report.row(BENCH, "the stalled station", "not sent to it by then", "MB", behind);
-    if taken {
+    if all_taken_by_kernel {
         report.note("slow: the kernel took all of the table for the stalled station: with so few routes none is stalled, and nothing is compared.".to_owned());
     } else {
         report.ratio(

@@ -141,9 +141,9 @@ impl CountedConnection {
         let started = Instant::now();
         loop {
             match self.receiver.recv_timeout(patience.min(LOOK_EVERY)) {
-                Ok(told) => {
+                Ok(event) => {
                     self.waiting.take();
-                    return told;
+                    return event;
                 }
                 Err(RecvTimeoutError::Timeout) if started.elapsed() < patience => interrupt::check()?,
                 Err(RecvTimeoutError::Timeout) => {

@@ -45,7 +45,7 @@ impl SubjectKind {
 
     /// Returns its version, or the reason why it cannot be measured here.
     pub(crate) fn version(self) -> Result<String, String> {
-        let said = |program: Program, argument: &str| {
+        let first_line = |program: Program, argument: &str| {
             let output = program.command().arg(argument).output();
             let output = output.map_err(|error| format!("{}: {error}", program.file()))?;
             let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
@@ -57,10 +57,10 @@ impl SubjectKind {
         };
         match self {
             Self::Bmpd => Ok(env!("CARGO_PKG_VERSION").to_owned()),
-            Self::Frr => Ok(number(&said(Program::Bgpd, "--version")?)),
-            Self::Gobgp => Ok(number(&said(Program::Gobgpd, "--version")?)),
+            Self::Frr => Ok(number(&first_line(Program::Bgpd, "--version")?)),
+            Self::Gobgp => Ok(number(&first_line(Program::Gobgpd, "--version")?)),
             Self::Bird => {
-                let version = number(&said(Program::Bird, "--version")?);
+                let version = number(&first_line(Program::Bird, "--version")?);
                 // BIRD has BMP from 2.14 on, as a build option. Debian's BIRD 2 lacks it, its BIRD
                 // 3 has it.
                 match takes_configuration() {

@@ -61,9 +61,9 @@ impl FollowedConnection {
         let seen = FollowCount { sum: nothing, prefixes: nothing, withdrawn: nothing, at: Instant::now() };
         let (seen, ended) = (Arc::new(WatchedValue::new(seen)), Arc::default());
         let mut reading = stream.try_clone()?;
-        let (told, end) = (Arc::clone(&seen), Arc::clone(&ended));
+        let (count, end) = (Arc::clone(&seen), Arc::clone(&ended));
         std::thread::spawn(move || {
-            let why = match follow(&mut reading, &told) {
+            let why = match follow(&mut reading, &count) {
                 Ok(()) => "it was closed".to_owned(),
                 Err(error) => error.to_string(),
             };

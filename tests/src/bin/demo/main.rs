@@ -59,13 +59,13 @@ fn main() -> ExitCode {
     // default report.
     std::panic::set_hook(Box::new(|_| {}));
     let mut story = Story::new(source, &mut screen);
-    let told = catch_unwind(AssertUnwindSafe(|| story.tell(&INTERRUPTED))).unwrap_or_else(|panic| {
+    let result = catch_unwind(AssertUnwindSafe(|| story.tell(&INTERRUPTED))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(DemoFailure(text.unwrap_or_else(|| "something broke".to_owned())))
     });
     let (checks, figures) = story.outcome();
-    let failure = match told {
+    let failure = match result {
         Ok(()) => None,
         Err(_) if INTERRUPTED.load(Relaxed) => Some("interrupted".to_owned()),
         Err(DemoFailure(what)) => Some(what),

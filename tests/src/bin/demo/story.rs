@@ -127,9 +127,9 @@ impl<'a> Story<'a> {
     pub(crate) fn tell(&mut self, interrupted: &AtomicBool) -> Result<(), DemoFailure> {
         self.screen.say(PICTURE);
         let stage = DemoStage::set();
-        let told = self.acts(&stage, interrupted);
+        let result = self.acts(&stage, interrupted);
         self.screen.keep();
-        told
+        result
     }
 
     fn acts(&mut self, stage: &DemoStage, interrupted: &AtomicBool) -> Result<(), DemoFailure> {

@@ -88,17 +88,18 @@ fn measure(setting: &BenchSetting, hosts: &BenchHosts, each: u8) -> io::Result<R
             crowd.forget();
             monitor.forget()?;
             let ifindex = hosts.router.ifindex(&format!("p{i}"));
-            let (set, told) = thread::scope(|scope| {
+            let (set, announced) = thread::scope(|scope| {
                 // Takes the time at the announcement, and not after `ip` has ended.
-                let told = scope.spawn(|| monitor.carrier(ifindex));
+                let announced = scope.spawn(|| monitor.carrier(ifindex));
                 let set = Instant::now();
                 hosts.station.ip(&format!("link set q{i} up"));
-                (set, told.join())
+                (set, announced.join())
             });
-            let told = told.map_err(|_| io::Error::other("the thread that listens to the kernel failed"))??;
+            let announced =
+                announced.map_err(|_| io::Error::other("the thread that listens to the kernel failed"))??;
             let its = (1..=each).map(|number| station(i, number)).collect();
             for at in established(&crowd, its, source(i))? {
-                back.since_told.push(1e3 * at.saturating_duration_since(told).as_secs_f64());
+                back.since_told.push(1e3 * at.saturating_duration_since(announced).as_secs_f64());
                 back.since_set.push(1e3 * (at - set).as_secs_f64());
             }
         }

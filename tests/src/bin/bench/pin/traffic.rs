@@ -78,14 +78,14 @@ fn send(links: &BenchLinks, port: u16, bytes: usize, at_once: usize, ends: EndCg
         stay_on(usize::from(apart));
         let (mut stream, _) = listener.accept()?;
         let mut buffer = vec![0; CHUNK];
-        let mut taken = 0;
-        while taken < bytes {
+        let mut received = 0;
+        while received < bytes {
             match stream.read(&mut buffer)? {
                 0 => break,
-                read => taken += read,
+                read => received += read,
             }
         }
-        Ok((taken, Instant::now()))
+        Ok((received, Instant::now()))
     });
     let mut stream = inside(ends.sender, || connect(links, port))?;
     stream.set_nodelay(true)?;
@@ -103,8 +103,12 @@ fn send(links: &BenchLinks, port: u16, bytes: usize, at_once: usize, ends: EndCg
     });
     let failed = |_| io::Error::other("a thread that sends or receives has failed");
     let began = sending.join().map_err(failed)??;
-    let (taken, ended) = receiving.join().map_err(failed)??;
-    if taken == bytes { Ok(ended - began) } else { Err(io::Error::other(format!("{taken} of {bytes} bytes arrived"))) }
+    let (received, ended) = receiving.join().map_err(failed)??;
+    if received == bytes {
+        Ok(ended - began)
+    } else {
+        Err(io::Error::other(format!("{received} of {bytes} bytes arrived")))
+    }
 }
 
 fn connect(links: &BenchLinks, port: u16) -> io::Result<TcpStream> {
@@ -128,14 +132,14 @@ impl BurstConnection {
         let receiving = thread::spawn(move || {
             stay_on(usize::from(apart));
             let mut buffer = vec![0; CHUNK];
-            let mut taken = 0;
+            let mut received = 0;
             loop {
                 match accepted.read(&mut buffer)? {
                     0 => return Ok(()),
-                    read => taken += read,
+                    read => received += read,
                 }
-                if taken >= bytes {
-                    taken -= bytes;
+                if received >= bytes {
+                    received -= bytes;
                     accepted.write_all(&[0])?;
                 }
             }
