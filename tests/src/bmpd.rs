@@ -398,7 +398,7 @@ impl Bmpd {
         let mut bmpctl = self.bmpctl("-f -");
         bmpctl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut bmpctl = bmpctl.spawn().expect("bmpctl can be started");
-        bmpctl.stdin.take().expect("it is piped").write_all(lines.as_bytes()).expect("bmpctl reads");
+        bmpctl.stdin.take().expect("stdin is piped").write_all(lines.as_bytes()).expect("bmpctl reads");
         let output = bmpctl.wait_with_output().expect("bmpctl ends");
         let answer = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         (output.status.success(), answer)

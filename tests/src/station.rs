@@ -378,7 +378,7 @@ impl StationLoop<'_> {
     fn poll(&self, mode: StationMode) -> (bool, Vec<usize>) {
         let (reading, timeout) = match mode {
             StationMode::Stall => (PollFlags::empty(), PollTimeout::NONE),
-            StationMode::Trickle(_) => (PollFlags::empty(), PollTimeout::try_from(SIP.0).expect("it is short")),
+            StationMode::Trickle(_) => (PollFlags::empty(), PollTimeout::try_from(SIP.0).expect("the time is short")),
             _ => (PollFlags::POLLIN, PollTimeout::NONE),
         };
         let mut wanted = vec![PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN)];

@@ -255,7 +255,7 @@ fn a_collision_leaves_the_connection_of_the_higher_identifier() {
         let wanted = prefixes(10).iter().map(ToString::to_string).collect();
         let connection = wait_routes(&trial, peer, IPV4, &wanted);
         assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (1, 0));
-        let up = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_UP).expect("it is there");
+        let up = connection.frames.iter().find(|frame| frame.kind() == bmp::PEER_UP).expect("there is a Peer Up");
         // Local and remote port (RFC 7854 §4.10), of the remaining connection.
         let ports = [16, 18].map(|at| u16::from_be_bytes([up.body()[at], up.body()[at + 1]]));
         assert_eq!(ports[1], stays.port());

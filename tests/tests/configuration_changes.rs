@@ -96,7 +96,7 @@ fn a_bmp_view_address_moves_the_sessions_without_a_source_of_their_own() {
     let inheriting = TestStation::start(&topology.station, (STATION, STATION_PORT + 1));
     let configuration = |address: IpAddr| {
         let sessions = two_sessions([STATION_PORT, STATION_PORT + 1]);
-        let (head, last) = sessions.rsplit_once("  connect-interface up2\n").expect("it is there");
+        let (head, last) = sessions.rsplit_once("  connect-interface up2\n").expect("a session has the line");
         format!("{head}{last}").replace("bmp\n", &format!("bmp\n connect-interface {address}\n"))
     };
     let bmpd = Bmpd::start(&topology.router, &configuration(UP2));

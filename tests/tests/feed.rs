@@ -62,7 +62,7 @@ fn stations_do_not_notice_a_daemon_that_is_back_in_time() {
 
 #[test]
 fn a_file_that_is_not_mrt_is_reported_without_other_effects() {
-    let file = tempfile::NamedTempFile::new().expect("a file");
+    let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     std::fs::write(file.path(), b"this is no routing table, whatever its name says").expect("the file is writable");
     let system = format!("mrt-replay table\n file {}\n pace maximum", file.path().display());
     let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start_up();

@@ -159,7 +159,7 @@ fn a_held_session_is_displayed_with_reason_and_remaining_time() {
         (Some("interface-down"), Some("192.0.2.65"))
     );
     assert!(shown["held"]["detail"].as_str().is_some_and(|detail| detail.contains("no carrier")), "{shown:#}");
-    let left = shown["held"]["for_seconds"].as_f64().expect("it is a number");
+    let left = shown["held"]["for_seconds"].as_f64().expect("for_seconds is a number");
     assert!(left > 500.0 && left <= 600.0, "{left}");
     assert!(shown["would_change"].to_string().contains("what mends it"), "{shown:#}");
     let text = trial.bmpd.display("display interface-binding");

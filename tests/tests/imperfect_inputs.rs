@@ -241,7 +241,7 @@ fn one_update_does_not_outvote_five_and_misunderstood_ones_are_displayed() {
     updates.push(bgp::update(&cut, &[0, 0, 0, 1, 24, 10, 1, 1]));
     let records: Vec<_> = updates.iter().map(|update| record_of(update)).collect();
     let at = |record: usize| records[..record - 1].concat().len();
-    let file = tempfile::NamedTempFile::new().expect("a file");
+    let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     fs::write(file.path(), records.concat()).expect("the file is writable");
     let (trial, done) = replayed(file.path());
     let found = |kind: &str, updates: u64, record: usize| serde_json::json!({ "kind": kind, "updates": updates, "first_record": record, "first_at": at(record) });
@@ -273,12 +273,16 @@ fn broken_records_are_counted_by_kind_and_the_others_are_replayed() {
     let mut odd = good[12..79].to_vec();
     odd.push(0);
     let broken = [record(&good[12..20]), record(&odd), record(&good[12..20])].concat();
-    let file = tempfile::NamedTempFile::new().expect("a file");
+    let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     fs::write(file.path(), [&broken[..], &good, &broken].concat()).expect("the file is writable");
     let (trial, done) = replayed(file.path());
     assert_eq!((number(&done["records"]), number(&done["errors"])), (9, 6), "{done:#}");
-    let kinds: Vec<_> =
-        done["passed_over"].as_array().expect("a list").iter().map(|kind| kind["what"].clone()).collect();
+    let kinds: Vec<_> = done["passed_over"]
+        .as_array()
+        .expect("the value is an array")
+        .iter()
+        .map(|kind| kind["what"].clone())
+        .collect();
     assert_eq!(
         kinds,
         [

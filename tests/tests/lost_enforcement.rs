@@ -152,7 +152,7 @@ fn a_detached_guard_is_attached_to_its_interface_again() {
 /// Returns exit status, warning and the session's `egress` of `display` during a loss.
 fn while_lost(trial: &LabTrial) -> (Option<i32>, String, serde_json::Value) {
     let shown = trial.bmpd.try_display("display bmp session --json");
-    let sessions: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
+    let sessions: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("bmpctl prints JSON");
     (shown.status.code(), String::from_utf8_lossy(&shown.stderr).into_owned(), sessions[0]["egress"].clone())
 }
 

@@ -40,7 +40,7 @@ fn two_daemons(session: &str) -> (LabTrial, [BmpFeeder; 2]) {
 #[test]
 fn a_peer_that_looks_like_another_is_displayed_as_refused() {
     let (trial, _feeders) = two_daemons("");
-    let shown = until("the station is not told of the second", PATIENCE, || {
+    let shown = until("the station refuses the peer of the second daemon", PATIENCE, || {
         let shown = monitored(&trial);
         (shown[1]["sessions"][0]["refused"] == true).then_some(shown)
     });
@@ -59,7 +59,7 @@ fn a_peer_that_looks_like_another_is_displayed_as_refused() {
     assert!(verbose.contains("Monitored peers     : IPv4 unicast 2"), "{verbose}");
     assert!(verbose.contains("Timers              : retry 1 s to 60 s, keepalive 30 s"), "{verbose}");
     let text = trial.bmpd.display("display bgp bmp-monitor all");
-    let line = |input: &str| text.lines().find(|line| line.contains(input)).expect("there is a line").to_owned();
+    let line = |input: &str| text.lines().find(|line| line.contains(input)).expect("the input has a line").to_owned();
     assert!(line(" lab ").trim_end().ends_with("3       198.51.100.7"), "{text}");
     assert!(line(" other ").trim_end().ends_with("5       198.51.100.7 refused"), "{text}");
 }

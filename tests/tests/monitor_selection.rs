@@ -160,7 +160,7 @@ fn several_monitors_add_up_and_each_session_has_its_own() {
     let (accepted, shown) = trial.bmpd.typed("display bgp bmp-monitor all\n");
     assert!(accepted, "{shown}");
     let is_sent = |peer: &str, rib: &str| {
-        let line = shown.lines().find(|line| line.contains(peer) && line.contains(rib)).expect("there is a line");
+        let line = shown.lines().find(|line| line.contains(peer) && line.contains(rib)).expect("the RIB has a line");
         line.contains("(s0)")
     };
     assert!(is_sent("10.255.0.3", "pre-policy") && is_sent("10.255.0.4", "pre-policy"), "{shown}");

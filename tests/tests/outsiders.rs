@@ -91,7 +91,8 @@ fn a_session_without_a_descriptor_reports_it_and_comes_back() {
     file_limit(pid, Some(libc::rlimit { rlim_cur: 3, ..before }));
     operator.ask(&format!("reset bmp session {STATION}"), false);
     until("the session says why it is down", PATIENCE, || {
-        let sessions: Value = serde_json::from_str(&operator.ask("display bmp session", true)).expect("it is JSON");
+        let sessions: Value =
+            serde_json::from_str(&operator.ask("display bmp session", true)).expect("bmpd answers with JSON");
         (sessions[0]["reason"] == "no-descriptors").then_some(())
     });
     file_limit(pid, Some(before));
@@ -127,7 +128,7 @@ impl OpenOperator {
         writeln!(stream.get_mut(), "{request}").expect("bmpd reads");
         let mut line = String::new();
         std::io::BufRead::read_line(&mut *stream, &mut line).expect("bmpd answers");
-        let answer: Value = serde_json::from_str(&line).expect("it is JSON");
+        let answer: Value = serde_json::from_str(&line).expect("bmpd answers with JSON");
         answer["done"].as_str().unwrap_or_else(|| panic!("{command}: {answer}")).to_owned()
     }
 }
@@ -257,9 +258,9 @@ fn a_control_client_must_complete_a_request_within_ten_seconds() {
 fn bmpctl_sends_nothing_to_a_socket_of_another_user() {
     let topology = lab::topology::Topology::new();
     let setup = BmpdSetup::new(&topology.router, "");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
-        .expect("the folder is ours");
+        .expect("the mode can be changed");
     let path = folder.path().join("bmpd.sock");
     let listener =
         topology.router.enter_unprivileged(|| std::os::unix::net::UnixListener::bind(&path).expect("the path is free"));

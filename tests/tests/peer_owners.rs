@@ -31,7 +31,7 @@ const SECONDS: Duration = Duration::from_secs(15);
 /// Returns a client's entry in the display of a relay.
 fn shown(trial: &LabTrial, name: &str, client: SocketAddr) -> Value {
     let connections = trial.relay(name)["connections"].clone();
-    let all = connections.as_array().expect("a list").iter();
+    let all = connections.as_array().expect("the value is an array").iter();
     all.clone().find(|shown| shown["client"] == client.to_string()).cloned().unwrap_or_default()
 }
 

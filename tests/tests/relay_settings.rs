@@ -260,7 +260,7 @@ fn the_displays_have_a_relays_messages_and_the_feeds_contents() {
     assert_eq!(counts(&["peers", "ribs", "routes", "frames", "unannounced"]), [1, 3, 7, 9, 1]);
     assert_eq!(counts(&["malformed", "malformed_attributes", "as_size", "incomplete", "unknown_family"]), [0; 5]);
     let by_rib = |view: &str| {
-        let ribs = feed["by_rib"].as_array().expect("a list");
+        let ribs = feed["by_rib"].as_array().expect("the value is an array");
         let rib = ribs
             .iter()
             .find(|rib| rib["view"] == view && rib["family"] == "IPv4 unicast")

@@ -161,7 +161,7 @@ pub(super) fn withdraw(routes: usize) -> Box<dyn MeasuredPart> {
     let table = UpdateTable::new(&TableShape { routes, ..TableShape::default() });
     let messages = table.withdrawals();
     let frames = bgp::frames(&messages, MAX_MESSAGE)
-        .map(|frame| route_monitoring(&ReportedPeer::default(), PRE_POLICY, frame.expect("it is BGP").bytes()));
+        .map(|frame| route_monitoring(&ReportedPeer::default(), PRE_POLICY, frame.expect("the stream is BGP").bytes()));
     let withdrawals = in_reads(frames).split_off(1);
     Box::new(Withdraw { loaded: LoadedFeed::new(routes), withdrawals })
 }

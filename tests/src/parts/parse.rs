@@ -42,5 +42,5 @@ fn table(routes: usize) -> UpdateTable {
 
 fn updates(table: &UpdateTable) -> impl Iterator<Item = Update<'_>> {
     bgp::frames(&table.bytes, MAX_MESSAGE)
-        .map(|frame| Update::parse(frame.expect("it is BGP").bytes(), 4).expect("it is an UPDATE"))
+        .map(|frame| Update::parse(frame.expect("the stream is BGP").bytes(), 4).expect("the message is an UPDATE"))
 }

@@ -62,7 +62,7 @@ fn read(stream: &[u8]) -> (NetgauzeStation, Vec<String>) {
 }
 
 fn is_of_same_session(one: &[u8], other: &[u8]) -> bool {
-    let frame = |bytes| frames(bytes).next().expect("a frame").expect("it is BMP");
+    let frame = |bytes| frames(bytes).next().expect("there is a frame").expect("the frame is BMP");
     let (one, other) = (frame(one), frame(other));
     let (one, other) = (Message::parse(&one), Message::parse(&other));
     matches!((one, other), (Ok(Message::PeerUp(one)), Ok(Message::PeerUp(other))) if one.is_of_same_session(&other))

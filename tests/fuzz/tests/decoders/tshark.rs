@@ -41,8 +41,8 @@ fn pcap(stream: &[u8]) -> Vec<u8> {
 fn complaints(stream: &[u8]) -> Vec<String> {
     const FIELDS: [&str; 4] = ["bmp.type", "_ws.malformed", "_ws.expert.severity", "_ws.expert.message"];
     const WARNING: u32 = 0x60_0000;
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(file.path(), pcap(stream)).expect("a file");
+    let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    fs::write(file.path(), pcap(stream)).expect("the file is writable");
     let mut tshark = Program::Tshark.command();
     tshark.arg("-r").arg(file.path()).args([
         "-d",
