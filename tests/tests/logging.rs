@@ -141,11 +141,11 @@ fn many_connections_to_an_adopted_sessions_station_log_a_few_lines() {
     let phase = |session: &serde_json::Value| session["phase"] == "connecting";
     trial.bmpd.wait_session(STATION, "waiting for its daemon", phase);
     let connect = || ForeignSocket::default().connect(&trial.topology.router, trial.station.address());
-    for _ in 0..300 {
-        drop(connect());
-    }
-    let seen = |session: &serde_json::Value| number(&session["established_count"]) >= 250;
-    trial.bmpd.wait_session(STATION, "connected often", seen);
+    // On a loaded machine, bmpd does not see a connection that ends at once.
+    until("bmpd has seen 250 connections", 3 * PATIENCE, || {
+        (0..50).for_each(|_| drop(connect()));
+        (number(&trial.bmpd.session(STATION)["established_count"]) >= 250).then_some(())
+    });
     let lines = trial.bmpd.log().len();
     assert!(lines < 120, "{lines} lines");
 }
