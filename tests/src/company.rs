@@ -15,7 +15,7 @@ use crate::{
     bmpd::Bmpd,
     capture::{CapturedPacket, LinkCapture},
     feeder::BmpFeeder,
-    station::{ConnectionEnd, RecordedConnection, TestStation},
+    station::{RecordedConnection, RecordedEnd, TestStation},
     topology::{STATION, STATION_2, STATION_PORT, STATION_V6, Topology},
     trial::{RELAY, outgoing, strays},
     wait::PATIENCE,
@@ -104,7 +104,7 @@ impl Company {
     /// If the connection ended otherwise.
     pub fn assert_terminated(&self, subject: usize, index: usize, here: &LinkCapture, there: &LinkCapture) {
         let old = self.subjects[subject].wait_connection(index, "its end", |c| c.end.is_some());
-        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
+        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(RecordedEnd::Fin)));
         let of_it = |packets: &[&CapturedPacket]| {
             packets.iter().filter(|p| p.source == old.peer).map(|p| (*p).clone()).collect()
         };

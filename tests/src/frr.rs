@@ -15,7 +15,7 @@ use crate::{
     bgp::Ipv4Prefix,
     netns::Netns,
     process::{ChildProgram, INSTALL, answer},
-    speaker::BgpSpeaker,
+    speaker::LabBgpSpeaker,
     wait::{PATIENCE, until},
 };
 
@@ -27,7 +27,7 @@ pub const PEER: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 255, 0, 2), 65001);
 /// A running bgpd with one BGP peer.
 #[derive(Debug)]
 pub struct Frr {
-    speaker: Option<BgpSpeaker>,
+    speaker: Option<LabBgpSpeaker>,
     netns: Netns,
     process: ChildProgram,
     folder: TempDir,
@@ -84,7 +84,8 @@ exit
     /// Announces `routes` from the BGP peer, in a new session.
     fn announce(&mut self, routes: &[Ipv4Prefix]) {
         self.speaker = None;
-        self.speaker = Some(BgpSpeaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((FRR.0, 179)), routes));
+        self.speaker =
+            Some(LabBgpSpeaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((FRR.0, 179)), routes));
     }
 
     /// Ends the session of the BGP peer with a NOTIFICATION.

@@ -17,7 +17,7 @@ use crate::{
     netns::Netns,
     process::{ChildProgram, answer},
     rib::{AfiSafi, ComparedRoute, IPV4, IPV6, NamedRoutes, VPNV4},
-    speaker::BgpSpeaker,
+    speaker::LabBgpSpeaker,
     wait::{PATIENCE, until},
 };
 
@@ -36,7 +36,7 @@ const CONFIGURATION: &str = "gobgpd.toml";
 /// A running gobgpd with one BGP peer and one BMP station.
 #[derive(Debug)]
 pub struct Gobgp {
-    speaker: Option<BgpSpeaker>,
+    speaker: Option<LabBgpSpeaker>,
     netns: Netns,
     process: ChildProgram,
     folder: TempDir,
@@ -122,7 +122,7 @@ multihop-ttl = 8
     pub fn announce(&mut self, routes: &[Ipv4Prefix]) {
         self.speaker = None;
         self.speaker =
-            Some(BgpSpeaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((GOBGP.0, 179)), routes));
+            Some(LabBgpSpeaker::announce(&self.netns, PEER.0, PEER.1, SocketAddr::from((GOBGP.0, 179)), routes));
     }
 
     /// Adds a route to its table, in the syntax of `gobgp global rib add`.

@@ -28,12 +28,12 @@ const TURN: Duration = Duration::from_millis(100);
 
 /// A running speaker. Dropping it closes the session.
 #[derive(Debug)]
-pub struct BgpSpeaker {
+pub struct LabBgpSpeaker {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl BgpSpeaker {
+impl LabBgpSpeaker {
     /// Connects from `local` to the BGP daemon at `neighbour`, once that listens, and announces
     /// `routes` with next hop `local`. The whole table and End-of-RIB are sent on return.
     pub fn announce(netns: &Netns, local: Ipv4Addr, asn: u32, neighbour: SocketAddr, routes: &[Ipv4Prefix]) -> Self {
@@ -55,7 +55,7 @@ impl BgpSpeaker {
     }
 }
 
-impl Drop for BgpSpeaker {
+impl Drop for LabBgpSpeaker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -66,9 +66,9 @@ impl Drop for BgpSpeaker {
 
 /// One BGP connection, read and written message by message.
 #[derive(Debug)]
-pub struct BgpConnection(TcpStream);
+pub struct LabBgpConnection(TcpStream);
 
-impl BgpConnection {
+impl LabBgpConnection {
     /// Connects from `local`, until `neighbour` sends an OPEN. A daemon that is not ready yet
     /// accepts the connection and closes it.
     ///
@@ -123,7 +123,7 @@ fn connect(local: Ipv4Addr, neighbour: SocketAddr) -> std::io::Result<TcpStream>
 }
 
 fn open(stream: TcpStream, local: Ipv4Addr, asn: u32) -> Option<TcpStream> {
-    let mut wire = BgpConnection(stream);
+    let mut wire = LabBgpConnection(stream);
     for message in [bgp::open(asn, local), bgp::keepalive()] {
         wire.0.write_all(&message).ok()?;
         // A NOTIFICATION ends the attempt.

@@ -43,7 +43,7 @@ pub enum StationMode {
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConnectionEnd {
+pub enum RecordedEnd {
     /// The sender closed it, with FIN.
     Fin,
     /// The sender reset it, or the kernel gave it up.
@@ -66,7 +66,7 @@ pub struct RecordedConnection {
     /// Bytes of the incomplete message.
     pub unfinished: usize,
     /// How it ended; `None` while it is open.
-    pub end: Option<ConnectionEnd>,
+    pub end: Option<RecordedEnd>,
 }
 
 impl RecordedConnection {
@@ -427,7 +427,7 @@ impl StationLoop<'_> {
             let _ = stream.shutdown(Shutdown::Both);
         }
         drop(stream);
-        self.shared.state.change(|state| state.connections[index].end = Some(ConnectionEnd::Ours));
+        self.shared.state.change(|state| state.connections[index].end = Some(RecordedEnd::Ours));
     }
 
     /// Stops listening at once. A close is not enough: between fork and exec, a program that
@@ -472,17 +472,17 @@ impl StationLoop<'_> {
             }
             if is_ready && matches!(mode, StationMode::Stall | StationMode::Trickle(_)) {
                 // In these modes, `poll` wakes for errors only.
-                return open.finish(shared, ConnectionEnd::Reset);
+                return open.finish(shared, RecordedEnd::Reset);
             }
             match open.stream.read(buffer) {
                 Ok(0) if mode == StationMode::Linger => {
                     lingering.extend(open.stream.try_clone());
-                    open.finish(shared, ConnectionEnd::Fin)
+                    open.finish(shared, RecordedEnd::Fin)
                 }
-                Ok(0) => open.finish(shared, ConnectionEnd::Fin),
+                Ok(0) => open.finish(shared, RecordedEnd::Fin),
                 Ok(n) => open.take(shared, &buffer[..n]),
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => true,
-                Err(_) => open.finish(shared, ConnectionEnd::Reset),
+                Err(_) => open.finish(shared, RecordedEnd::Reset),
             }
         });
     }
@@ -490,7 +490,7 @@ impl StationLoop<'_> {
 
 impl OpenConnection {
     /// Records how the connection ended. Returns false: drop the connection.
-    fn finish(&self, shared: &SharedStation, end: ConnectionEnd) -> bool {
+    fn finish(&self, shared: &SharedStation, end: RecordedEnd) -> bool {
         shared.state.change(|state| state.connections[self.index].end = Some(end));
         false
     }
@@ -506,7 +506,7 @@ impl OpenConnection {
             match result {
                 Ok(()) => true,
                 Err(why) => {
-                    connection.end = Some(ConnectionEnd::NotBmp(why));
+                    connection.end = Some(RecordedEnd::NotBmp(why));
                     false
                 }
             }
@@ -539,7 +539,7 @@ mod tests {
         let seen = station.wait_connection(0, "both writes", |c| c.unfinished == 4);
         assert_eq!((seen.peer, seen.frames.len(), &seen.end), (stream.local_addr().unwrap(), 1, &None));
         drop(stream);
-        station.wait_connection(0, "FIN", |c| c.end == Some(ConnectionEnd::Fin));
+        station.wait_connection(0, "FIN", |c| c.end == Some(RecordedEnd::Fin));
     }
 
     #[test]
@@ -552,14 +552,14 @@ mod tests {
         stream.write_all(&bmp::initiation("here")).unwrap();
         station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
         drop((stream, router));
-        station.wait_connection(index, "FIN", |c| c.end == Some(ConnectionEnd::Fin));
+        station.wait_connection(index, "FIN", |c| c.end == Some(RecordedEnd::Fin));
     }
 
     #[test]
     fn bytes_that_are_not_bmp_end_the_connection() {
         let (netns, station) = lone_station();
         connect(&netns, &station).unwrap().write_all(b"GET / HTTP/1.1").unwrap();
-        station.wait_connection(0, "its end", |c| matches!(c.end, Some(ConnectionEnd::NotBmp(_))));
+        station.wait_connection(0, "its end", |c| matches!(c.end, Some(RecordedEnd::NotBmp(_))));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use lab::{
     frr::Frr,
     gobgp::Gobgp,
     sockets::ForeignSocket,
-    station::{ConnectionEnd, RecordedConnection, TestStation},
+    station::{RecordedConnection, RecordedEnd, TestStation},
     topology::{STATION, STATION_2, STATION_PORT, STATION_V6, Topology, UP1, UP2, UP2_OTHER, UP2_V6},
     trial::{LabTrial, TrialPlan, outgoing, strays},
 };
@@ -91,7 +91,7 @@ fn gobgp_is_pinned_from_its_first_syn_and_a_commit_moves_it() {
 
     trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!(old.end, Some(ConnectionEnd::Reset), "the station sees a reset by the old link");
+    assert_eq!(old.end, Some(RecordedEnd::Reset), "the station sees a reset by the old link");
     // GoBGP notices a closed connection only when it writes.
     gobgp.announce(&prefixes(500));
     let moved = trial.station.wait_connection(1, "500 routes", |c| c.announced() >= 500);
@@ -170,7 +170,7 @@ fn an_earlier_connection_outside_the_pin_is_closed() {
     let by_up1 = ForeignSocket::default().connect(&topology.router, station.address()).unwrap();
     let bmpd = Bmpd::start(&topology.router, &TrialPlan::session("adopt\nconnect-interface up2").configuration());
     assert!(is_closed(&by_up1));
-    assert_eq!(station.wait_connection(0, "its end", |c| c.end.is_some()).end, Some(ConnectionEnd::Reset));
+    assert_eq!(station.wait_connection(0, "its end", |c| c.end.is_some()).end, Some(RecordedEnd::Reset));
     says_why_it_closed(&bmpd, &format!("session {STATION}"), &by_up1, "does not come from 192.0.2.65");
     let session = bmpd.wait_session(STATION, "waiting for its daemon", |session| session["phase"] == "connecting");
     assert_eq!(session["reason"], "configuration-changed");
@@ -361,7 +361,7 @@ fn is_closed_when_the_file_says_otherwise(edit: impl Fn(&str) -> String) {
     std::fs::write(setup.file(), edit(&before)).expect("the file is writable");
     let bmpd = Bmpd::start_in(setup, &StartOptions::default());
     let end = station.wait_connection(0, "its end", |c| c.end.is_some()).end;
-    assert_eq!(end, Some(ConnectionEnd::Reset), "the reset left by the old link");
+    assert_eq!(end, Some(RecordedEnd::Reset), "the reset left by the old link");
     assert!(is_closed(&stream));
     says_why_it_closed(&bmpd, &format!("station {STATION} port {STATION_PORT}"), &stream, "no session");
     assert!(!bmpd.log().iter().any(|line| line.contains("expired")), "{:?}", bmpd.log());

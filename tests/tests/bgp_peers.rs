@@ -14,7 +14,7 @@ use lab::{
     capture::{CapturedPacket, LinkCapture},
     peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering, bgp_view},
     rib::{AfiSafi, IPV4, IPV6, StationRib},
-    speaker::BgpConnection,
+    speaker::LabBgpConnection,
     station::RecordedConnection,
     topology::{LOOPBACK, Topology},
     trial::{LabTrial, TrialPlan},
@@ -184,7 +184,7 @@ fn a_new_listen_port_ends_sessions_that_the_peer_opened_and_no_others() {
         let system = format!("bgp {}\n router-id 10.7.0.1\n{listen}{peer}", BMPD.1);
         TrialPlan { system: &system, ..TrialPlan::default() }.configuration()
     };
-    let establish = |wire: &mut BgpConnection| {
+    let establish = |wire: &mut LabBgpConnection| {
         assert!(matches!(wire.receive(), Some((bgp::OPEN, _))));
         wire.send(&bgp::open(asn, own));
         assert!(matches!(wire.receive(), Some((bgp::KEEPALIVE, _))));
@@ -193,7 +193,7 @@ fn a_new_listen_port_ends_sessions_that_the_peer_opened_and_no_others() {
     let listener = topology.station.enter(|| TcpListener::bind((peer, 179))).expect("the port is free");
     let system = format!("bgp {}\n router-id 10.7.0.1\n{}", BMPD.1, both_families());
     let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start_on(topology);
-    let mut of_bmpd = BgpConnection::accept(&listener);
+    let mut of_bmpd = LabBgpConnection::accept(&listener);
     establish(&mut of_bmpd);
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
     for port in [Some(179), Some(1179), None] {
@@ -216,7 +216,7 @@ fn a_new_listen_port_ends_sessions_that_the_peer_opened_and_no_others() {
     );
     for port in [1179, 2179] {
         let before = if port == 1179 { 179 } else { 1179 };
-        let mut of_peer = BgpConnection::connect(&trial.topology.station, own, SocketAddr::new(BMPD.0, before));
+        let mut of_peer = LabBgpConnection::connect(&trial.topology.station, own, SocketAddr::new(BMPD.0, before));
         establish(&mut of_peer);
         let ups = if port == 1179 { 2 } else { 3 };
         trial.station.wait_connection(0, "Peer Up", |c| c.count(bmp::PEER_UP) == ups);
@@ -236,8 +236,8 @@ fn a_collision_leaves_the_connection_of_the_higher_identifier() {
         let topology = Topology::new();
         let listener = topology.station.enter(|| TcpListener::bind((peer, 179))).expect("the port is free");
         let trial = start(&both_families(), topology);
-        let mut of_bmpd = BgpConnection::accept(&listener);
-        let mut of_peer = BgpConnection::connect(&trial.topology.station, own, bmpd);
+        let mut of_bmpd = LabBgpConnection::accept(&listener);
+        let mut of_peer = LabBgpConnection::connect(&trial.topology.station, own, bmpd);
         for wire in [&mut of_bmpd, &mut of_peer] {
             assert!(matches!(wire.receive(), Some((bgp::OPEN, _))));
         }

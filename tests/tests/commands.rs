@@ -5,7 +5,7 @@ use std::time::Duration;
 use lab::{
     bmp,
     bmpd::{Bmpd, number},
-    station::{ConnectionEnd, TestStation},
+    station::{RecordedEnd, TestStation},
     topology::{LOOPBACK, STATION, STATION_PORT, Topology, UP2, UP2_OTHER},
     trial::{TrialPlan, outgoing},
 };
@@ -37,7 +37,7 @@ fn reset_ends_the_connection_in_order_and_connects_again_at_once() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
     trial.bmpd.display(&format!("reset bmp session {STATION}"));
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(RecordedEnd::Fin)));
     assert_eq!(trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2);
 }
 

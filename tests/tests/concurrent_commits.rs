@@ -13,7 +13,7 @@ use lab::{
     bmpd::{Bmpd, StartOptions},
     netns::Netns,
     soak,
-    station::ConnectionEnd,
+    station::RecordedEnd,
     topology::{STATION, UP2, UP2_OTHER},
     trial::TrialPlan,
     wait::{PATIENCE, until},
@@ -59,7 +59,7 @@ fn an_unconfirmed_trial_moves_the_session_there_and_back() {
     assert!(accepted && answer.contains("for 1 s"), "{answer}");
     for (index, source) in [(1, UP2_OTHER), (2, UP2)] {
         let old = trial.station.wait_connection(index - 1, "its end", |c| c.end.is_some());
-        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
+        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(RecordedEnd::Fin)));
         let new = trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
         assert_eq!(new.peer.ip(), source);
         assert_eq!(fs::read_to_string(&sources).ok().as_ref(), Some(&chosen), "a trial must not record sources");

@@ -9,7 +9,7 @@ use lab::{
     capture::LinkCapture,
     feeder::BmpFeeder,
     sockets::ForeignSocket,
-    station::{ConnectionEnd, TestStation},
+    station::{RecordedEnd, TestStation},
     topology::{STATION, STATION_PORT, Topology, UP2, UP2_OTHER},
     trial::{TrialPlan, outgoing, strays},
     wait::{PATIENCE, patience, until},
@@ -65,7 +65,7 @@ fn a_change_of_source_ends_the_connection_in_order_by_the_old_link() {
     let trial = TrialPlan::session("connect-interface up2 192.0.2.65").start_up();
     trial.bmpd.reload(&TrialPlan::session("connect-interface up2 192.0.2.129").configuration());
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.peer.ip(), old.has(bmp::TERMINATION), old.end), (UP2, true, Some(ConnectionEnd::Fin)));
+    assert_eq!((old.peer.ip(), old.has(bmp::TERMINATION), old.end), (UP2, true, Some(RecordedEnd::Fin)));
     assert_eq!(trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip(), UP2_OTHER);
     assert!(!outgoing(&trial.up2.packets()).is_empty(), "the capture saw the session");
     assert_eq!(outgoing(&trial.up1.packets()), Vec::<&lab::capture::CapturedPacket>::new());
@@ -77,7 +77,7 @@ fn a_change_to_an_absent_interface_ends_the_connection_in_order() {
     trial.bmpd.reload(&TrialPlan::session("connect-interface nowhere0").configuration());
     trial.bmpd.wait_down(STATION, "interface-absent");
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(RecordedEnd::Fin)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lab::{
     bmp,
-    station::ConnectionEnd,
+    station::RecordedEnd,
     topology::{LOOPBACK, LOOPBACK_V6, STATION, STATION_V6, Topology, UP1, UP1_V6, UP2, UP2_OTHER, UP2_V6},
     trial::{TrialPlan, assert_left_only_by},
 };
@@ -34,7 +34,7 @@ fn leaves_on(topology: Topology, plan: &TrialPlan<'_>, source: IpAddr, link: Exp
 
     trial.bmpd.terminate();
     let connection = trial.station.wait_connection(0, "the end", |c| c.end.is_some());
-    assert_eq!(connection.end, Some(ConnectionEnd::Fin));
+    assert_eq!(connection.end, Some(RecordedEnd::Fin));
     assert!(connection.has(bmp::TERMINATION));
     match link {
         Up1 => assert_left_only_by(&trial.up1, &trial.up2, &connection),

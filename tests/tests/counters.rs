@@ -15,7 +15,7 @@ use lab::{
     devices::tc,
     netns::Netns,
     process::answer,
-    station::{ConnectionEnd, RecordedConnection, StationMode},
+    station::{RecordedConnection, RecordedEnd, StationMode},
     topology::{STATION, STATION_V6},
     trial::{LabTrial, TrialPlan, assert_left_only_by},
     wait::{PATIENCE, until},
@@ -42,7 +42,7 @@ fn closed_by_the_station(plan: &TrialPlan<'_>, routes: usize) -> (LabTrial, Reco
         let fin = packets.iter().position(|p| p.fin && p.direction == PacketDirection::Out)?;
         packets[fin..].iter().any(|p| p.direction == PacketDirection::In && p.ack).then_some(())
     });
-    let connection = trial.station.wait_connection(0, "its end", |c| c.end == Some(ConnectionEnd::Ours));
+    let connection = trial.station.wait_connection(0, "its end", |c| c.end == Some(RecordedEnd::Ours));
     (trial, connection)
 }
 
@@ -166,7 +166,7 @@ fn a_session_that_bmpd_closed_is_counted_up_to_its_last_acknowledgement() {
     let slots: Vec<u32> = objects.pins().iter().map(|entry| entry.expect("the map is readable").1).collect();
     assert_eq!(slots.len(), 1);
     trial.bmpd.terminate();
-    let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(ConnectionEnd::Fin));
+    let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(RecordedEnd::Fin));
     let packets = trial.up2.wait_for("the acknowledgement of the station's FIN", PATIENCE, |packets| {
         let fin = packets.iter().position(|p| p.fin && p.direction == PacketDirection::In)?;
         packets[fin..].iter().any(|p| p.direction == PacketDirection::Out).then(|| packets.to_vec())
@@ -203,7 +203,7 @@ fn an_acknowledgement_after_the_end_of_bmpd_is_not_counted() {
     // The station acknowledges bmpd's FIN, and closes its own side only after bmpd has gone.
     trial.station.set_mode(StationMode::Linger);
     trial.bmpd.terminate();
-    let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(ConnectionEnd::Fin));
+    let connection = trial.station.wait_connection(0, "FIN", |c| c.end == Some(RecordedEnd::Fin));
     let before = trial.up2.packets();
     trial.station.close();
     let after = trial.up2.wait_for("the last acknowledgement", PATIENCE, |packets| {

@@ -29,7 +29,7 @@ use lab::{
     gobgp::Gobgp,
     netns::Netns,
     peering::{BMPD, DAEMON, Peering},
-    speaker::BgpSpeaker,
+    speaker::LabBgpSpeaker,
     station::TestStation,
     terminal::TestTerminal,
     topology::{STATION, STATION_PORT, Topology},
@@ -212,7 +212,8 @@ fn with_the_recipe_of_gobgp_a_route_arrives_at_the_station() {
 fn routes_of_its_peer_arrive(trial: &LabTrial, place: &str) {
     let RecipeEnds { own, peer } = ipv4_ends();
     let routes = prefixes(5);
-    let _speaker = BgpSpeaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &routes);
+    let _speaker =
+        LabBgpSpeaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &routes);
     let what = format!("the routes of the daemon, configured as in {place}");
     trial.station.wait_connection(0, &what, |connection| connection.announced() == routes.len());
 }
@@ -250,7 +251,7 @@ fn says_what_frr_may_lack(without: &str) {
     let _frr = Frr::configured(&trial.topology.router, without, &daemon_options());
     let RecipeEnds { own, peer } = ipv4_ends();
     let _speaker =
-        BgpSpeaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &prefixes(5));
+        LabBgpSpeaker::announce(&trial.topology.station, peer, DAEMON.1, SocketAddr::from((own, 179)), &prefixes(5));
     trial.station.wait_connection(0, "Peer Up", |connection| connection.has(bmp::PEER_UP));
     let text = trial.bmpd.display("display bmp relay");
     // An End-of-RIB may have arrived, or not.

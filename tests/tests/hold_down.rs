@@ -8,7 +8,7 @@ use lab::{
     bmpd::Bmpd,
     capture::CapturedPacket,
     sockets::ForeignSocket,
-    station::ConnectionEnd,
+    station::RecordedEnd,
     topology::STATION,
     trial::{LabTrial, TrialPlan, outgoing, strays},
     wait::{PATIENCE, until},
@@ -52,7 +52,7 @@ fn a_commit_takes_it_down(system: &str, session: &str, commit: &str, reason: &st
     trial.bmpd.commit_lines(commit);
     down_at_once(&trial, reason);
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!(old.end, Some(ConnectionEnd::Fin));
+    assert_eq!(old.end, Some(RecordedEnd::Fin));
     nothing_by_up1(&trial);
 }
 

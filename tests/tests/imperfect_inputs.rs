@@ -16,7 +16,7 @@ use lab::{
     bmpd::number,
     peering::{BMPD, bgp_view},
     skip::skip,
-    speaker::BgpConnection,
+    speaker::LabBgpConnection,
     topology::{STATION, Topology},
     trial::{LabTrial, TrialPlan},
     wait::{PATIENCE, until},
@@ -80,8 +80,8 @@ fn with_peer() -> LabTrial {
 }
 
 /// Sends a file of BGP messages, and returns the open connection.
-fn send(trial: &LabTrial, messages: &Path) -> BgpConnection {
-    let mut wire = BgpConnection::connect(&trial.topology.station, PEER, SocketAddr::new(BMPD.0, 179));
+fn send(trial: &LabTrial, messages: &Path) -> LabBgpConnection {
+    let mut wire = LabBgpConnection::connect(&trial.topology.station, PEER, SocketAddr::new(BMPD.0, 179));
     wire.send(&fs::read(messages).expect("the case is readable"));
     wire
 }

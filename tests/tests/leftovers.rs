@@ -10,7 +10,7 @@ use lab::{
     feeder::BmpFeeder,
     kernel::{BpfObjects, TestCgroup},
     netns::Netns,
-    station::{ConnectionEnd, TestStation},
+    station::{RecordedEnd, TestStation},
     topology::{STATION, STATION_PORT, Topology},
     trial::{RELAY, TrialPlan},
 };
@@ -63,7 +63,7 @@ fn nothing_is_left_after_sigterm() {
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(network(&topology.router), before);
     assert_eq!(entries("/run"), run);
-    station.wait_connection(0, "FIN", |c| c.end == Some(ConnectionEnd::Fin));
+    station.wait_connection(0, "FIN", |c| c.end == Some(RecordedEnd::Fin));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use lab::{
     bmpd::{Bmpd, StartOptions, number},
     capture::{LinkCapture, PacketDirection, sum},
     passive::{BY_UP2, PORT, answers, call, connected, gets_no_answer, guarded, listening, nothing, stranger},
-    station::ConnectionEnd,
+    station::RecordedEnd,
     topology::{LOOPBACK, STATION, STATION_2, Topology, UP2, UP2_OTHER},
     trial::{LabTrial, TrialPlan},
     wait::PATIENCE,
@@ -178,7 +178,7 @@ fn without_kernel_programs_a_stranger_is_reset_and_the_station_accepted() {
     let stranger = stranger(&trial.topology);
     match stranger.call((UP2, PORT), PATIENCE) {
         Ok(index) => {
-            stranger.wait_connection(index, "a reset", |c| c.end == Some(ConnectionEnd::Reset) && c.bytes == 0);
+            stranger.wait_connection(index, "a reset", |c| c.end == Some(RecordedEnd::Reset) && c.bytes == 0);
         }
         // The reset may arrive before `call` returns.
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),

@@ -9,7 +9,7 @@ use lab::{
     bmp,
     bmpd::Bmpd,
     netns::Netns,
-    station::{ConnectionEnd, TestStation},
+    station::{RecordedEnd, TestStation},
     topology::STATION_PORT,
     wait::{PATIENCE, patience, until},
 };
@@ -84,7 +84,7 @@ fn two_hundred_and_fifty_six_sessions_come_up_display_fast_and_some_move() {
     bmpd.commit_lines("bmp\nconnect-interface 203.0.113.2");
     for SessionPlace { station, .. } in places.iter().filter(|place| place.inherits) {
         let old = station.wait_connection(0, "its end", |c| c.end.is_some());
-        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
+        assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(RecordedEnd::Fin)));
         let new = station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
         assert_eq!(new.peer.ip(), IpAddr::from([203, 0, 113, 2]));
     }
@@ -99,6 +99,6 @@ fn two_hundred_and_fifty_six_sessions_come_up_display_fast_and_some_move() {
     bmpd.terminate();
     for SessionPlace { station, .. } in &places {
         let last = station.wait_for("the end", PATIENCE, |c| c.last().filter(|c| c.end.is_some()).cloned());
-        assert_eq!((last.has(bmp::TERMINATION), last.end), (true, Some(ConnectionEnd::Fin)));
+        assert_eq!((last.has(bmp::TERMINATION), last.end), (true, Some(RecordedEnd::Fin)));
     }
 }

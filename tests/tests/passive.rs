@@ -12,7 +12,7 @@ use lab::{
     bmpd::{Bmpd, number},
     capture::{CapturedPacket, PacketDirection, sum},
     passive::{BY_UP2, PORT, call, connected, gets_no_answer, guarded, listening, nothing, stranger},
-    station::{ConnectionEnd, TestStation},
+    station::{RecordedEnd, TestStation},
     topology::{STATION, STATION_2, STATION_V6, Topology, UP2, UP2_OTHER, UP2_V6},
     trial::{TrialPlan, outgoing},
     wait::{PATIENCE, until},
@@ -157,7 +157,7 @@ fn a_shut_down_session_is_denied_at_a_port_that_another_listens_on() {
     bmpd.reload(&two_sessions(both, &format!("{both}\n  shutdown")));
     bmpd.wait_down(STATION_2, "shutdown");
     let end = stations[1].wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((end.has(bmp::TERMINATION), end.end), (true, Some(ConnectionEnd::Fin)));
+    assert_eq!((end.has(bmp::TERMINATION), end.end), (true, Some(RecordedEnd::Fin)));
     gets_no_answer(&stations[1], UP2);
     assert_eq!(stations[0].connections()[0].end, None, "the other session ended");
     bmpd.reload(&two_sessions(both, both));
@@ -172,7 +172,7 @@ fn a_change_of_source_ends_a_passive_connection_by_the_old_link() {
     let trial = connected(&TrialPlan::session(&session(UP2)), UP2);
     trial.bmpd.reload(&TrialPlan::session(&session(UP2_OTHER)).configuration());
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(RecordedEnd::Fin)));
     listening(&trial.bmpd, STATION);
     let index = call(&trial, UP2_OTHER);
     assert_eq!(trial.station.connections()[index].peer.ip(), UP2_OTHER);
@@ -212,7 +212,7 @@ fn after_a_reset_the_station_can_connect_at_once() {
     let trial = connected(&TrialPlan::session(BY_UP2), UP2);
     trial.bmpd.display(&format!("reset bmp session {STATION}"));
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(RecordedEnd::Fin)));
     let session = listening(&trial.bmpd, STATION);
     assert_waits_after(&session, "manual-reset");
     call(&trial, UP2);
@@ -226,7 +226,7 @@ fn a_restarted_station_replaces_its_earlier_connection() {
     let index = trial.station.call((UP2, PORT), PATIENCE).expect("bmpd accepts the station");
     trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(RecordedEnd::Fin)));
     trial.bmpd.wait_for_log("that the station connected anew", |line| line.contains("has connected anew"));
     trial.routes_arrive(&mut trial.feeder(), 10, index);
     assert_eq!(trial.bmpd.session(STATION)["state"], "up");
@@ -247,12 +247,12 @@ fn a_session_becomes_passive_and_active_again() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
     trial.bmpd.reload(&TrialPlan::session(BY_UP2).configuration());
     let old = trial.station.wait_connection(0, "its end", |c| c.end.is_some());
-    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(ConnectionEnd::Fin)));
+    assert_eq!((old.has(bmp::TERMINATION), old.end), (true, Some(RecordedEnd::Fin)));
     let session = guarded(&trial.bmpd, STATION);
     assert_eq!(session["role"], "listen");
     let index = call(&trial, UP2);
     trial.bmpd.reload(&TrialPlan::session("connect-interface up2").configuration());
-    trial.station.wait_connection(index, "its end", |c| c.has(bmp::TERMINATION) && c.end == Some(ConnectionEnd::Fin));
+    trial.station.wait_connection(index, "its end", |c| c.has(bmp::TERMINATION) && c.end == Some(RecordedEnd::Fin));
     trial.station.wait_connection(index + 1, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(trial.bmpd.wait_up(STATION)["guard"], Value::Null);
     until("the guard is detached", PATIENCE, || {

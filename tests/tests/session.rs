@@ -7,7 +7,7 @@ use lab::{
     bmp::{self, ReportedPeer},
     capture::{CapturedPacket, PacketDirection},
     process::answer,
-    station::{ConnectionEnd, StationMode, TestStation},
+    station::{RecordedEnd, StationMode, TestStation},
     topology::{STATION, STATION_PORT, Topology, UP2},
     trial::TrialPlan,
     wait::PATIENCE,
@@ -103,7 +103,7 @@ fn sigterm_sends_termination_and_then_fin() {
     trial.routes_arrive(&mut trial.feeder(), 100, 0);
     trial.bmpd.terminate();
     let connection = trial.station.wait_connection(0, "the end", |c| c.end.is_some());
-    assert_eq!(connection.end, Some(ConnectionEnd::Fin), "the connection ended by a reset");
+    assert_eq!(connection.end, Some(RecordedEnd::Fin), "the connection ended by a reset");
     let last = connection.frames.last().expect("the station received messages");
     assert_eq!(last.kind(), bmp::TERMINATION);
     // Reason TLV (RFC 7854 §4.5): type 1, reason 0, administratively closed.

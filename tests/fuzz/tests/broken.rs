@@ -27,7 +27,7 @@ fn times() -> usize {
 
 /// How a stream ended.
 #[derive(Debug, PartialEq, Eq)]
-enum StreamEnd {
+enum InputEnd {
     /// Between two messages, with an open connection.
     Whole,
     /// With a Termination.
@@ -38,13 +38,13 @@ enum StreamEnd {
     Closed(Error),
 }
 
-fn send(stream: &[u8], input: &mut Input) -> StreamEnd {
+fn send(stream: &[u8], input: &mut Input) -> InputEnd {
     let mut receiver = BmpReceiver::default();
     match lab::send(stream, &mut receiver, input) {
-        Ok(Some(_)) => StreamEnd::Goodbye,
-        Err(error) => StreamEnd::Closed(error),
-        Ok(None) if receiver.left() == 0 => StreamEnd::Whole,
-        Ok(None) => StreamEnd::Cut(receiver.left()),
+        Ok(Some(_)) => InputEnd::Goodbye,
+        Err(error) => InputEnd::Closed(error),
+        Ok(None) if receiver.left() == 0 => InputEnd::Whole,
+        Ok(None) => InputEnd::Cut(receiver.left()),
     }
 }
 
@@ -62,7 +62,7 @@ impl HealthyFeed {
         let feed = Feed::new(1 << 20, 1 << 16);
         let mut input = feed.input(InputId::relay("healthy"));
         let mut told_of_healthy = FollowingStation::of(&feed, Some(InputId::relay("healthy")));
-        assert_eq!(send(healthy, &mut input), StreamEnd::Whole);
+        assert_eq!(send(healthy, &mut input), InputEnd::Whole);
         let known_of_healthy = told_of_healthy.take_all().knows();
         assert!(!known_of_healthy.is_empty());
         Self { feed, _healthy: input, told_of_healthy, known_of_healthy }
@@ -70,7 +70,7 @@ impl HealthyFeed {
 
     /// Sends a stream as another daemon, and checks the feed. An early and a late station know the
     /// same of it. Its peers go with its connection. The healthy daemon's peers stay.
-    fn take(&mut self, broken: &[u8]) -> StreamEnd {
+    fn take(&mut self, broken: &[u8]) -> InputEnd {
         let mut input = self.feed.input(InputId::relay("broken"));
         let mut live = FollowingStation::of(&self.feed, Some(InputId::relay("broken")));
         // Room for a journal of 1 MiB, the read bytes and the kept state. Memory beyond this would
@@ -80,7 +80,7 @@ impl HealthyFeed {
             is_equal(live.take_all(), FollowingStation::of(&self.feed, Some(InputId::relay("broken"))).take_all()),
             "live and late differ ({end:?})"
         );
-        if let StreamEnd::Closed(error) = &end {
+        if let InputEnd::Closed(error) = &end {
             assert!(error.offset < broken.len() as u64 && error.to_string().starts_with("at byte "), "{error}");
         }
         drop(input);
@@ -121,13 +121,13 @@ fn a_cut_stream_is_read_up_to_the_cut() {
         let starts = starts(stream);
         for start in starts.iter().step_by(7) {
             let cut = start + random.usize(1..COMMON_HEADER);
-            assert_eq!(world.take(&stream[..*start]), StreamEnd::Whole, "{name}: before byte {start}");
-            assert_eq!(world.take(&stream[..cut]), StreamEnd::Cut(cut - start), "{name}: before byte {cut}");
+            assert_eq!(world.take(&stream[..*start]), InputEnd::Whole, "{name}: before byte {start}");
+            assert_eq!(world.take(&stream[..cut]), InputEnd::Cut(cut - start), "{name}: before byte {cut}");
         }
         for _ in 0..times() {
             let cut = random.usize(..stream.len());
             let start = starts.iter().rfind(|start| **start <= cut).expect("the first frame starts at 0");
-            let expected = if cut == *start { StreamEnd::Whole } else { StreamEnd::Cut(cut - start) };
+            let expected = if cut == *start { InputEnd::Whole } else { InputEnd::Cut(cut - start) };
             assert_eq!(world.take(&stream[..cut]), expected, "{name}: before byte {cut}");
         }
     });
@@ -143,7 +143,7 @@ fn flipped_bits_close_the_connection_with_a_reason_or_do_no_harm() {
             for _ in 0..random.usize(1..40) {
                 broken[random.usize(..stream.len())] ^= 1 << random.u8(..8);
             }
-            closed += usize::from(matches!(world.take(&broken), StreamEnd::Closed(_)));
+            closed += usize::from(matches!(world.take(&broken), InputEnd::Closed(_)));
         }
         assert!(closed > times() / 20, "{name}: closed {closed} of {} times", times());
     });
@@ -165,7 +165,7 @@ fn flipped_bits_within_an_update_close_nothing() {
                 let update = updates[random.usize(..updates.len())].clone();
                 broken[random.usize(update)] ^= 1 << random.u8(..8);
             }
-            assert_eq!(world.take(&broken), StreamEnd::Whole, "{name}");
+            assert_eq!(world.take(&broken), InputEnd::Whole, "{name}");
         }
     });
 }
@@ -197,7 +197,7 @@ fn an_impossible_header_closes_the_connection_at_its_place() {
                 (1, 0x7f, "expected a message length of "),
                 (4, 0, "expected "),
             ] {
-                let StreamEnd::Closed(error) = world.take(&with(at, byte)) else {
+                let InputEnd::Closed(error) = world.take(&with(at, byte)) else {
                     // Too short a length by 256 bytes or more leaves a rest that is no header. A
                     // length below 256 has this byte already.
                     assert_eq!((at, stream[start + 4]), (4, 0), "{name}: byte {at} of the message at {start}");
@@ -215,7 +215,7 @@ fn streams_of_version_4_are_refused_at_their_first_byte() {
     let version_4 = |stream: &[u8]| stream.first() == Some(&4);
     each(|_, _, world| {
         for (name, stream) in corpus::captures().into_iter().filter(|(_, stream)| version_4(stream)) {
-            let StreamEnd::Closed(error) = world.take(&stream) else { panic!("{name}") };
+            let InputEnd::Closed(error) = world.take(&stream) else { panic!("{name}") };
             let message = "at byte 0: expected BMP version 3 (RFC 7854), found 4";
             assert!(error.to_string().starts_with(message), "{name}: {error}");
         }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::station::{CountingReader, length};
+use crate::station::{BenchReader, length};
 
 /// Bytes of one read.
 const READ: usize = 1 << 20;
@@ -31,8 +31,8 @@ impl Arrivals {
     }
 
     /// Reads until this many routes were announced, and returns the reader.
-    pub(crate) fn skip(&mut self, routes: u64) -> io::Result<CountingReader> {
-        let mut reader = CountingReader::default();
+    pub(crate) fn skip(&mut self, routes: u64) -> io::Result<BenchReader> {
+        let mut reader = BenchReader::default();
         while reader.sum.routes < routes {
             self.read()?;
             let used = reader.take(&self.buffer[..self.filled]);

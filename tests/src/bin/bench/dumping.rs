@@ -19,7 +19,7 @@ use crate::{
     relay::connect,
     report::{BenchReport, RatioGoal, Samples},
     say,
-    station::{CountingReader, CountingStation, SOME_ROOM},
+    station::{BenchReader, CountingStation, SOME_ROOM},
     subject::{BenchSubject, RELAY},
 };
 
@@ -113,10 +113,10 @@ fn dump(setting: &BenchSetting, frames: &FrameStream, stations: u16) -> io::Resu
         let address = SocketAddr::from((STATION, STATION_PORT + number));
         let station = CountingStation::listen(&setting.links.station, address)?;
         let (begin, routes) = (Arc::clone(&begin), frames.sum.routes);
-        Ok(spawn(move || -> io::Result<(CountingReader, Instant)> {
+        Ok(spawn(move || -> io::Result<(BenchReader, Instant)> {
             let stream = station.accept(PATIENCE);
             begin.wait();
-            let (mut reader, mut room) = (CountingReader::default(), vec![1; SOME_ROOM]);
+            let (mut reader, mut room) = (BenchReader::default(), vec![1; SOME_ROOM]);
             let last = reader.read(&mut stream?, &mut room, routes)?;
             Ok((reader, last))
         }))

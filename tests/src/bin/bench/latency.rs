@@ -27,7 +27,7 @@ use crate::{
     ordinal, relay,
     report::{BenchReport, RatioGoal, Samples},
     say,
-    station::{CountingReader, CountingStation},
+    station::{BenchReader, CountingStation},
     subject::{BenchSubject, RELAY, SubjectKind, bgp_address},
 };
 
@@ -112,7 +112,7 @@ pub(crate) fn relay(setting: &BenchSetting, report: &mut BenchReport) -> io::Res
     run(way, setting, report)
 }
 
-fn is_the_table(reader: &CountingReader, setting: &BenchSetting) -> io::Result<()> {
+fn is_the_table(reader: &BenchReader, setting: &BenchSetting) -> io::Result<()> {
     if reader.sum == setting.table.sum {
         return Ok(());
     }

@@ -170,9 +170,9 @@ fn follow(
     drop(listener);
     // Ignored: the caller may not wait for this.
     let _ = sender.send(Ok(CountEvent::Connected));
-    let mut reader = CountingReader::default();
+    let mut reader = BenchReader::default();
     let last = reader.read(&mut stream, room, routes)?;
-    let CountingReader { sum, prefixes, messages, announcing, bytes, .. } = reader;
+    let BenchReader { sum, prefixes, messages, announcing, bytes, .. } = reader;
     let counted = RouteCount { since_accept: last - accepted, last, sum, prefixes, messages, announcing, bytes };
     let _ = sender.send(Ok(CountEvent::Done(counted)));
     // Keep the connection open: a subject would notice a closed one and connect again.
@@ -193,7 +193,7 @@ fn follow(
 
 /// Counts received messages.
 #[derive(Debug, Default)]
-pub(crate) struct CountingReader {
+pub(crate) struct BenchReader {
     pub(crate) sum: RouteSum,
     pub(crate) prefixes: RouteSum,
     /// Checksum of withdrawn prefixes.
@@ -204,7 +204,7 @@ pub(crate) struct CountingReader {
     pub(crate) bytes: u64,
 }
 
-impl CountingReader {
+impl BenchReader {
     /// Reads until this many routes were announced. Returns the arrival of the last one.
     ///
     /// Counting is slower than some subjects send, and must not be measured. So received bytes wait

@@ -11,7 +11,7 @@ use lab::{table::RouteSum, wait::WatchedValue};
 
 use crate::{
     interrupt::{self, LOOK_EVERY},
-    station::{CountingReader, CountingStation},
+    station::{BenchReader, CountingStation},
 };
 
 /// Bytes of one read.
@@ -118,7 +118,7 @@ impl Drop for FollowedConnection {
 }
 
 fn follow(stream: &mut TcpStream, seen: &WatchedValue<FollowCount>) -> io::Result<()> {
-    let mut reader = CountingReader::default();
+    let mut reader = BenchReader::default();
     let mut buffer = vec![0; 2 * READ];
     let mut filled = 0;
     loop {
@@ -130,7 +130,7 @@ fn follow(stream: &mut TcpStream, seen: &WatchedValue<FollowCount>) -> io::Resul
         let used = reader.take(&buffer[..filled]);
         buffer.copy_within(used..filled, 0);
         filled -= used;
-        let CountingReader { sum, prefixes, withdrawn, .. } = reader;
+        let BenchReader { sum, prefixes, withdrawn, .. } = reader;
         seen.change(|seen| *seen = FollowCount { sum, prefixes, withdrawn, at: Instant::now() });
     }
 }
