@@ -7,7 +7,7 @@ use std::{fmt, io, net::SocketAddr};
 
 use socket2::Socket;
 
-use super::{datapath::Datapath, plan::Grant};
+use super::{kernel::Datapath, plan::Grant};
 use crate::sys;
 
 /// A step of [`Grant::bind`] that the kernel refused.

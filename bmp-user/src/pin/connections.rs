@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
-use super::datapath::{Change, Refused, Slot, SocketEvent};
+use super::kernel::{Change, Refused, Slot, SocketEvent};
 
 /// The connections of one session, whoever opened them, as the kernel's events add up.
 #[derive(Clone, Debug, Default)]
@@ -147,7 +147,7 @@ impl KernelConnections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pin::datapath::Datapath;
+    use crate::pin::kernel::Datapath;
 
     fn connection(process: u32) -> KernelConnection {
         KernelConnection {

@@ -12,8 +12,8 @@ use bmp_ebpf::GuardKey;
 use tracing::{info, warn};
 
 use super::{
-    datapath::{Datapath, Hook, NoGuard, Role},
     guarded::{GuardedInterface, GuardedPlaces, ListenerState, without_interface},
+    kernel::{Datapath, Hook, NoGuard, Role},
     plan::Grant,
     view::SessionPin,
 };
@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
     use crate::link::{Interface, InterfaceAddress};
-    use crate::pin::datapath::Target;
+    use crate::pin::kernel::Target;
     use crate::pin::plan::{ResolvedPin, SourceRule};
 
     const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 65));

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use bmp_ebpf::{GuardKey, Refused};
 
 use super::{
-    datapath::{Datapath, Hook},
+    kernel::{Datapath, Hook},
     plan::Grant,
 };
 

@@ -2,7 +2,7 @@
 
 use tracing::{debug, warn};
 
-use super::{datapath::Occurrence, foreign::DestroyedSockets, pins::Pins};
+use super::{foreign::DestroyedSockets, kernel::Occurrence, pins::Pins};
 
 /// Adds up the kernel's events until the runtime ends. Events from before this bmpd come first.
 ///

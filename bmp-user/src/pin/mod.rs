@@ -6,7 +6,7 @@
 //! - [`plan`]: what configuration and host make of each pin; pure, but for questions about routes
 //! - [`keeper`]: the task that decides, writes the tables and publishes the result
 //! - [`view`], [`pins`]: what a session sees of its pin, and what it asks for
-//! - [`datapath`]: the kernel programs and tables
+//! - [`kernel`]: the kernel programs and tables
 //! - [`foreign`]: sockets of other processes
 //! - [`guard`], [`guarded`]: XDP for passive sessions
 //! - [`steering`]: routes of sessions with a next hop
@@ -20,12 +20,12 @@
 mod bind;
 mod connections;
 mod counters;
-mod datapath;
 mod earlier_connection;
 mod foreign;
 mod guard;
 mod guarded;
 mod keeper;
+mod kernel;
 mod kernel_events;
 mod linger;
 mod pins;
@@ -40,15 +40,15 @@ mod vrfs;
 pub use bind::BindError;
 pub use connections::{KernelConnection, KernelConnectionEnd, KernelConnections, RefusedConnect};
 pub(crate) use counters::add;
-pub use datapath::{
-    Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Loss, Mode, NoGuard, Occurrence, Options,
-    Owner, Refused, Role, Room, Slot, SocketEvent, Target, detach,
-};
 pub use earlier_connection::EarlierConnection;
 pub use foreign::ForeignSockets;
 pub(crate) use foreign::{name_of, user_of};
 pub use guarded::{GuardReport, GuardedInterface, GuardedPlaces, ListenerState};
 pub use keeper::run;
+pub use kernel::{
+    Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Loss, Mode, NoGuard, Occurrence, Options,
+    Owner, Refused, Role, Room, Slot, SocketEvent, Target, detach,
+};
 pub use kernel_events::follow;
 pub use pins::Pins;
 pub use plan::{

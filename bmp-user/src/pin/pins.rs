@@ -9,8 +9,8 @@ use bmp_ebpf::Counters;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    datapath::{Datapath, SocketEvent},
     guarded::GuardReport,
+    kernel::{Datapath, SocketEvent},
     plan::Pinned,
     view::{AddressedRequest, SessionPin},
 };

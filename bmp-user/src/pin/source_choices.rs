@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::{datapath::Role, plan::Pinned};
+use super::{kernel::Role, plan::Pinned};
 use crate::{
     config::{ConnectInterface, SessionId},
     replace::{clean_up, replace_file},

@@ -24,9 +24,9 @@ use tokio::{
 use super::{
     connections::{KernelConnection, KernelConnections},
     counters::add,
-    datapath::{Datapath, Slot, SocketEvent, Target},
     earlier_connection::EarlierConnection,
     guarded::{GuardedPlaces, ListenerState},
+    kernel::{Datapath, Slot, SocketEvent, Target},
     plan::{Grant, Pinned},
     reason::DownCause,
 };

@@ -10,7 +10,7 @@ use bmp_ebpf::VRF_LINKS_MAX;
 use tracing::warn;
 
 use super::{
-    datapath::{Datapath, Target},
+    kernel::{Datapath, Target},
     plan::Pinned,
     reason::{DownCause, Reason},
 };
@@ -76,7 +76,7 @@ impl Vrfs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pin::datapath::Role;
+    use crate::pin::kernel::Role;
 
     #[test]
     fn only_sessions_of_a_vrf_that_does_not_fit_into_the_kernel_table_are_refused() {

@@ -16,7 +16,7 @@ use netlink_sys::{
     AsyncSocket as _, AsyncSocketExt as _, Socket, SocketAddr as KernelAddr, TokioSocket, protocols::NETLINK_SOCK_DIAG,
 };
 
-use crate::pin::datapath::{Role, Target};
+use crate::pin::kernel::{Role, Target};
 
 /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY` (linux/sock_diag.h).
 const DESTROYED_GROUPS: [u32; 2] = [1, 3];

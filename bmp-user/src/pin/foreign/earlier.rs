@@ -22,8 +22,8 @@ use super::{
 use crate::{
     escape::Untrusted,
     pin::{
-        datapath::{Role, Target},
         earlier_connection::EarlierConnection,
+        kernel::{Role, Target},
         plan::Pinned,
         view::SessionPin,
     },

@@ -20,8 +20,8 @@ use tracing::{debug, info, warn};
 
 use super::{
     connections::KernelConnection,
-    datapath::{Owner, Slot, Target},
     earlier_connection::EarlierConnection,
+    kernel::{Owner, Slot, Target},
     pins::Pins,
     plan::{Grant, Pinned, ResolvedPin, led_astray},
     view::SessionPin,

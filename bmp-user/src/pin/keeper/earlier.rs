@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{PinKeeper, tracked::TrackedPin};
 use crate::pin::{
-    datapath::Role,
     foreign::EarlierSearch,
+    kernel::Role,
     plan::{PinDemand, Pinned},
 };
 

@@ -7,7 +7,7 @@ use tracing::warn;
 use super::PinKeeper;
 use crate::{
     pin::{
-        datapath::Mended,
+        kernel::Mended,
         plan::{PinDecision, PinDemand, Pinned},
         vrfs::Vrfs,
     },
@@ -20,7 +20,7 @@ impl PinKeeper {
     ///
     /// No program has seen what other processes connected meanwhile: those connections are held to
     /// their pin now, or closed. bmpd's own sockets check that themselves
-    /// ([`Datapath::confirm`](crate::pin::datapath::Datapath::confirm)).
+    /// ([`Datapath::confirm`](crate::pin::kernel::Datapath::confirm)).
     pub(super) async fn mend(&mut self, demands: &BTreeMap<Pinned, PinDemand>) -> bool {
         match self.pins.datapath().mend() {
             Mended::Nothing | Mended::NotYet => return false,

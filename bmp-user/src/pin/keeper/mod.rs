@@ -37,9 +37,9 @@ use tokio::{
 };
 
 use super::{
-    datapath::{AGAIN, LOOK},
     foreign::ForeignSockets,
     guard::{GuardKeeper, PassiveSession},
+    kernel::{AGAIN, LOOK},
     pins::Pins,
     plan::{PinDecision, PinDemand, Pinned, demands},
     source_choices::SourceChoices,

@@ -11,7 +11,7 @@ use super::{
     tracked::{InstalledPin, LingeringSlot, PlacedPin, TrackedPin},
 };
 use crate::pin::{
-    datapath::{Slot, Target},
+    kernel::{Slot, Target},
     linger::LINGER,
     plan::denies,
     view::SessionPin,

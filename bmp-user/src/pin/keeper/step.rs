@@ -83,7 +83,7 @@ mod tests {
         config::Transport,
         link::Interface,
         pin::{
-            datapath::{Role, Target},
+            kernel::{Role, Target},
             plan::{Grant, ResolvedPin, SourceRule},
             reason::Reason,
         },

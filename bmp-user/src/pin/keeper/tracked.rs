@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::step::PinInForce;
 use crate::pin::{
-    datapath::{Slot, Target},
     guard::SessionGuard,
+    kernel::{Slot, Target},
     plan::{PinDecision, RouteAnswer, denial, denies},
     steering::NextHopAnswer,
     view::{EnforcedPin, SessionPin},

@@ -13,7 +13,7 @@ use crate::{
     config::{ConnectInterface, Transport},
     link::{Host, Interface},
     pin::{
-        datapath::{Role, Target, in_bytes},
+        kernel::{Role, Target, in_bytes},
         reason::DownCause,
     },
 };

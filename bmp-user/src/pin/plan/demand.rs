@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
 use crate::{
     config::{BgpPeer, Config, ConnectInterface, Session, SessionId, Transport, effective},
-    pin::datapath::Role,
+    pin::kernel::Role,
 };
 
 /// Whose connections a pin is for.

@@ -1,7 +1,7 @@
 //! A pin that is in force.
 
 use super::resolve::ResolvedPin;
-use crate::pin::datapath::Target;
+use crate::pin::kernel::Target;
 
 /// A resolved connect-interface that the kernel tables hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

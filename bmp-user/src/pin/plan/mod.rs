@@ -29,7 +29,7 @@ pub use resolve::{NextHopPath, PinQuestion, ResolvedPin, SourceRule, absent, res
 use crate::{
     link::Host,
     pin::{
-        datapath::Target,
+        kernel::Target,
         reason::{DownCause, Reason},
     },
 };
@@ -97,7 +97,7 @@ mod tests {
     use crate::{
         config::{Bgp, BgpPeer, Config, ConnectInterface, Session, SessionId, Transport},
         link::{InterfaceAddress, Link},
-        pin::datapath::Role,
+        pin::kernel::Role,
     };
 
     const STATION: &str = "198.51.100.7";

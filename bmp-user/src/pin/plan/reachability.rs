@@ -12,7 +12,7 @@ use super::{demand::Pinned, resolve::ResolvedPin};
 use crate::{
     link::{Host, Interface, KernelRoute, RouteLookup},
     pin::{
-        datapath::{Role, Target},
+        kernel::{Role, Target},
         reason::{DownCause, Reason},
     },
 };

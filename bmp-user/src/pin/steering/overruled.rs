@@ -9,7 +9,7 @@ use super::NextHopRoutes;
 use crate::{
     link::{EarlierRule, Host, KernelRoute, MarkedFlow, PRIORITY, RouteLookup},
     pin::{
-        datapath::Target,
+        kernel::Target,
         plan::{NextHopPath, Pinned, ResolvedPin},
         reason::{DownCause, Reason},
     },

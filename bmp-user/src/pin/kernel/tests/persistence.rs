@@ -461,7 +461,7 @@ fn a_bmpd_that_is_killed_leaves_its_pins_in_force_for_the_next() {
     let mut child = world.router.run(|| {
         Built::at(std::env::current_exe().unwrap())
             .command()
-            .args(["--exact", "pin::datapath::tests::persistence::be_a_bmpd", "--ignored", "--nocapture"])
+            .args(["--exact", "pin::kernel::tests::persistence::be_a_bmpd", "--ignored", "--nocapture"])
             .env(CHILD, format!("{} {address}", world.folder.path().display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

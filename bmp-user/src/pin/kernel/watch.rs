@@ -19,8 +19,8 @@ use bmp_ebpf::{program, table};
 use tracing::{info, warn};
 
 use super::home::{Home, Layout};
-use super::kernel::Kernel;
 use super::load::{HOOKS, find, pin_program, tables};
+use super::tables::Kernel;
 use super::{Datapath, bpf, cgroup, guard, occupied};
 
 /// How often it is looked at: some fifty system calls, however many sessions there are.

@@ -15,8 +15,8 @@ use aya::{Ebpf, Pod};
 use bmp_ebpf::{GuardKey, Guarded, LinkKey, PIN_LIVE, Pin, PinKey, table};
 
 use super::bpf;
-use super::kernel::{Kernel, NOBODY};
 use super::load::find;
+use super::tables::{Kernel, NOBODY};
 use super::watch::Fault;
 
 /// How long what was found about the tables is new enough for `display`.

@@ -18,8 +18,8 @@ use tracing::{info, warn};
 
 use super::book::{Entries, mend};
 use super::home::Layout;
-use super::kernel::Kernel;
 use super::load::find;
+use super::tables::Kernel;
 use super::{Datapath, Owner, bpf, family, in_bytes};
 use crate::sys;
 

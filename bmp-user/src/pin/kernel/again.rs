@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tracing::{info, warn};
 
 use super::cgroup::Scope;
-use super::kernel::Kernel;
+use super::tables::Kernel;
 use super::{Datapath, Enforcement, Options};
 use crate::sys;
 

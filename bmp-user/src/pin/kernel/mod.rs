@@ -14,12 +14,12 @@ mod counters;
 mod events;
 mod guard;
 mod home;
-mod kernel;
 mod load;
 mod mounts;
 mod occupied;
 mod room;
 mod slots;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -41,7 +41,7 @@ use tracing::warn;
 
 use again::{is_short_of_means, load};
 use home::Home;
-use kernel::Kernel;
+use tables::Kernel;
 
 use crate::sys;
 
