@@ -15,11 +15,11 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::{info, warn};
 use bmp_ebpf::{
-    EVENT_REFUSED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, ROLE_CONNECT,
+    EVENT_REFUSED, InetAddress, InetFamily, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, ROLE_CONNECT,
     TAG_OWN, Tag,
 };
 
-use crate::packet::{octets, words};
+use crate::packet::words;
 use crate::station::{is_for_all, is_link_local, is_on_link, slot_of};
 use crate::tables::{Cause, LOG, SLOTS, TAGS, count_denial, event, names_interface, vrf_of};
 
@@ -57,7 +57,7 @@ struct SockaddrIn6 {
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
     // SAFETY: `ctx.sock_addr` is the program's context.
     let address = unsafe { (&raw const (*ctx.sock_addr).user_ip4).read_volatile() };
-    connect(&ctx, FAMILY_IPV4, [address, 0, 0, 0])
+    connect(&ctx, InetFamily::IPV4, [address, 0, 0, 0])
 }
 
 /// Named in [`bmp_ebpf::program::CONNECT6`].
@@ -67,13 +67,13 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
     let address = unsafe { words(&raw const (*ctx.sock_addr).user_ip6) };
     match address {
         // An IPv4-mapped destination (RFC 4291 section 2.5.5.2): what leaves is IPv4.
-        [0, 0, prefix, address] if prefix == 0xffff_u32.to_be() => connect(&ctx, FAMILY_IPV4, [address, 0, 0, 0]),
-        address => connect(&ctx, FAMILY_IPV6, address),
+        [0, 0, prefix, address] if prefix == 0xffff_u32.to_be() => connect(&ctx, InetFamily::IPV4, [address, 0, 0, 0]),
+        address => connect(&ctx, InetFamily::IPV6, address),
     }
 }
 
 #[inline(always)]
-fn connect(ctx: &SockAddrContext, family: u8, address: [u32; 4]) -> i32 {
+fn connect(ctx: &SockAddrContext, family: InetFamily, address: [u32; 4]) -> i32 {
     let sock_addr: *mut bpf_sock_addr = ctx.sock_addr;
     // SAFETY: `sock_addr` is the program's context.
     let (kind, port, sk) = unsafe { ((*sock_addr).type_, (*sock_addr).user_port, (*sock_addr).__bindgen_anon_1.sk) };
@@ -89,7 +89,7 @@ fn connect(ctx: &SockAddrContext, family: u8, address: [u32; 4]) -> i32 {
         family,
         role: ROLE_CONNECT,
         port: u16::from_be(port as u16),
-        station: octets(address),
+        station: InetAddress::from_words(address),
     };
     // SAFETY: the socket is alive while its owner is in `connect`.
     let own = unsafe { TAGS.of(sk) }.is_some_and(|tag| tag.flags & TAG_OWN != 0);
@@ -200,18 +200,18 @@ fn mark(ctx: &SockAddrContext, pin: &Pin) -> Result<(), Cause> {
 }
 
 #[inline(always)]
-fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: u8, pin: &Pin) -> Result<(), Cause> {
-    let source = pin.source.as_ptr().cast::<[u32; 4]>();
+fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: InetFamily, pin: &Pin) -> Result<(), Cause> {
+    let source = pin.source.octets().as_ptr().cast::<[u32; 4]>();
     // SAFETY: sixteen bytes, and the field's offset in `Pin` is a multiple of four.
     let source = unsafe { words(source) };
-    let refused = if family == FAMILY_IPV4 {
+    let refused = if family == InetFamily::IPV4 {
         // An IPv6 socket bound to an IPv6 address has 127.0.0.6 here (LOOPBACK4_IPV6 in net/ipv6/af_inet6.c), which is no source of ours.
         // SAFETY: `sk` is the context's socket.
         let bound = unsafe { (&raw const (*sk).src_ip4).read_volatile() };
         if bound != 0 {
             return if bound == source[0] { Ok(()) } else { Err(Cause::Source) };
         }
-        let mut address = SockaddrIn { family: family.into(), port: 0, address: [source[0]], zero: [0; 8] };
+        let mut address = SockaddrIn { family: family.number().into(), port: 0, address: [source[0]], zero: [0; 8] };
         // SAFETY: a socket address of the given size.
         unsafe { bpf_bind(ctx.sock_addr, ptr::from_mut(&mut address).cast(), size_of::<SockaddrIn>() as i32) }
     } else {
@@ -220,7 +220,8 @@ fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: u8, pin: &Pin) 
         if bound != [0; 4] {
             return if bound == source { Ok(()) } else { Err(Cause::Source) };
         }
-        let mut address = SockaddrIn6 { family: family.into(), port: 0, flowinfo: 0, address: source, scope: 0 };
+        let mut address =
+            SockaddrIn6 { family: family.number().into(), port: 0, flowinfo: 0, address: source, scope: 0 };
         // SAFETY: a socket address of the given size.
         unsafe { bpf_bind(ctx.sock_addr, ptr::from_mut(&mut address).cast(), size_of::<SockaddrIn6>() as i32) }
     };
@@ -229,15 +230,15 @@ fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: u8, pin: &Pin) 
 
 #[inline(always)]
 fn applied(ctx: &SockAddrContext, key: &PinKey, pin: &Pin, slot: u32) {
-    if key.family == FAMILY_IPV4 {
+    if key.family == InetFamily::IPV4 {
         info!(
             ctx, target: LOG,
-            "connect: slot {}: {:i} port {}: interface {}, source {:i}", slot, ipv4(&key.station), key.port, pin.device, ipv4(&pin.source)
+            "connect: slot {}: {:i} port {}: interface {}, source {:i}", slot, key.station.first_octets(), key.port, pin.device, pin.source.first_octets()
         );
     } else {
         info!(
             ctx, target: LOG,
-            "connect: slot {}: {:i} port {}: interface {}, source {:i}", slot, key.station, key.port, pin.device, pin.source
+            "connect: slot {}: {:i} port {}: interface {}, source {:i}", slot, *key.station.octets(), key.port, pin.device, *pin.source.octets()
         );
     }
 }
@@ -248,10 +249,10 @@ fn refuse(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: Cause) {
         return;
     }
     tell(ctx, key, slot, cause);
-    if key.family == FAMILY_IPV4 {
-        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, ipv4(&key.station), key.port, cause.words());
+    if key.family == InetFamily::IPV4 {
+        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, key.station.first_octets(), key.port, cause.words());
     } else {
-        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, key.station, key.port, cause.words());
+        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, *key.station.octets(), key.port, cause.words());
     }
 }
 
@@ -280,10 +281,4 @@ fn tell(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: Cause) {
         (*event).remote = key.station;
     }
     entry.submit(0);
-}
-
-/// The IPv4 address in the first four bytes.
-#[inline(always)]
-fn ipv4(address: &[u8; 16]) -> [u8; 4] {
-    [address[0], address[1], address[2], address[3]]
 }

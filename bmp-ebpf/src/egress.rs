@@ -73,7 +73,7 @@ fn check(pin: &Pin, tag: Tag, ifindex: u32, mark: u32, headers: &Headers) -> Res
         return Err(Cause::Interface);
     }
     if pin.flags & PIN_SOURCE != 0 {
-        let source = pin.source.as_ptr().cast::<[u32; 4]>();
+        let source = pin.source.octets().as_ptr().cast::<[u32; 4]>();
         // SAFETY: sixteen bytes, and the field's offset in `Pin` is a multiple of four.
         let source = unsafe { &*source };
         if headers.source != *source {

@@ -5,10 +5,9 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use bmp_ebpf::{FAMILY_IPV4, FAMILY_IPV6, GuardKey, Guarded, PIN_DENY, PIN_LIVE, PinKey, ROLE_LISTEN};
+use bmp_ebpf::{GuardKey, Guarded, InetAddress, InetFamily, PIN_DENY, PIN_LIVE, PinKey, ROLE_LISTEN};
 
 use crate::extensions::{Frame, Packet as _, Side, TCP, Walk};
-use crate::packet::octets;
 use crate::tables::{GUARDED, PINS, SLOTS, count_refused};
 
 /// Length of an Ethernet header, and of a VLAN tag (IEEE 802.1Q) in it.
@@ -48,7 +47,7 @@ struct Segment {
 #[xdp(frags)]
 pub(crate) fn guard(ctx: XdpContext) -> u32 {
     let segment = read(ctx.ctx);
-    if segment.key.family == 0 {
+    if segment.key.family == InetFamily::NONE {
         return xdp_action::XDP_PASS;
     }
     // SAFETY: bmpd writes an entry once, before any key leads to what it names, and removes it; a mixture would name no pin.
@@ -69,7 +68,7 @@ fn is_station(guarded: &Guarded, segment: &Segment) -> bool {
         family: segment.key.family,
         role: ROLE_LISTEN,
         port: segment.key.port,
-        station: octets(segment.station),
+        station: InetAddress::from_words(segment.station),
     };
     // SAFETY: the value is one word: it is read whole or not at all.
     let slot = unsafe { PINS.get(key) }.copied();
@@ -154,9 +153,9 @@ unsafe fn ipv4(segment: &mut Segment, start: usize, end: usize) {
         let mut local = [0; 4];
         segment.station[0] = at(start + 12);
         local[0] = at(start + 16);
-        segment.key.local = octets(local);
+        segment.key.local = InetAddress::from_words(local);
         segment.bytes = total.into();
-        segment.key.family = FAMILY_IPV4;
+        segment.key.family = InetFamily::IPV4;
     }
 }
 
@@ -181,7 +180,7 @@ unsafe fn ipv6(xdp: *const xdp_md, segment: &mut Segment, start: usize, end: usi
             segment.key.port = u16::from_be(at(start + IPV6_HEADER + 2));
         }
         if segment.key.port != 0 {
-            segment.key.family = FAMILY_IPV6;
+            segment.key.family = InetFamily::IPV6;
         }
     }
 }

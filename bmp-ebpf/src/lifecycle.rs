@@ -9,12 +9,12 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, 
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use bmp_ebpf::{
-    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_LIVE, PinKey,
+    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, InetAddress, InetFamily, NO_SLOT, PIN_DENY, PIN_LIVE, PinKey,
     ROLE_CONNECT, ROLE_LISTEN, TAG_LISTENER, TAG_OWN, Tag,
 };
 
 use crate::listener;
-use crate::packet::{octets, words};
+use crate::packet::words;
 use crate::station::{is_for_all, is_link_local, is_on_link, slot_of};
 use crate::tables::{COUNTERS, SLOTS, TAGS, add, event, pin_of, vrf_of};
 
@@ -109,7 +109,7 @@ fn accept(ops: *mut bpf_sock_ops, sk: *mut bpf_sock) {
 
 /// The far end of a connection, of the family that is on the wire.
 struct FarEnd {
-    family: u8,
+    family: InetFamily,
     address: [u32; 4],
 }
 
@@ -119,10 +119,10 @@ fn far_end(ops: *mut bpf_sock_ops) -> FarEnd {
     unsafe {
         let address = words(&raw const (*ops).remote_ip6);
         let mapped = address[0] == 0 && address[1] == 0 && address[2] == 0xffff_u32.to_be();
-        if (&raw const (*ops).family).read_volatile() == u32::from(FAMILY_IPV6) && !mapped {
-            FarEnd { family: FAMILY_IPV6, address }
+        if (&raw const (*ops).family).read_volatile() == u32::from(InetFamily::IPV6.number()) && !mapped {
+            FarEnd { family: InetFamily::IPV6, address }
         } else {
-            FarEnd { family: FAMILY_IPV4, address: [(&raw const (*ops).remote_ip4).read_volatile(), 0, 0, 0] }
+            FarEnd { family: InetFamily::IPV4, address: [(&raw const (*ops).remote_ip4).read_volatile(), 0, 0, 0] }
         }
     }
 }
@@ -153,7 +153,7 @@ fn look_again(ops: *mut bpf_sock_ops, sk: *mut bpf_sock, role: u8) {
     };
     let (far, bound) = (far_end(ops), bound_to(sk));
     let vrf = vrf_of(netns, bound);
-    let key = PinKey { netns, vrf, family: far.family, role, port, station: octets(far.address) };
+    let key = PinKey { netns, vrf, family: far.family, role, port, station: InetAddress::from_words(far.address) };
     // SAFETY: `sk` is the context's socket and not null.
     let before = unsafe { TAGS.of(sk) }.copied().unwrap_or_default();
     let own = before.flags & TAG_OWN != 0;
@@ -226,15 +226,15 @@ fn tell(ops: *mut bpf_sock_ops, tag: Tag, kind: u16, state: u32) {
         let remote = words(&raw const (*ops).remote_ip6);
         let mapped = remote[0] == 0 && remote[1] == 0 && remote[2] == 0xffff_u32.to_be();
         let (to_local, to_remote) = ((&raw mut (*event).local).cast::<u32>(), (&raw mut (*event).remote).cast::<u32>());
-        if (&raw const (*ops).family).read_volatile() == u32::from(FAMILY_IPV6) && !mapped {
-            (*event).family = FAMILY_IPV6;
+        if (&raw const (*ops).family).read_volatile() == u32::from(InetFamily::IPV6.number()) && !mapped {
+            (*event).family = InetFamily::IPV6;
             let local = words(&raw const (*ops).local_ip6);
             for at in 0..4 {
                 to_local.add(at).write(local[at]);
                 to_remote.add(at).write(remote[at]);
             }
         } else {
-            (*event).family = FAMILY_IPV4;
+            (*event).family = InetFamily::IPV4;
             to_local.write((&raw const (*ops).local_ip4).read_volatile());
             to_remote.write((&raw const (*ops).remote_ip4).read_volatile());
         }

@@ -5,11 +5,11 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::programs::SkBuffContext;
 use aya_log_ebpf::warn;
 use bmp_ebpf::{
-    FAMILY_IPV4, FAMILY_IPV6, GuardKey, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, ROLE_LISTEN, TAG_OWN, Tag,
+    GuardKey, InetAddress, InetFamily, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, ROLE_LISTEN, TAG_OWN, Tag,
 };
 
 use crate::ingress::elsewhere;
-use crate::packet::{IPV4, IPV6, count, destination, headers, octets, words};
+use crate::packet::{IPV4, IPV6, count, destination, headers, words};
 use crate::tables::{COUNTERS, Cause, LOG, PINS, SLOTS, count_denial, count_refused, vrf_of};
 
 /// What the kernel is told: the packet goes on, or is dropped.
@@ -23,12 +23,12 @@ struct Place {
     /// In host byte order; 0 if there is no socket.
     port: u32,
     /// 0 if the packet is neither of the two.
-    family: u8,
+    family: InetFamily,
 }
 
 #[inline(always)]
 fn place(skb: *const __sk_buff) -> Place {
-    let mut place = Place { bound: 0, port: 0, family: 0 };
+    let mut place = Place { bound: 0, port: 0, family: InetFamily::NONE };
     // SAFETY: `skb` is the program's context, and the socket is its own, read where it is not null.
     unsafe {
         let sk: *mut bpf_sock = (*skb).__bindgen_anon_2.sk;
@@ -37,8 +37,8 @@ fn place(skb: *const __sk_buff) -> Place {
             place.port = (&raw const (*sk).src_port).read_volatile();
         }
         match (*skb).protocol {
-            IPV4 => place.family = FAMILY_IPV4,
-            IPV6 => place.family = FAMILY_IPV6,
+            IPV4 => place.family = InetFamily::IPV4,
+            IPV6 => place.family = InetFamily::IPV6,
             _ => {}
         }
     }
@@ -47,8 +47,15 @@ fn place(skb: *const __sk_buff) -> Place {
 
 /// The slot of the session that has this station, in a listener's namespace; [`NO_SLOT`] if none has.
 #[inline(always)]
-pub(crate) fn slot_of(netns: u64, bound: u32, family: u8, port: u16, station: [u32; 4]) -> u32 {
-    let key = PinKey { netns, vrf: vrf_of(netns, bound), family, role: ROLE_LISTEN, port, station: octets(station) };
+pub(crate) fn slot_of(netns: u64, bound: u32, family: InetFamily, port: u16, station: [u32; 4]) -> u32 {
+    let key = PinKey {
+        netns,
+        vrf: vrf_of(netns, bound),
+        family,
+        role: ROLE_LISTEN,
+        port,
+        station: InetAddress::from_words(station),
+    };
     // SAFETY: the value is one word: it is read whole or not at all.
     unsafe { PINS.get(key) }.copied().unwrap_or(NO_SLOT)
 }
@@ -75,8 +82,13 @@ pub(crate) fn receive(ctx: &SkBuffContext, netns: u64) -> i32 {
     let (place, headers, local) = (place(skb), headers(skb), destination(skb));
     let slot = slot_of(netns, place.bound, place.family, place.port as u16, headers.source);
     if slot == NO_SLOT {
-        let key =
-            GuardKey { ifindex: 0, family: place.family, reserved: 0, port: place.port as u16, local: octets(local) };
+        let key = GuardKey {
+            ifindex: 0,
+            family: place.family,
+            reserved: 0,
+            port: place.port as u16,
+            local: InetAddress::from_words(local),
+        };
         // SAFETY: `skb` is the program's context.
         count_refused(&key, unsafe { (*skb).len }.into());
         return drop(ctx, NO_SLOT, Cause::Stranger);
@@ -107,7 +119,7 @@ fn check(pin: &Pin, slot: u32, ifindex: u32, local: [u32; 4]) -> Result<(), Caus
     }
     if pin.flags & PIN_SOURCE != 0 {
         // SAFETY: sixteen bytes, and the field's offset in `Pin` is a multiple of four.
-        let source = unsafe { words(pin.source.as_ptr().cast::<[u32; 4]>()) };
+        let source = unsafe { words(pin.source.octets().as_ptr().cast::<[u32; 4]>()) };
         if local != source {
             return Err(Cause::Source);
         }

@@ -142,13 +142,6 @@ unsafe fn final_destination(skb: *const __sk_buff, destination: *mut [u32; 4]) {
     unsafe { destination.write(walk(skb).destination) };
 }
 
-/// The four words of an address as bytes, which they are in network byte order.
-#[inline(always)]
-pub(crate) fn octets(address: [u32; 4]) -> [u8; 16] {
-    // SAFETY: same size, any bit pattern is a value.
-    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
-}
-
 /// Length of the TCP header that starts there; 0 if it is not there.
 #[inline(always)]
 unsafe fn tcp_length(start: usize, end: usize) -> u32 {

@@ -1,6 +1,6 @@
 //! Which pin a connection comes under, by its far end.
 
-use bmp_ebpf::{DENY_OWN, EGRESS_MAX, FAMILY_IPV6, PIN_OWN, PinKey};
+use bmp_ebpf::{DENY_OWN, EGRESS_MAX, InetFamily, PIN_OWN, PinKey};
 
 use crate::branchless::{is, is_below};
 use crate::tables::{PINS, SLOTS};
@@ -24,8 +24,8 @@ pub(crate) fn is_for_all(slot: u32) -> bool {
 
 /// Whether the address names a host on one link alone.
 #[inline(always)]
-pub(crate) fn is_link_local(family: u8, address: [u32; 4]) -> bool {
-    family == FAMILY_IPV6 && address[0] & LINK_LOCAL_BITS == LINK_LOCAL
+pub(crate) fn is_link_local(family: InetFamily, address: [u32; 4]) -> bool {
+    family == InetFamily::IPV6 && address[0] & LINK_LOCAL_BITS == LINK_LOCAL
 }
 
 /// Whether the pin in the slot is about the interface's link. A pin that names no interface is about every link.

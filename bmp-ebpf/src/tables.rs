@@ -10,9 +10,9 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use bmp_ebpf::{
-    CAUSE_INTERFACE, CAUSE_NO_PIN, CAUSE_SOURCE, Counters, EGRESS_MAX, EVENTS_BYTES, Event, GUARDED_MAX, GuardKey,
-    Guarded, History, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, Refused, SESSIONS, Tag, VRF_LINKS_MAX, keys_for,
-    slots_for,
+    CAUSE_INTERFACE, CAUSE_NO_PIN, CAUSE_SOURCE, Counters, EGRESS_MAX, EVENTS_BYTES, GUARDED_MAX, GuardKey, Guarded,
+    KernelEvent, KeyHistory, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, RefusedTraffic, SESSIONS, Tag, VRF_LINKS_MAX,
+    keys_for, slots_for,
 };
 
 /// See [`bmp_ebpf::table::PINS`].
@@ -37,7 +37,7 @@ pub(crate) static OWNERS: Array<PinKey> = Array::with_max_entries(slots_for(SESS
 
 /// See [`bmp_ebpf::table::HISTORY`].
 #[map]
-static HISTORY: HashMap<PinKey, History> = HashMap::with_max_entries(keys_for(SESSIONS), BPF_F_NO_PREALLOC);
+static HISTORY: HashMap<PinKey, KeyHistory> = HashMap::with_max_entries(keys_for(SESSIONS), BPF_F_NO_PREALLOC);
 
 /// See [`bmp_ebpf::table::VRFS`].
 #[map]
@@ -49,7 +49,7 @@ pub(crate) static GUARDED: HashMap<GuardKey, Guarded> = HashMap::with_max_entrie
 
 /// See [`bmp_ebpf::table::REFUSED`].
 #[map]
-pub(crate) static REFUSED: PerCpuHashMap<GuardKey, Refused> =
+pub(crate) static REFUSED: PerCpuHashMap<GuardKey, RefusedTraffic> =
     PerCpuHashMap::with_max_entries(GUARDED_MAX, BPF_F_NO_PREALLOC);
 
 /// See [`bmp_ebpf::table::TAGS`]. The kernel makes socket storage only for a table that BTF describes.
@@ -263,8 +263,8 @@ pub(crate) fn add(counter: *mut u64, amount: u64) {
 
 /// Room for an event in the ring, all zeroes but the time. Where there is none, that is counted.
 #[inline(always)]
-pub(crate) fn event() -> Option<RingBufEntry<Event>> {
-    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+pub(crate) fn event() -> Option<RingBufEntry<KernelEvent>> {
+    let Some(mut entry) = EVENTS.reserve::<KernelEvent>(0) else {
         if let Some(counters) = COUNTERS.get_ptr_mut(NO_SLOT) {
             // SAFETY: the pointer is to the table's value and only its field is named.
             add(unsafe { &raw mut (*counters).events_lost }, 1);
@@ -274,7 +274,7 @@ pub(crate) fn event() -> Option<RingBufEntry<Event>> {
     let event = entry.as_mut_ptr();
     // SAFETY: `event` is the entry.
     unsafe {
-        ptr::write_bytes(event.cast::<u64>(), 0, size_of::<Event>() / size_of::<u64>());
+        ptr::write_bytes(event.cast::<u64>(), 0, size_of::<KernelEvent>() / size_of::<u64>());
         (*event).time_ns = bpf_ktime_get_ns();
     }
     Some(entry)

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use bmp_ebpf::{GuardKey, Refused};
+use bmp_ebpf::{GuardKey, RefusedTraffic};
 
 use super::{
     kernel::{Datapath, Hook},
@@ -58,9 +58,9 @@ pub struct GuardReport {
     /// The interfaces, by index.
     pub interfaces: Vec<GuardedInterface>,
     /// Packets that the guard dropped, on all of the interfaces.
-    pub dropped: Refused,
+    pub dropped: RefusedTraffic,
     /// Packets that reached the listener and were dropped there.
-    pub refused: Refused,
+    pub refused: RefusedTraffic,
 }
 
 /// Returns the key of an address and port on any interface.

@@ -12,14 +12,13 @@
 //! - [`steering`]: routes of sessions with a next hop
 //! - [`kernel_events`], [`connections`]: what the kernel reports of connections
 //! - [`bind`]: sockets that bmpd opens under a pin
-//! - [`source_choices`], [`vrfs`], [`reason`], [`earlier_connection`], [`counters`], [`linger`],
+//! - [`source_choices`], [`vrfs`], [`reason`], [`earlier_connection`], [`linger`],
 //!   [`privilege`]
 //!
 //! Modules in here name each other directly. What is re-exported below is for the rest of bmpd.
 
 mod bind;
 mod connections;
-mod counters;
 mod earlier_connection;
 mod foreign;
 mod guard;
@@ -39,7 +38,6 @@ mod vrfs;
 
 pub use bind::BindError;
 pub use connections::{KernelConnection, KernelConnectionEnd, KernelConnections, RefusedConnect};
-pub(crate) use counters::add;
 pub use earlier_connection::EarlierConnection;
 pub use foreign::ForeignSockets;
 pub(crate) use foreign::{name_of, user_of};

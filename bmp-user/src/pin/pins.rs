@@ -161,3 +161,19 @@ impl Pins {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pin::kernel::{Mode, Options};
+
+    #[test]
+    fn every_count_of_a_freed_slot_stays_with_its_session() {
+        let datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
+        let pins = Pins::new(datapath);
+        let pin = pins.session(&SessionId { vpn_instance: None, station: [192, 0, 2, 7].into(), alias: None });
+        let counted = Counters { denied_mark: 1, retransmits: 2, events_lost: 3, logged_ns: 4, ..Counters::default() };
+        pin.add_counted(&counted);
+        assert_eq!(pins.counters(&pin), counted);
+    }
+}

@@ -23,7 +23,6 @@ use tokio::{
 
 use super::{
     connections::{KernelConnection, KernelConnections},
-    counters::add,
     earlier_connection::EarlierConnection,
     guarded::{GuardedPlaces, ListenerState},
     kernel::{Datapath, Slot, SocketEvent, Target},
@@ -258,15 +257,14 @@ impl SessionPin {
 
     /// Adds what slots of an earlier bmpd counted for the session.
     pub(super) fn add_counted(&self, counted: &Counters) {
-        add(&mut self.ledger().freed, counted);
+        self.ledger().freed += *counted;
     }
 
     /// Frees a slot. What it counted stays with the session.
     pub(super) fn free_slot(&self, slot: &Slot, datapath: &Datapath) {
         let mut ledger = self.ledger();
         ledger.slots.retain(|known| known != slot);
-        let last = datapath.free(slot.clone());
-        add(&mut ledger.freed, &last);
+        ledger.freed += datapath.free(slot.clone());
     }
 
     /// Sums what the kernel counted for the session, over all slots that it has had.
@@ -274,7 +272,7 @@ impl SessionPin {
         let ledger = self.ledger();
         let mut sum = ledger.freed;
         for slot in &ledger.slots {
-            add(&mut sum, &datapath.counters(slot));
+            sum += datapath.counters(slot);
         }
         sum
     }

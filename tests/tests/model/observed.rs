@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::maps::{Array, HashMap, Map, MapData};
-use bmp_ebpf::{FAMILY_IPV4, FAMILY_IPV6, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, VERSION, table};
+use bmp_ebpf::{InetFamily, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, VERSION, table};
 use lab::bmpd::{Bmpd, array, number};
 use serde_json::Value;
 
@@ -90,11 +90,10 @@ pub(crate) fn pins(bpffs: &Path) -> Result<BTreeMap<SocketAddr, Pin>, String> {
 }
 
 fn address(key: &PinKey) -> Result<IpAddr, String> {
-    let [a, b, c, d, ..] = key.station;
     match key.family {
-        FAMILY_IPV4 => Ok(IpAddr::from([a, b, c, d])),
-        FAMILY_IPV6 => Ok(IpAddr::from(key.station)),
-        family => Err(format!("a key of family {family}")),
+        InetFamily::IPV4 => Ok(IpAddr::from(key.station.first_octets())),
+        InetFamily::IPV6 => Ok(IpAddr::from(*key.station.octets())),
+        family => Err(format!("a key of family {}", family.number())),
     }
 }
 
@@ -110,8 +109,7 @@ pub(crate) fn pin(outcome: &SessionOutcome, there: &Pin) -> Pin {
                 *place = *index;
             }
             match source {
-                Some(IpAddr::V4(ip)) => pin.source[..4].copy_from_slice(&ip.octets()),
-                Some(IpAddr::V6(ip)) => pin.source = ip.octets(),
+                Some(ip) => pin.source = (*ip).into(),
                 None => return pin,
             }
             pin.flags |= PIN_SOURCE;

@@ -304,7 +304,7 @@ fn enforced(context: &ControlContext, address: IpAddr) -> (EgressReport, KernelC
     let is_pinned = states.iter().any(|state| !matches!(state, PinState::Pending));
     let mut counters = Counters::default();
     for pin in &pins {
-        crate::pin::add(&mut counters, &context.pins.counters(pin));
+        counters += context.pins.counters(pin);
     }
     let egress = EgressReport::of(context, grant.map(|grant| &grant.resolved), is_pinned, None);
     (egress, KernelCounters::of(&counters, counters.retransmits))

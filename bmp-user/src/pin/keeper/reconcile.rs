@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use bmp_ebpf::Pin;
+use bmp_ebpf::{InetAddress, InetFamily, Pin};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -139,11 +139,7 @@ impl PinKeeper {
     /// Returns the source of that pin.
     fn inherited_source(&self, pinned: &Pinned, settings: &PinSettings, host: &Host) -> Option<IpAddr> {
         let pin = self.inherited(pinned, settings, host)?;
-        let [a, b, c, d, ..] = pin.source;
-        (pin.source != [0; 16]).then(|| match pinned.far() {
-            IpAddr::V4(_) => IpAddr::from([a, b, c, d]),
-            IpAddr::V6(_) => IpAddr::from(pin.source),
-        })
+        if pin.source == InetAddress::UNSPECIFIED { None } else { pin.source.to_ip(InetFamily::of(pinned.far())) }
     }
 
     /// Decides about one pin. Asks the kernel for routes where the host alone does not tell.

@@ -1,13 +1,13 @@
 //! What becomes of tagged sockets, as the kernel tells it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use bmp_ebpf::{
-    CAUSE_INTERFACE, CAUSE_SOURCE, EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, EVENT_REFUSED, Event, FAMILY_IPV4,
-    FAMILY_IPV6, TAG_OWN,
+    CAUSE_INTERFACE, CAUSE_SOURCE, EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, EVENT_REFUSED, InetAddress,
+    KernelEvent, TAG_OWN,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -83,22 +83,12 @@ impl SocketEvent {
 
     /// Reads an entry of the ring; `None` if it is none of this version's.
     fn decode(entry: &[u8]) -> Option<Self> {
-        if entry.len() != size_of::<Event>() {
+        if entry.len() != size_of::<KernelEvent>() {
             return None;
         }
         // SAFETY: as many bytes as the type has, any of which are a value of it; the copy needs no alignment.
-        let event = unsafe { entry.as_ptr().cast::<Event>().read_unaligned() };
-        let address = |bytes: [u8; 16], port| {
-            let ip = match event.family {
-                FAMILY_IPV4 => {
-                    let [a, b, c, d, ..] = bytes;
-                    IpAddr::from(Ipv4Addr::new(a, b, c, d))
-                }
-                FAMILY_IPV6 => Ipv6Addr::from(bytes).into(),
-                _ => return None,
-            };
-            Some(SocketAddr::new(ip, port))
-        };
+        let event = unsafe { entry.as_ptr().cast::<KernelEvent>().read_unaligned() };
+        let address = |address: InetAddress, port| Some(SocketAddr::new(address.to_ip(event.family)?, port));
         /// `TCP_SYN_SENT` and `TCP_SYN_RECV` (include/net/tcp_states.h).
         const HALF_OPEN: [u16; 2] = [2, 3];
         let change = match event.kind {
@@ -211,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_another_size_or_kind_is_not_taken_for_an_event() {
-        assert_eq!(SocketEvent::decode(&[0; size_of::<Event>() - 1]), None);
-        assert_eq!(SocketEvent::decode(&[0; size_of::<Event>()]), None);
+        assert_eq!(SocketEvent::decode(&[0; size_of::<KernelEvent>() - 1]), None);
+        assert_eq!(SocketEvent::decode(&[0; size_of::<KernelEvent>()]), None);
     }
 }

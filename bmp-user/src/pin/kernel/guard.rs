@@ -13,14 +13,16 @@ use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use aya::programs::Program;
 use aya::util::nr_cpus;
-use bmp_ebpf::{GuardKey, Guarded, NO_SLOT, PIN_DENY, PinKey, Refused, TAG_LISTENER, TAG_OWN, Tag, program, table};
+use bmp_ebpf::{
+    GuardKey, Guarded, InetFamily, NO_SLOT, PinKey, RefusedTraffic, TAG_LISTENER, TAG_OWN, Tag, program, table,
+};
 use tracing::{info, warn};
 
 use super::book::{Entries, mend};
 use super::home::Layout;
 use super::load::find;
 use super::tables::Kernel;
-use super::{Datapath, Owner, bpf, family, in_bytes};
+use super::{Datapath, Owner, bpf};
 use crate::sys;
 
 /// How program `guard` sees an interface's packets.
@@ -64,7 +66,7 @@ pub enum NoGuard {
 impl Datapath {
     /// The key of an address and port of this host in tables `GUARDED` and `REFUSED`.
     pub fn guard_key(ifindex: u32, local: IpAddr, port: u16) -> GuardKey {
-        GuardKey { ifindex, family: family(local), reserved: 0, port, local: in_bytes(local) }
+        GuardKey { ifindex, family: InetFamily::of(local), reserved: 0, port, local: local.into() }
     }
 
     /// Puts program `guard` on an interface of the calling thread's namespace, in the driver where that is wanted and can be had. One that is
@@ -102,7 +104,7 @@ impl Datapath {
     }
 
     /// What was dropped for the keys that are wanted: by the guard, and, with interface index 0, by the listener's own program.
-    pub fn refused(&self, wanted: impl Fn(&GuardKey) -> bool) -> Refused {
+    pub fn refused(&self, wanted: impl Fn(&GuardKey) -> bool) -> RefusedTraffic {
         self.with(|kernel| kernel.guards.refused(wanted)).unwrap_or_default()
     }
 
@@ -162,7 +164,7 @@ impl Kernel {
     fn admit(&mut self, socket: &impl AsRawFd, key: &PinKey) -> anyhow::Result<()> {
         let slot = self.slots.number_of(key).and_then(|number| self.slots.held(number));
         let slot = slot.context("the session has no pin any more")?;
-        if self.pin_slots.get(&slot.number, 0)?.flags & PIN_DENY != 0 {
+        if self.pin_slots.get(&slot.number, 0)?.denies() {
             bail!("the session is denied");
         }
         self.tag(socket, &slot, Owner::Bmpd)
@@ -190,7 +192,7 @@ pub(super) struct Guards {
     guarded: HashMap<MapData, GuardKey, Guarded>,
     /// What was written into it.
     book: Entries<GuardKey, Guarded>,
-    refused: PerCpuHashMap<MapData, GuardKey, Refused>,
+    refused: PerCpuHashMap<MapData, GuardKey, RefusedTraffic>,
 }
 
 impl Guards {
@@ -377,7 +379,7 @@ impl Guards {
         // The counter first: what is dropped is counted.
         for key in [key, GuardKey { ifindex: 0, ..key }] {
             if self.refused.get(&key, 0).is_err() {
-                let zero = PerCpuValues::try_from(vec![Refused::default(); cpus])?;
+                let zero = PerCpuValues::try_from(vec![RefusedTraffic::default(); cpus])?;
                 self.refused.insert(key, zero, 0).context("cannot write table REFUSED of the kernel")?;
             }
         }
@@ -388,13 +390,10 @@ impl Guards {
         Ok(())
     }
 
-    fn refused(&self, wanted: impl Fn(&GuardKey) -> bool) -> Refused {
-        let mut sum = Refused::default();
+    fn refused(&self, wanted: impl Fn(&GuardKey) -> bool) -> RefusedTraffic {
+        let mut sum = RefusedTraffic::default();
         for (_, cpus) in self.refused.iter().flatten().filter(|(key, _)| wanted(key)) {
-            for of_cpu in cpus.iter() {
-                sum.packets += of_cpu.packets;
-                sum.bytes += of_cpu.bytes;
-            }
+            cpus.iter().for_each(|of_cpu| sum += *of_cpu);
         }
         sum
     }

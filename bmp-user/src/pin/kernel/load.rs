@@ -11,8 +11,8 @@ use aya::maps::{MapInfo, MapType};
 use aya::programs::{Program, ProgramError, ProgramInfo};
 use aya::{Ebpf, EbpfLoader};
 use bmp_ebpf::{
-    Counters, EVENTS_BYTES, GUARDED_MAX, GuardKey, Guarded, History, LinkKey, Pin, PinKey, Refused, Tag, VRF_LINKS_MAX,
-    program, table,
+    Counters, EVENTS_BYTES, GUARDED_MAX, GuardKey, Guarded, KeyHistory, LinkKey, Pin, PinKey, RefusedTraffic, Tag,
+    VRF_LINKS_MAX, program, table,
 };
 use tracing::{debug, info, warn};
 
@@ -56,8 +56,8 @@ const TABLES: [Shape; 10] = [
     (table::OWNERS, MapType::Array, size_of::<u32>(), size_of::<PinKey>(), BY_SESSIONS, 0),
     (table::VRFS, MapType::Hash, size_of::<LinkKey>(), size_of::<u32>(), VRF_LINKS_MAX, NO_PREALLOC),
     (table::GUARDED, MapType::Hash, size_of::<GuardKey>(), size_of::<Guarded>(), GUARDED_MAX, NO_PREALLOC),
-    (table::REFUSED, MapType::PerCpuHash, size_of::<GuardKey>(), size_of::<Refused>(), GUARDED_MAX, NO_PREALLOC),
-    (table::HISTORY, MapType::Hash, size_of::<PinKey>(), size_of::<History>(), BY_SESSIONS, NO_PREALLOC),
+    (table::REFUSED, MapType::PerCpuHash, size_of::<GuardKey>(), size_of::<RefusedTraffic>(), GUARDED_MAX, NO_PREALLOC),
+    (table::HISTORY, MapType::Hash, size_of::<PinKey>(), size_of::<KeyHistory>(), BY_SESSIONS, NO_PREALLOC),
 ];
 
 /// The names of the tables that outlive bmpd.

@@ -10,7 +10,6 @@ mod again;
 mod book;
 mod bpf;
 mod cgroup;
-mod counters;
 mod events;
 mod guard;
 mod home;
@@ -26,16 +25,14 @@ mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use aya::maps::{MapData, MapError, RingBuf};
-use bmp_ebpf::{
-    Counters, DENY_ALL, DENY_OWN, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, Pin, PinKey, ROLE_CONNECT, ROLE_LISTEN,
-};
+use bmp_ebpf::{Counters, DENY_ALL, DENY_OWN, InetFamily, NO_SLOT, Pin, PinKey, ROLE_CONNECT, ROLE_LISTEN};
 use tokio::sync::{Notify, watch as watch_channel};
 use tracing::warn;
 
@@ -276,7 +273,7 @@ impl Datapath {
             Role::Listen => ROLE_LISTEN,
         };
         let port = target.station.port();
-        let (family, station) = (family(station), in_bytes(station));
+        let (family, station) = (InetFamily::of(station), station.into());
         PinKey { netns: self.inner.netns, vrf: target.vrf, family, role, port, station }
     }
 
@@ -287,14 +284,7 @@ impl Datapath {
             ROLE_LISTEN => Role::Listen,
             _ => return None,
         };
-        let station = match key.family {
-            FAMILY_IPV4 => {
-                let [a, b, c, d, ..] = key.station;
-                IpAddr::from([a, b, c, d])
-            }
-            FAMILY_IPV6 => IpAddr::from(key.station),
-            _ => return None,
-        };
+        let station = key.station.to_ip(key.family)?;
         let target = Target { role, vrf: key.vrf, station: SocketAddr::new(station, key.port) };
         (key.netns == self.inner.netns).then_some(target)
     }
@@ -569,22 +559,6 @@ impl fmt::Debug for Datapath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Datapath").field("netns", &self.inner.netns).field("enforcement", &self.enforcement()).finish()
     }
-}
-
-/// An address as keys and pins have it: in network byte order, IPv4 in the first four bytes.
-pub(super) fn in_bytes(ip: IpAddr) -> [u8; 16] {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets();
-            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-        }
-        IpAddr::V6(ip) => ip.octets(),
-    }
-}
-
-/// Its family, as keys have it.
-fn family(ip: IpAddr) -> u8 {
-    if ip.is_ipv4() { FAMILY_IPV4 } else { FAMILY_IPV6 }
 }
 
 /// Tells that a reading or a write that cannot fail has failed.

@@ -12,11 +12,11 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
-use bmp_ebpf::{Counters, History, NO_SLOT, PIN_LIVE, Pin, PinKey, keys_for, slots_for, table};
+use bmp_ebpf::{Counters, KeyHistory, NO_SLOT, PIN_LIVE, Pin, PinKey, keys_for, slots_for, table};
 
-use super::counters::add;
 use super::home::Layout;
 use super::load::find;
+use super::tables::sum;
 
 /// How many sessions the kernel tables have room for: `--sessions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,7 +154,8 @@ fn fill(name: &str, from: MapData, to: &mut Map) -> anyhow::Result<()> {
             from.iter().try_for_each(|entry| entry.and_then(|(key, slot)| to.insert(key, slot, 0)))?;
         }
         table::HISTORY => {
-            let (from, mut to) = (HashMap::<_, PinKey, History>::try_from(Map::HashMap(from))?, HashMap::try_from(to)?);
+            let (from, mut to) =
+                (HashMap::<_, PinKey, KeyHistory>::try_from(Map::HashMap(from))?, HashMap::try_from(to)?);
             from.iter().try_for_each(|entry| entry.and_then(|(key, history)| to.insert(key, history, 0)))?;
         }
         table::SLOTS => {
@@ -182,15 +183,15 @@ fn keep_counted(ebpf: &mut Ebpf, layout: &Layout) -> anyhow::Result<()> {
     let slots = Array::<_, Pin>::try_from(Map::Array(old(layout, table::SLOTS)?))?;
     let owners = Array::<_, PinKey>::try_from(Map::Array(old(layout, table::OWNERS)?))?;
     let pins = HashMap::<_, PinKey, u32>::try_from(Map::HashMap(old(layout, table::PINS)?))?;
-    let mut history: HashMap<_, PinKey, History> = find(ebpf.map_mut(table::HISTORY), table::HISTORY)?.try_into()?;
+    let mut history: HashMap<_, PinKey, KeyHistory> = find(ebpf.map_mut(table::HISTORY), table::HISTORY)?.try_into()?;
     for slot in NO_SLOT + 1..counters.len().min(slots.len()).min(owners.len()) {
         let key = owners.get(&slot, 0)?;
         if slots.get(&slot, 0)?.flags & PIN_LIVE == 0 || pins.get(&key, 0).is_err() {
             continue;
         }
-        let known = history.get(&key, 0).map(|history| history.counters).unwrap_or_default();
-        let sum = counters.get(&slot, 0)?.iter().fold(known, |sum, of_cpu| add(&sum, of_cpu));
-        history.insert(key, History { counters: sum, slot: NO_SLOT, generation: 0 }, 0)?;
+        let mut counted = history.get(&key, 0).map(|history| history.counters).unwrap_or_default();
+        counted += sum(&counters.get(&slot, 0)?);
+        history.insert(key, KeyHistory { counters: counted, slot: NO_SLOT, generation: 0 }, 0)?;
     }
     Ok(())
 }

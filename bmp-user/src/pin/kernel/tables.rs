@@ -9,7 +9,10 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf, SkStorage};
 use aya::util::nr_cpus;
 use aya_log::EbpfLogger;
-use bmp_ebpf::{Counters, DENY_OWN, EGRESS_MAX, History, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey, TAG_OWN, Tag, table};
+use bmp_ebpf::{
+    Counters, DENY_OWN, EGRESS_MAX, InetAddress, InetFamily, KeyHistory, LinkKey, NO_SLOT, PIN_LIVE, Pin, PinKey,
+    TAG_OWN, Tag, table,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -18,7 +21,6 @@ use tracing::{debug, info, warn};
 
 use super::book::Book;
 use super::cgroup::{Cgroup, Scope};
-use super::counters::add;
 use super::guard::{Guards, guard};
 use super::home::{Home, Layout, Refused};
 use super::load::{Loaded, find, load};
@@ -28,7 +30,8 @@ use super::{super::privilege, Inherited, Mode, Options, Owner, Slot, Untold, cgr
 use crate::tasks;
 
 /// The owner of a slot that is free.
-pub(super) const NOBODY: PinKey = PinKey { netns: 0, vrf: 0, family: 0, role: 0, port: 0, station: [0; 16] };
+pub(super) const NOBODY: PinKey =
+    PinKey { netns: 0, vrf: 0, family: InetFamily::NONE, role: 0, port: 0, station: InetAddress::UNSPECIFIED };
 
 /// The loaded programs, their tables, and the book of slots.
 pub(super) struct Kernel {
@@ -47,7 +50,7 @@ pub(super) struct Kernel {
     tags: SkStorage<MapData, Tag>,
     counters: PerCpuArray<MapData, Counters>,
     pub(super) owners: Array<MapData, PinKey>,
-    history: HashMap<MapData, PinKey, History>,
+    history: HashMap<MapData, PinKey, KeyHistory>,
     pub(super) vrfs: HashMap<MapData, LinkKey, u32>,
     events: Option<RingBuf<MapData>>,
     pub(super) slots: Slots,
@@ -335,8 +338,9 @@ impl Kernel {
         if self.slots.number_of(key).is_some() {
             let mut history = self.history.get(key, 0).unwrap_or_default();
             if (history.slot, history.generation) != (slot.number, slot.generation) {
-                let counters = add(&history.counters, &self.counters(slot.number));
-                history = History { counters, slot: slot.number, generation: slot.generation };
+                let mut counters = history.counters;
+                counters += self.counters(slot.number);
+                history = KeyHistory { counters, slot: slot.number, generation: slot.generation };
                 if let Err(error) = self.history.insert(key, history, 0) {
                     return failed(error);
                 }
@@ -355,7 +359,7 @@ impl Kernel {
     /// A slot's counters, summed over CPUs.
     pub(super) fn counters(&self, slot: u32) -> Counters {
         match self.counters.get(&slot, 0) {
-            Ok(values) => values.iter().fold(Counters::default(), |sum, of_cpu| add(&sum, of_cpu)),
+            Ok(values) => sum(&values),
             Err(error) => {
                 unexpected("its counters cannot be read", slot, &error);
                 Counters::default()
@@ -506,6 +510,13 @@ impl Drop for Kernel {
             log.abort();
         }
     }
+}
+
+/// Adds up what the CPUs counted.
+pub(super) fn sum(cpus: &PerCpuValues<Counters>) -> Counters {
+    let mut sum = Counters::default();
+    cpus.iter().for_each(|of_cpu| sum += *of_cpu);
+    sum
 }
 
 /// Hands what the programs log on to `log`, until the task is aborted.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bmp_ebpf::{EGRESS_MAX, PIN_DENY, PIN_OWN, PIN_SOURCE, PIN_VRF, Pin};
+use bmp_ebpf::{EGRESS_MAX, InetAddress, PIN_DENY, PIN_OWN, PIN_SOURCE, PIN_VRF, Pin};
 
 use super::{
     demand::{PinSettings, Pinned},
@@ -13,7 +13,7 @@ use crate::{
     config::{ConnectInterface, Transport},
     link::{Host, Interface},
     pin::{
-        kernel::{Role, Target, in_bytes},
+        kernel::{Role, Target},
         reason::DownCause,
     },
 };
@@ -74,7 +74,7 @@ fn indexes<'a>(interfaces: impl IntoIterator<Item = &'a Interface>) -> impl Iter
 /// With `links` it denies the session on these interfaces' links alone.
 pub(in crate::pin) fn denial(chosen: Option<IpAddr>, own_only: bool, links: &[u32]) -> Pin {
     let flags = if own_only { PIN_DENY | PIN_OWN } else { PIN_DENY };
-    let mut pin = Pin { source: chosen.map_or([0; 16], in_bytes), flags, ..Pin::default() };
+    let mut pin = Pin { source: chosen.map(InetAddress::from).unwrap_or_default(), flags, ..Pin::default() };
     for (link, slot) in links.iter().zip(pin.egress.iter_mut()) {
         *slot = *link;
     }
@@ -146,7 +146,7 @@ pub(in crate::pin) fn pin_of(Grant { target, resolved, mark, own_only, .. }: &Gr
     pin.egress_count = resolved.egress.len().min(EGRESS_MAX) as u32;
     if let Some(source) = resolved.source {
         pin.flags |= PIN_SOURCE;
-        pin.source = in_bytes(source);
+        pin.source = source.into();
     }
     pin
 }
@@ -196,6 +196,6 @@ mod tests {
         };
         let pin = pin_of(&grant);
         assert_eq!((pin.flags, pin.device, pin.egress_count, pin.egress[0]), (PIN_SOURCE, 3, 1, 3));
-        assert_eq!(pin.source[..5], [192, 0, 2, 65, 0]);
+        assert_eq!(pin.source, InetAddress::from(std::net::Ipv4Addr::new(192, 0, 2, 65)));
     }
 }

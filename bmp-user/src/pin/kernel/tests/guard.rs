@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bmp_ebpf::{PIN_DENY, Pin, Refused};
+use bmp_ebpf::{PIN_DENY, Pin, RefusedTraffic};
 
 use super::super::{Datapath, Hook, NoGuard};
 use super::frames::{
@@ -51,7 +51,7 @@ fn guarded() -> World {
     world
 }
 
-fn dropped(world: &World) -> Refused {
+fn dropped(world: &World) -> RefusedTraffic {
     world.datapath.refused(|key| key.ifindex != 0)
 }
 
@@ -59,9 +59,9 @@ fn dropped(world: &World) -> Refused {
 fn strangers_are_dropped_and_counted_and_stations_pass() {
     let world = guarded();
     assert_eq!(world.datapath.run_guard(&v4().frame()), DROP);
-    assert_eq!(dropped(&world), Refused { packets: 1, bytes: 40 });
+    assert_eq!(dropped(&world), RefusedTraffic { packets: 1, bytes: 40 });
     assert_eq!(world.datapath.run_guard(&v6(vec![]).frame()), DROP);
-    assert_eq!(dropped(&world), Refused { packets: 2, bytes: 40 + 60 });
+    assert_eq!(dropped(&world), RefusedTraffic { packets: 2, bytes: 40 + 60 });
     assert_eq!(world.datapath.run_guard(&V4 { source: STATION4, ..v4() }.frame()), PASS);
     assert_eq!(world.datapath.run_guard(&V6 { source: STATION6, ..v6(vec![]) }.frame()), PASS);
     assert_eq!(dropped(&world).packets, 2);
@@ -151,7 +151,7 @@ fn whatever_is_not_for_the_listener_for_certain_passes() {
     for (what, frame) in other_ipv4().into_iter().chain(other_ipv6()) {
         assert_eq!(world.datapath.run_guard(&frame), PASS, "{what}");
     }
-    assert_eq!(dropped(&world), Refused::default());
+    assert_eq!(dropped(&world), RefusedTraffic::default());
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn what_is_guarded_no_more_passes_and_its_count_stays_until_it_is_forgotten() {
     assert_eq!(dropped(&world).packets, 2, "it is guarded");
     world.datapath.set_guarded(&BTreeMap::new()).unwrap();
     world.datapath.forget_refused(|_| false);
-    assert_eq!(dropped(&world), Refused::default());
+    assert_eq!(dropped(&world), RefusedTraffic::default());
 }
 
 fn attach(world: &World, link: &str, native: bool) -> Result<Hook, NoGuard> {

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use bmp_ebpf::{Counters, PIN_DENY, Pin, Refused};
+use bmp_ebpf::{Counters, PIN_DENY, Pin, RefusedTraffic};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::super::{Change, Datapath, Occurrence, Slot};
@@ -129,7 +129,7 @@ fn a_stranger_gets_no_answer_and_is_counted() {
     assert!(refused.packets >= 1, "{refused:?}");
     assert_eq!(refused.bytes, refused.packets * 60, "SYNs");
     assert_eq!(trial.world.datapath.stale().denied_no_pin, refused.packets);
-    assert_eq!(trial.world.datapath.refused(|key| key.ifindex != 0), Refused::default());
+    assert_eq!(trial.world.datapath.refused(|key| key.ifindex != 0), RefusedTraffic::default());
     assert_eq!(capture.arrived(), Default::default());
 }
 

@@ -97,15 +97,14 @@ fn a_packet_about_to_leave_elsewhere_is_dropped_and_counted() {
 #[test]
 fn a_packet_with_another_source_is_dropped_and_counted() {
     let world = World::new();
-    for (listener, right) in [
-        (world.listen(STATION4), pin(Some(UP0.into()), 0)),
-        (world.listen(STATION6), pin(Some("2001:db8:1::1".parse().unwrap()), 0)),
+    let ip = |text: &str| Some(text.parse().unwrap());
+    for (listener, right, wrong) in [
+        (world.listen(STATION4), pin(Some(UP0.into()), 0), pin(ip("198.51.100.0"), 0)),
+        (world.listen(STATION6), pin(ip("2001:db8:1::1"), 0), pin(ip("2001:db8:1::"), 0)),
     ] {
         let slot = world.datapath.install(&world.key(&listener), right).unwrap();
         let mut session = world.connect(&listener).unwrap();
         session.send(10);
-        let mut wrong = right;
-        wrong.source[15 - 12 * usize::from(listener.local_addr().unwrap().is_ipv4())] ^= 1;
         world.datapath.overwrite(&slot, wrong);
         session.router.write_all(&[0; 10]).unwrap();
         let counters = wait_for(|| world.datapath.counters(&slot), |counters| counters.denied_source > 0);

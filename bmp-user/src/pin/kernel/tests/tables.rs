@@ -1,9 +1,9 @@
 //! The tables and the ways to get at the kernel.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 
-use bmp_ebpf::{Counters, EGRESS_MAX, FAMILY_IPV4, FAMILY_IPV6, NO_SLOT, PIN_DENY, PIN_OWN, Pin};
+use bmp_ebpf::{Counters, EGRESS_MAX, InetFamily, NO_SLOT, PIN_DENY, PIN_OWN, Pin};
 
 use super::super::{Datapath, Enforcement, Mode, Options, Room, Slot};
 use super::world::{Folder, STATION4, UP0, UP1, World, to};
@@ -32,9 +32,9 @@ fn keep_capabilities(bits: u64) {
 fn keys_tell_families_ports_and_namespaces_apart() {
     let (one, other) = (World::new(), World::new());
     let key = one.key_of("192.0.2.7:11019".parse().unwrap());
-    assert_eq!((key.family, key.port, &key.station[..4]), (FAMILY_IPV4, 11019, &[192, 0, 2, 7][..]));
+    assert_eq!((key.family, key.port, key.station), (InetFamily::IPV4, 11019, Ipv4Addr::new(192, 0, 2, 7).into()));
     assert_eq!(key, one.key_of("[::ffff:192.0.2.7]:11019".parse().unwrap()));
-    assert_eq!(one.key_of("[2001:db8::7]:1".parse().unwrap()).family, FAMILY_IPV6);
+    assert_eq!(one.key_of("[2001:db8::7]:1".parse().unwrap()).family, InetFamily::IPV6);
     assert_ne!(key, other.key_of("192.0.2.7:11019".parse().unwrap()));
 }
 

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bmp_ebpf::{Counters, PIN_SOURCE, Pin, PinKey};
+use bmp_ebpf::{Counters, InetAddress, PIN_SOURCE, Pin, PinKey};
 use programs::Program;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -275,11 +275,7 @@ pub(super) fn pin(source: Option<IpAddr>, device: u32) -> Pin {
     let mut pin = Pin { device, egress_count: u32::from(device != 0), ..Pin::default() };
     pin.egress[0] = device;
     pin.flags = if source.is_some() { PIN_SOURCE } else { 0 };
-    match source {
-        Some(IpAddr::V4(ip)) => pin.source[..4].copy_from_slice(&ip.octets()),
-        Some(IpAddr::V6(ip)) => pin.source = ip.octets(),
-        None => {}
-    }
+    pin.source = source.map(InetAddress::from).unwrap_or_default();
     pin
 }
 
