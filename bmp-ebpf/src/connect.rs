@@ -1,8 +1,8 @@
-//! cgroup/connect4 and connect6: any process's connection to a station is bound as the station's pin says and its socket tagged,
-//! or it is refused with EPERM before anything leaves.
+//! cgroup/connect4 and connect6: a connect to a station is bound as the station's pin says, and the
+//! socket tagged. Otherwise it fails with EPERM before anything leaves.
 //!
 //! The destination is not final here: another program may rewrite it, and the kernel replaces an
-//! unspecified address. `lifecycle` looks once more when it is.
+//! unspecified address. `lifecycle` looks again when it is final.
 
 use core::mem::size_of;
 use core::ptr;
@@ -14,14 +14,13 @@ use aya_ebpf::helpers::generated::{bpf_bind, bpf_get_netns_cookie, bpf_get_socke
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::{info, warn};
-use bmp_ebpf::{
-    EVENT_REFUSED, InetAddress, InetFamily, NO_SLOT, PIN_DENY, PIN_LIVE, PIN_SOURCE, Pin, PinKey, ROLE_CONNECT,
-    TAG_OWN, Tag,
-};
+use bmp_ebpf::{EVENT_REFUSED, InetAddress, InetFamily, NO_SLOT, PIN_SOURCE, Pin, PinKey, ROLE_CONNECT, TAG_OWN, Tag};
 
+use crate::deny::{DenialCause, LOG, count_denial};
+use crate::events;
+use crate::maps::{SLOTS, TAGS};
 use crate::packet::words;
-use crate::station::{is_for_all, is_link_local, is_on_link, slot_of};
-use crate::tables::{Cause, LOG, SLOTS, TAGS, count_denial, event, names_interface, vrf_of};
+use crate::pin::{generation, is_on_link, is_open, is_source, may_be_bound_to, slot_for, source_of, vrf_of};
 
 /// What the kernel is told: the connect goes on, or fails with EPERM.
 const ALLOW: i32 = 1;
@@ -63,15 +62,16 @@ pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
 /// Named in [`bmp_ebpf::program::CONNECT6`].
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
-    // SAFETY: `ctx.sock_addr` is the program's context; each word is read by itself, as the verifier wants it.
+    // SAFETY: `ctx.sock_addr` is the program's context.
     let address = unsafe { words(&raw const (*ctx.sock_addr).user_ip6) };
     match address {
-        // An IPv4-mapped destination (RFC 4291 section 2.5.5.2): what leaves is IPv4.
+        // An IPv4-mapped destination (RFC 4291 section 2.5.5.2): IPv4 packets leave.
         [0, 0, prefix, address] if prefix == 0xffff_u32.to_be() => connect(&ctx, InetFamily::IPV4, [address, 0, 0, 0]),
         address => connect(&ctx, InetFamily::IPV6, address),
     }
 }
 
+/// Finds the pin of a connect, and holds the socket to it.
 #[inline(always)]
 fn connect(ctx: &SockAddrContext, family: InetFamily, address: [u32; 4]) -> i32 {
     let sock_addr: *mut bpf_sock_addr = ctx.sock_addr;
@@ -93,8 +93,10 @@ fn connect(ctx: &SockAddrContext, family: InetFamily, address: [u32; 4]) -> i32 
     };
     // SAFETY: the socket is alive while its owner is in `connect`.
     let own = unsafe { TAGS.of(sk) }.is_some_and(|tag| tag.flags & TAG_OWN != 0);
-    let wanted = |slot: &u32| own || (is_for_all(*slot) && may_be_meant(&key, address, *slot, bound));
-    let Some(slot) = slot_of(&key).filter(wanted) else {
+    // No program sees the scope of a link-local destination: the kernel binds the socket to it
+    // behind this program. A socket that is bound to nothing yet therefore goes on as it is.
+    let is_on_its_link = |slot| bound != 0 && bound != key.vrf && is_on_link(slot, bound);
+    let Some(slot) = slot_for(&key, address, own, is_on_its_link) else {
         forget(sk, own);
         return ALLOW;
     };
@@ -107,16 +109,7 @@ fn connect(ctx: &SockAddrContext, family: InetFamily, address: [u32; 4]) -> i32 
     }
 }
 
-/// Whether the station of the pin in the slot may be the one that another process connects to.
-///
-/// The address of a link-local one does not say so, and no program sees the scope: the socket is
-/// bound to it only behind this program. A socket bound to nothing therefore goes on as it is.
-#[inline(always)]
-fn may_be_meant(key: &PinKey, address: [u32; 4], slot: u32, bound: u32) -> bool {
-    !is_link_local(key.family, address) || (bound != 0 && bound != key.vrf && is_on_link(slot, bound))
-}
-
-/// The socket goes where no pin is: a tag that an earlier, refused connect left on it must not follow it there.
+/// Removes what an earlier, refused connect left on a socket: its destination has no pin.
 #[inline(always)]
 fn forget(sk: *mut bpf_sock, own: bool) {
     // SAFETY: `sk` is the context's socket and not null.
@@ -131,22 +124,15 @@ fn forget(sk: *mut bpf_sock, own: bool) {
 
 /// Binds the socket as the pin in the slot says, and tags it.
 ///
-/// The interface comes first: it is in whose VRF the kernel looks for the address. A socket with a port but no address of its own cannot
-/// be given one any more and is refused: connected as it is, it might get another source, and every packet would then be lost
-/// without a word.
+/// The interface comes first: the kernel looks for the address in its VRF. A socket with a port and
+/// no address cannot be given an address any more, and is refused. Otherwise it might get another
+/// source, and every packet would be lost without a word.
 #[inline(always)]
-fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: bool) -> Result<(), Cause> {
-    // Not among the slots: a denial that has none.
-    let pin = SLOTS.get(slot).ok_or(Cause::Denied)?;
-    // Read first: should the slot get another pin meanwhile, the tag is of the earlier one, and nothing leaves.
-    // SAFETY: `pin` is a reference.
-    let generation = unsafe { (&raw const pin.generation).read_volatile() };
-    if pin.flags & PIN_LIVE == 0 {
-        return Err(Cause::Gone);
-    }
-    if pin.flags & PIN_DENY != 0 {
-        return Err(Cause::Denied);
-    }
+fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: bool) -> Result<(), DenialCause> {
+    // A denial without a slot is not among the slots.
+    let pin = SLOTS.get(slot).ok_or(DenialCause::Denied)?;
+    let generation = generation(pin);
+    is_open(pin)?;
     bind_device(ctx, sk, pin, key.vrf)?;
     mark(ctx, pin)?;
     if pin.flags & PIN_SOURCE != 0 {
@@ -155,26 +141,22 @@ fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: 
     let tag = Tag { slot, generation, flags: if own { TAG_OWN } else { 0 }, process: process(), netns: 0 };
     // Without a tag nothing would hold the socket to its pin.
     // SAFETY: the socket is alive while its owner is in `connect`, and not null.
-    unsafe { TAGS.put(sk, tag) }.ok_or(Cause::Denied)?;
-    applied(ctx, key, pin, slot);
+    unsafe { TAGS.put(sk, tag) }.ok_or(DenialCause::Denied)?;
+    log_bound(ctx, key, pin, slot);
     Ok(())
 }
 
-/// Binds the socket to the pin's interface. One that is bound to an interface which the pin names stays as it is.
+/// Binds the socket to the pin's interface, unless it is bound to an interface that the pin names.
 ///
-/// So does one that is bound to the VRF's own device by a process without privilege, as `ip vrf exec` leaves it: the kernel lets nobody
-/// bind that anew (`sock_bindtoindex_locked`). It is in the right VRF, and egress holds it to the pin.
+/// A socket that a process without privilege bound to the VRF device stays as it is, too: `ip vrf
+/// exec` does that, and the kernel lets nobody bind such a socket anew (`sock_bindtoindex_locked`).
+/// It is in the right VRF, and `egress` holds it to the pin.
 #[inline(always)]
-fn bind_device(ctx: &SockAddrContext, sk: *mut bpf_sock, pin: &Pin, vrf: u32) -> Result<(), Cause> {
+fn bind_device(ctx: &SockAddrContext, sk: *mut bpf_sock, pin: &Pin, vrf: u32) -> Result<(), DenialCause> {
     // SAFETY: `sk` is the context's socket.
     let bound = unsafe { (&raw const (*sk).bound_dev_if).read_volatile() };
     if bound != 0 && bound != vrf {
-        let fits = match (pin.device, pin.egress_count) {
-            (0, 0) => true,
-            (0, _) => names_interface(pin, bound),
-            (device, _) => bound == device,
-        };
-        return if fits { Ok(()) } else { Err(Cause::Interface) };
+        return may_be_bound_to(pin, bound);
     }
     if pin.device == 0 {
         return Ok(());
@@ -183,12 +165,12 @@ fn bind_device(ctx: &SockAddrContext, sk: *mut bpf_sock, pin: &Pin, vrf: u32) ->
     let value = (&raw mut device).cast();
     // SAFETY: `value` is the address of an integer of the given size.
     let refused = unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_BINDTOIFINDEX, value, size_of::<u32>() as i32) };
-    if refused == 0 || bound != 0 { Ok(()) } else { Err(Cause::Interface) }
+    if refused == 0 || bound != 0 { Ok(()) } else { Err(DenialCause::Interface) }
 }
 
-/// Puts the pin's mark on the socket, by which a rule leads to the session's own route.
+/// Puts the pin's mark on the socket: a rule finds the session's own route by it.
 #[inline(always)]
-fn mark(ctx: &SockAddrContext, pin: &Pin) -> Result<(), Cause> {
+fn mark(ctx: &SockAddrContext, pin: &Pin) -> Result<(), DenialCause> {
     if pin.mark == 0 {
         return Ok(());
     }
@@ -196,20 +178,19 @@ fn mark(ctx: &SockAddrContext, pin: &Pin) -> Result<(), Cause> {
     let value = (&raw mut mark).cast();
     // SAFETY: `value` is the address of an integer of the given size.
     let refused = unsafe { bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_MARK, value, size_of::<u32>() as i32) };
-    if refused == 0 { Ok(()) } else { Err(Cause::Mark) }
+    if refused == 0 { Ok(()) } else { Err(DenialCause::Mark) }
 }
 
+/// Binds the socket to the pin's source, unless it is bound to it.
 #[inline(always)]
-fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: InetFamily, pin: &Pin) -> Result<(), Cause> {
-    let source = pin.source.octets().as_ptr().cast::<[u32; 4]>();
-    // SAFETY: sixteen bytes, and the field's offset in `Pin` is a multiple of four.
-    let source = unsafe { words(source) };
+fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: InetFamily, pin: &Pin) -> Result<(), DenialCause> {
+    let source = *source_of(pin);
     let refused = if family == InetFamily::IPV4 {
-        // An IPv6 socket bound to an IPv6 address has 127.0.0.6 here (LOOPBACK4_IPV6 in net/ipv6/af_inet6.c), which is no source of ours.
-        // SAFETY: `sk` is the context's socket.
+        // An IPv6 socket that is bound to an IPv6 address has 127.0.0.6 here (LOOPBACK4_IPV6 in
+        // net/ipv6/af_inet6.c). No pin has that source. SAFETY: `sk` is the context's socket.
         let bound = unsafe { (&raw const (*sk).src_ip4).read_volatile() };
         if bound != 0 {
-            return if bound == source[0] { Ok(()) } else { Err(Cause::Source) };
+            return is_source(pin, [bound, 0, 0, 0]);
         }
         let mut address = SockaddrIn { family: family.number().into(), port: 0, address: [source[0]], zero: [0; 8] };
         // SAFETY: a socket address of the given size.
@@ -218,18 +199,19 @@ fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: InetFamily, pin
         // SAFETY: `sk` is the context's socket.
         let bound = unsafe { words(&raw const (*sk).src_ip6) };
         if bound != [0; 4] {
-            return if bound == source { Ok(()) } else { Err(Cause::Source) };
+            return is_source(pin, bound);
         }
         let mut address =
             SockaddrIn6 { family: family.number().into(), port: 0, flowinfo: 0, address: source, scope: 0 };
         // SAFETY: a socket address of the given size.
         unsafe { bpf_bind(ctx.sock_addr, ptr::from_mut(&mut address).cast(), size_of::<SockaddrIn6>() as i32) }
     };
-    if refused == 0 { Ok(()) } else { Err(Cause::Source) }
+    if refused == 0 { Ok(()) } else { Err(DenialCause::Source) }
 }
 
+/// Logs that a socket was bound.
 #[inline(always)]
-fn applied(ctx: &SockAddrContext, key: &PinKey, pin: &Pin, slot: u32) {
+fn log_bound(ctx: &SockAddrContext, key: &PinKey, pin: &Pin, slot: u32) {
     if key.family == InetFamily::IPV4 {
         info!(
             ctx, target: LOG,
@@ -243,12 +225,13 @@ fn applied(ctx: &SockAddrContext, key: &PinKey, pin: &Pin, slot: u32) {
     }
 }
 
+/// Counts a refusal, logs it and reports it.
 #[inline(always)]
-fn refuse(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: Cause) {
+fn refuse(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: DenialCause) {
     if !count_denial(slot, cause) {
         return;
     }
-    tell(ctx, key, slot, cause);
+    report(ctx, key, slot, cause);
     if key.family == InetFamily::IPV4 {
         warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, key.station.first_octets(), key.port, cause.words());
     } else {
@@ -256,7 +239,7 @@ fn refuse(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: Cause) {
     }
 }
 
-/// The process that connects: this program runs in its system call.
+/// Returns the process that connects: this program runs in its system call.
 #[inline(always)]
 fn process() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
@@ -264,9 +247,9 @@ fn process() -> u32 {
 
 /// Puts a refusal into the ring.
 #[inline(always)]
-fn tell(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: Cause) {
+fn report(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: DenialCause) {
     let generation = SLOTS.get(slot).map_or(0, |pin| pin.generation);
-    let Some(mut entry) = event() else { return };
+    let Some(mut entry) = events::reserve() else { return };
     let event = entry.as_mut_ptr();
     // SAFETY: `event` is the entry, and `ctx` the program's context.
     unsafe {

@@ -1,6 +1,8 @@
-//! What stands between an IPv6 header and TCP: extension headers (RFC 8200 section 4), and the IP header that an encapsulation hides.
+//! The headers between IPv6 and TCP: extension headers (RFC 8200 section 4), and the IP header
+//! inside an encapsulation.
 //!
-//! The walk has no branches (see [`crate::branchless`]): of one that had there would be millions of ways.
+//! The walk has no branches (see [`crate::branchless`]): with branches it would have millions of
+//! paths.
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_load_bytes};
@@ -17,10 +19,11 @@ const FRAGMENT: u32 = 44;
 const AUTHENTICATION: u32 = 51;
 const DESTINATION_OPTIONS: u32 = 60;
 
-/// How many headers are passed (RFC 8200 section 4.1 has no more kinds that Linux takes).
+/// How many headers a walk passes (RFC 8200 section 4.1 has no more kinds that Linux takes).
 const HEADERS: usize = 6;
 
-/// A hop-by-hop header with the jumbo payload option alone (RFC 2675): type and length of the option, length of the header.
+/// A hop-by-hop header with the jumbo payload option alone (RFC 2675): type and length of the
+/// option, length of the header.
 const JUMBO: u32 = 0xc2;
 const JUMBO_OPTION: u32 = 4;
 const JUMBO_LENGTH: u32 = 8;
@@ -28,27 +31,28 @@ const JUMBO_LENGTH: u32 = 8;
 /// Length of an IPv6 header.
 const IPV6_HEADER: u32 = 40;
 
-/// A packet that is read by copying, so that the verifier need not follow where in it.
-pub(crate) trait Packet {
-    /// Copies bytes out of the packet. 1, or 0 and zeroes if it has not as many there.
+/// The bytes of a packet, read by copying: the verifier need not follow where they are.
+pub(crate) trait PacketBytes {
+    /// Copies bytes out of the packet and returns 1. Returns 0, and zeroes, if the packet ends
+    /// before.
     fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> u32;
 }
 
 /// A socket buffer as the cgroup's programs see it: it begins with the IP header.
-pub(crate) struct Buffer(pub(crate) *const __sk_buff);
+pub(crate) struct SkbBytes(pub(crate) *const __sk_buff);
 
-impl Packet for Buffer {
+impl PacketBytes for SkbBytes {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> u32 {
-        // SAFETY: the pointer is the program's context, and the room as long as said.
+        // SAFETY: the pointer is the program's context, and `to` has `N` bytes.
         succeeded(unsafe { bpf_skb_load_bytes(self.0.cast(), offset, to.as_mut_ptr().cast(), N as u32) })
     }
 }
 
 /// A frame as an xdp program sees it.
-pub(crate) struct Frame(pub(crate) *const xdp_md);
+pub(crate) struct XdpBytes(pub(crate) *const xdp_md);
 
-impl Packet for Frame {
+impl PacketBytes for XdpBytes {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> u32 {
         // SAFETY: as above.
@@ -56,56 +60,57 @@ impl Packet for Frame {
     }
 }
 
-/// Who may still change where a packet goes.
+/// Where a packet comes from, which decides how far its headers count.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// It has come to this host. Nothing is read behind a routing header that leads to another, nor inside an encapsulation.
+pub(crate) enum PacketOrigin {
+    /// Another host. A walk ends at a routing header that leads to another host, and at an
+    /// encapsulation.
     Received,
-    /// It is this host's own: what is inside is what its socket has sent.
+    /// This host: the packet inside an encapsulation is the one that the socket sent.
     Sent,
 }
 
-/// How far a walk has come.
+/// A walk along headers, and how far it has come.
 #[repr(C)]
-pub(crate) struct Walk {
+pub(crate) struct HeaderWalk {
     /// Where the next header is.
     pub(crate) offset: u32,
-    /// What it is, as `IPPROTO_*`.
+    /// The next header's `IPPROTO_*`.
     pub(crate) next: u32,
-    /// How many of the bytes that were passed no wire carries: the kernel takes the jumbo payload option out of what it cuts into
-    /// segments.
+    /// How many of the passed bytes no wire carries: the kernel takes the jumbo payload option out
+    /// of a buffer that it cuts into segments.
     pub(crate) jumbo: u32,
-    /// The addresses of the last IP header; IPv4 in the first word.
+    /// Source address of the last IP header; IPv4 in the first word.
     pub(crate) source: [u32; 4],
-    /// The final destination, where a routing header has others before it.
+    /// Its final destination, also where a routing header has others before it.
     pub(crate) destination: [u32; 4],
 }
 
-impl Walk {
-    /// A walk that begins behind an IPv6 header without extensions.
+impl HeaderWalk {
+    /// Begins behind the fixed IPv6 header.
     #[inline(always)]
     pub(crate) fn new(offset: u32, next: u8, source: [u32; 4], destination: [u32; 4]) -> Self {
         Self { offset, next: next.into(), jumbo: 0, source, destination }
     }
 
-    /// 1 if it has come to TCP, else 0.
+    /// Returns 1 if the next header is TCP, else 0.
     #[inline(always)]
     pub(crate) fn is_at_tcp(&self) -> u32 {
         is(self.next, TCP.into())
     }
 
-    /// Goes on to TCP, or as far as can be read.
+    /// Walks to TCP, or as far as headers can be read.
     #[inline(always)]
-    pub(crate) fn go(&mut self, packet: &impl Packet, side: Side) {
+    pub(crate) fn go(&mut self, packet: &impl PacketBytes, origin: PacketOrigin) {
         for _ in 0..HEADERS {
-            self.pass(packet, side);
+            self.pass(packet, origin);
         }
     }
 
-    /// Passes one header, if it is one that has another behind it.
+    /// Passes one header, if another can follow it.
     #[inline(always)]
-    fn pass(&mut self, packet: &impl Packet, side: Side) {
-        // As much as the shortest header and the beginning of what follows it.
+    fn pass(&mut self, packet: &impl PacketBytes, origin: PacketOrigin) {
+        // The shortest header, and the beginning of the one that follows it.
         let mut first = [0; 12];
         let loaded = packet.load(self.offset, &mut first);
         let byte = |at: usize| u32::from(first[at]);
@@ -113,21 +118,21 @@ impl Walk {
         let hop_by_hop = is(kind, HOP_BY_HOP);
         let options = hop_by_hop | is(kind, DESTINATION_OPTIONS);
         let (routing, fragment, authentication) = (is(kind, ROUTING), is(kind, FRAGMENT), is(kind, AUTHENTICATION));
-        let (ipv6, ipv4) = match side {
-            Side::Sent => (is(kind, IPV6), is(kind, IPV4)),
-            Side::Received => (0, 0),
+        let (ipv6, ipv4) = match origin {
+            PacketOrigin::Sent => (is(kind, IPV6), is(kind, IPV4)),
+            PacketOrigin::Received => (0, 0),
         };
         let jumbo = hop_by_hop & is(length, 0) & is(byte(2), JUMBO) & is(byte(3), JUMBO_OPTION);
-        // With segments left, it is another host that the packet is for now.
+        // With segments left, the packet is for another host now.
         let on_its_way = routing & not(is(byte(3), 0));
-        // Of a later fragment there is no header to read.
+        // A later fragment has no header.
         let later = fragment & not(is(byte(2), 0) & is(byte(3) & 0xf8, 0));
         let extension = options | routing | fragment | authentication;
 
         let mut passes = loaded & (extension | ipv6 | ipv4) & not(later);
-        match side {
-            Side::Received => passes &= not(on_its_way),
-            Side::Sent => passes &= self.take_addresses(packet, passes, ipv6, ipv4, on_its_way),
+        match origin {
+            PacketOrigin::Received => passes &= not(on_its_way),
+            PacketOrigin::Sent => passes &= self.take_addresses(packet, passes, ipv6, ipv4, on_its_way),
         }
         let size = (options | routing) * (length + 1) * 8
             + fragment * 8
@@ -140,15 +145,16 @@ impl Walk {
         self.next = passes * next + not(passes) * kind;
     }
 
-    /// Takes the addresses out of an IP header, or the final destination out of a routing header. 0 if they are not there.
+    /// Takes the addresses out of an IP header, or the final destination out of a routing header.
+    /// Returns 0 if the packet ends before.
     #[inline(always)]
-    fn take_addresses(&mut self, packet: &impl Packet, passes: u32, ipv6: u32, ipv4: u32, on_its_way: u32) -> u32 {
+    fn take_addresses(&mut self, packet: &impl PacketBytes, passes: u32, ipv6: u32, ipv4: u32, on_its_way: u32) -> u32 {
         let mut found = [0_u8; 32];
         let loaded = packet.load(self.offset + 8, &mut found);
         // SAFETY: the index is below eight, and any bytes are a value.
         let word = |at: usize| unsafe { found.as_ptr().add(4 * at).cast::<u32>().read_unaligned() };
         let (by_ipv6, by_ipv4) = (mask(passes & loaded & ipv6), mask(passes & loaded & ipv4));
-        // The last segment comes first (RFC 8754 section 2); so does the only one of RFC 6275.
+        // The last segment comes first (RFC 8754 section 2), and so does the only one (RFC 6275).
         let by_routing = mask(passes & loaded & on_its_way);
         for at in 0..4 {
             let (source, destination) = if at == 0 { (word(1), word(2)) } else { (0, 0) };
@@ -162,7 +168,7 @@ impl Walk {
     }
 }
 
-/// 1 if a helper has returned 0, and 0 if it has returned an error.
+/// Returns 1 if a helper has returned 0, and 0 if it has returned an error.
 #[inline(always)]
 fn succeeded(returned: i64) -> u32 {
     opaque((returned.cast_unsigned() >> 63) as u32 ^ 1)

@@ -1,45 +1,85 @@
-//! cgroup_skb/ingress: counts what comes back, and by which interface. It drops only what comes to a listener from somebody who is no
-//! station, or by another way than the station's session has.
+//! cgroup_skb/ingress: counts what tagged sockets receive, and by which interface.
+//!
+//! It drops packets to a listener alone: those of strangers, and those of stations that come by
+//! another interface or to another address than the session's pin says.
 
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use bmp_ebpf::{NO_SLOT, PIN_VRF, Pin, TAG_LISTENER, TAG_OWN};
+use aya_log_ebpf::warn;
+use bmp_ebpf::{GuardKey, InetAddress, NO_SLOT};
 
+use crate::counters::{add, count};
+use crate::deny::{DenialCause, LOG, count_denial, count_stranger};
 use crate::listener;
-use crate::packet::{count, headers};
-use crate::tables::{COUNTERS, Whereabouts, add, names_interface, pin_of, tag_of, whereabouts};
+use crate::maps::{COUNTERS, SLOTS};
+use crate::packet::{destination, headers};
+use crate::pin::{came_elsewhere, may_receive, pin_of, tag_of};
 
-/// What the kernel is told: the packet goes on.
+/// What the kernel is told: the packet goes on, or is dropped.
 const PASS: i32 = 1;
+const DROP: i32 = 0;
 
 /// Named in [`bmp_ebpf::program::INGRESS`].
 #[cgroup_skb(ingress)]
 pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     let Some(tag) = tag_of(skb) else { return PASS };
-    if tag.flags & TAG_LISTENER != 0 {
-        return listener::receive(&ctx, tag.netns);
+    if tag.is_listener() {
+        return receive(&ctx, tag.netns);
     }
     if tag.slot == NO_SLOT {
         return PASS;
     }
     let Some(pin) = pin_of(tag) else { return PASS };
     let Some(counters) = COUNTERS.get_ptr_mut(tag.slot) else { return PASS };
-    // SAFETY: the pointer is to the table's value and only its fields are named; `skb` is the program's context.
+    // SAFETY: the pointer is to the table's value and only its fields are named; `skb` is the
+    // program's context.
     unsafe {
-        let traffic =
-            if tag.flags & TAG_OWN != 0 { &raw mut (*counters).own_rx } else { &raw mut (*counters).foreign_rx };
+        let traffic = if tag.is_own() { &raw mut (*counters).own_rx } else { &raw mut (*counters).foreign_rx };
         let packets = count(traffic, skb, &headers(skb));
-        if elsewhere(pin, tag.slot, (*skb).ifindex) {
+        if came_elsewhere(pin, tag.slot, (*skb).ifindex) {
             add(&raw mut (*counters).rx_elsewhere_packets, u64::from(packets));
         }
     }
     PASS
 }
 
-/// Whether a packet came in by an interface that the pin does not name. In a VRF only the VRF device is to be seen.
+/// A packet comes to a listener.
+///
+/// Out of line, so that other sockets' packets do not carry its stack.
+#[inline(never)]
+fn receive(ctx: &SkBuffContext, netns: u64) -> i32 {
+    let skb = ctx.skb.skb;
+    let (socket, headers, local) = (listener::listening_socket(skb), headers(skb), destination(skb));
+    let (family, port) = (socket.family, socket.port as u16);
+    let slot = listener::slot_of(netns, socket.bound, family, port, headers.source);
+    if slot == NO_SLOT {
+        let local = InetAddress::from_words(local);
+        let key = GuardKey { ifindex: 0, family, reserved: 0, port, local };
+        // SAFETY: `skb` is the program's context.
+        count_stranger(&key, unsafe { (*skb).len }.into());
+        return drop(ctx, NO_SLOT, DenialCause::Stranger);
+    }
+    let Some(pin) = SLOTS.get(slot) else { return drop(ctx, slot, DenialCause::Denied) };
+    // SAFETY: `skb` is the program's context.
+    let ifindex = unsafe { (*skb).ifindex };
+    if let Err(cause) = may_receive(pin, slot, ifindex, local) {
+        return drop(ctx, slot, cause);
+    }
+    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: the pointer is to the table's value and only its field is named.
+        count(unsafe { &raw mut (*counters).own_rx }, skb, &headers);
+    }
+    PASS
+}
+
+/// Drops a packet, and counts and logs that.
 #[inline(always)]
-pub(crate) fn elsewhere(pin: &Pin, slot: u32, ifindex: u32) -> bool {
-    let by_vrf = || pin.flags & PIN_VRF != 0 && whereabouts(slot, ifindex) == Whereabouts::Device;
-    pin.egress_count != 0 && !names_interface(pin, ifindex) && !by_vrf()
+fn drop(ctx: &SkBuffContext, slot: u32, cause: DenialCause) -> i32 {
+    if count_denial(slot, cause) {
+        // SAFETY: `ctx.skb.skb` is the program's context.
+        let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+        warn!(ctx, target: LOG, "ingress: slot {}: packet by interface {} refused: {}", slot, ifindex, cause.words());
+    }
+    DROP
 }

@@ -22,7 +22,8 @@ pub mod program {
     pub const CONNECT6: &str = "connect6";
     /// cgroup_skb/egress: passes and counts a tagged socket's packet, or drops it and counts that.
     pub const EGRESS: &str = "egress";
-    /// cgroup_skb/ingress: counts what tagged sockets receive; listeners receive from stations alone.
+    /// cgroup_skb/ingress: counts what tagged sockets receive; listeners receive from stations
+    /// alone.
     pub const INGRESS: &str = "ingress";
     /// sock_ops: reports the connections of tagged sockets, and counts their retransmissions.
     pub const LIFECYCLE: &str = "lifecycle";

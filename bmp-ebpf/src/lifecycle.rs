@@ -1,34 +1,37 @@
-//! sock_ops: looks for the pin of a connection when its ends are final, tells bmpd of the connections that tagged sockets make and
-//! lose, and counts what they send again.
+//! sock_ops: looks for the pin of a connection when its ends are final, reports the connections
+//! that tagged sockets make and lose, and counts their retransmissions.
 //!
-//! The kernel calls it a few times in the life of every TCP socket. One without a tag costs a look-up of its tag each time, one of its
-//! pin once a connection, and no more is asked for.
+//! The kernel calls it a few times in the life of every TCP socket. A socket without a tag costs
+//! one look-up of its tag at each call, and one of its pin for each connection.
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_ops};
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use bmp_ebpf::{
-    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, InetAddress, InetFamily, NO_SLOT, PIN_DENY, PIN_LIVE, PinKey,
-    ROLE_CONNECT, ROLE_LISTEN, TAG_LISTENER, TAG_OWN, Tag,
+    EVENT_ACCEPTED, EVENT_CLOSED, EVENT_CONNECTED, InetAddress, InetFamily, NO_SLOT, PinKey, ROLE_CONNECT, ROLE_LISTEN,
+    TAG_OWN, Tag,
 };
 
+use crate::counters::add;
+use crate::events;
 use crate::listener;
+use crate::maps::{COUNTERS, SLOTS, TAGS};
 use crate::packet::words;
-use crate::station::{is_for_all, is_link_local, is_on_link, slot_of};
-use crate::tables::{COUNTERS, SLOTS, TAGS, add, event, pin_of, vrf_of};
+use crate::pin::{generation, is_on_link, pin_of, slot_for, vrf_of};
 
-/// What the kernel is told. No operation is answered: `reply` stays 0, with which the kernel does as without a program.
+/// What the kernel is told. `reply` stays 0: the kernel does as without a program.
 const GO_ON: u32 = 1;
 
-/// `BPF_SOCK_OPS_*` (linux/bpf.h): what the program is called for.
+/// `BPF_SOCK_OPS_*` (linux/bpf.h): the events that the program acts on.
 const TCP_CONNECT: u32 = 3;
 const ACTIVE_ESTABLISHED: u32 = 4;
 const PASSIVE_ESTABLISHED: u32 = 5;
 const RETRANSMIT: u32 = 9;
 const STATE: u32 = 10;
 
-/// `BPF_SOCK_OPS_RETRANS_CB_FLAG` and `BPF_SOCK_OPS_STATE_CB_FLAG` (linux/bpf.h): asks for those two.
+/// `BPF_SOCK_OPS_RETRANS_CB_FLAG` and `BPF_SOCK_OPS_STATE_CB_FLAG` (linux/bpf.h): the kernel calls
+/// the program for these on request.
 const WANTED: u32 = 1 << 1 | 1 << 2;
 
 /// `BPF_TCP_SYN_SENT`, `BPF_TCP_CLOSE`, `BPF_TCP_SYN_RECV` (linux/bpf.h).
@@ -49,6 +52,7 @@ pub(crate) fn lifecycle(ctx: SockOpsContext) -> u32 {
     GO_ON
 }
 
+/// Acts on an event of a socket.
 #[inline(always)]
 fn follow(ops: *mut bpf_sock_ops, operation: u32) {
     // SAFETY: as above.
@@ -72,17 +76,17 @@ fn follow(ops: *mut bpf_sock_ops, operation: u32) {
         [arguments.read_volatile(), arguments.add(1).read_volatile(), arguments.add(2).read_volatile()]
     };
     match operation {
-        // From here on, so that an attempt that fails is told too.
-        TCP_CONNECT => ask(ops),
+        // From here on, so that a failed attempt is reported too.
+        TCP_CONNECT => request_callbacks(ops),
         ACTIVE_ESTABLISHED => {
-            ask(ops);
-            tell(ops, tag, EVENT_CONNECTED, SYN_SENT);
+            request_callbacks(ops);
+            report(ops, tag, EVENT_CONNECTED, SYN_SENT);
         }
         PASSIVE_ESTABLISHED => {
-            ask(ops);
-            tell(ops, tag, EVENT_ACCEPTED, SYN_RECV);
+            request_callbacks(ops);
+            report(ops, tag, EVENT_ACCEPTED, SYN_RECV);
         }
-        // The arguments: sequence number, segments, and the error with which they were not sent.
+        // The arguments: sequence number, number of segments, and the error if they were not sent.
         RETRANSMIT if third == 0 => {
             if pin_of(tag).is_some()
                 && let Some(counters) = COUNTERS.get_ptr_mut(tag.slot)
@@ -92,30 +96,32 @@ fn follow(ops: *mut bpf_sock_ops, operation: u32) {
             }
         }
         // The arguments: the state before and after.
-        STATE if second == CLOSE => tell(ops, tag, EVENT_CLOSED, first),
+        STATE if second == CLOSE => report(ops, tag, EVENT_CLOSED, first),
         _ => {}
     }
 }
 
-/// A listener has accepted the socket: bmpd's own, or another process's.
+/// A listener has accepted the socket: bmpd's own listener, or another process's.
 #[inline(always)]
 fn accept(ops: *mut bpf_sock_ops, sk: *mut bpf_sock) {
     // SAFETY: `sk` is the context's socket and not null.
     match unsafe { TAGS.of(sk) } {
-        Some(tag) if tag.flags & TAG_LISTENER != 0 => belongs(ops, sk, tag),
+        Some(tag) if tag.is_listener() => join_session(ops, sk, tag),
         _ => look_again(ops, sk, ROLE_LISTEN),
     }
 }
 
-/// The far end of a connection, of the family that is on the wire.
+/// The far end of a connection, of the family on the wire.
 struct FarEnd {
     family: InetFamily,
     address: [u32; 4],
 }
 
+/// Reads the far end of the connection.
 #[inline(always)]
 fn far_end(ops: *mut bpf_sock_ops) -> FarEnd {
-    // SAFETY: `ops` is the program's context, each word of it read by itself as the verifier wants it.
+    // SAFETY: `ops` is the program's context. Each word is read by itself, as the verifier wants
+    // it.
     unsafe {
         let address = words(&raw const (*ops).remote_ip6);
         let mapped = address[0] == 0 && address[1] == 0 && address[2] == 0xffff_u32.to_be();
@@ -127,24 +133,27 @@ fn far_end(ops: *mut bpf_sock_ops) -> FarEnd {
     }
 }
 
-/// Interface index that a socket is bound to; 0 is none.
+/// Reads the index of the interface that a socket is bound to; 0 is none.
 #[inline(always)]
 fn bound_to(sk: *mut bpf_sock) -> u32 {
     // SAFETY: `sk` is the context's socket and not null.
     unsafe { (&raw const (*sk).bound_dev_if).read_volatile() }
 }
 
-/// Both ends of the connection are final, and nothing but a listener's SYN-ACK has left: what other programs and the kernel have made of
-/// the destination, and what bmpd has changed meanwhile, is known by now. The socket comes under the pin of its far end, or under none.
+/// Puts the socket under the pin of its far end, or under none.
 ///
-/// It is too late to bind the socket: `egress` drops the packets that do not fit the pin. The socket is hashed by now, so that bmpd finds
-/// it where it puts a pin in force after this look.
+/// Both ends of the connection are final: other programs, the kernel and bmpd may have changed the
+/// destination or the pin since `connect`. Nothing has left but a listener's SYN-ACK.
+///
+/// It is too late to bind the socket: `egress` drops packets that do not fit the pin. The socket is
+/// hashed by now, so bmpd finds it when it puts a pin in force after this look.
 #[inline(always)]
 fn look_again(ops: *mut bpf_sock_ops, sk: *mut bpf_sock, role: u8) {
-    // SAFETY: `ops` is the program's context, each word of it read by itself.
+    // SAFETY: `ops` is the program's context. Each word is read by itself.
     let (netns, port) = unsafe {
         let netns = bpf_get_netns_cookie(ops.cast());
-        // The kernel gives the local port in host byte order and the other in network byte order.
+        // The kernel gives the local port in host byte order and the remote one in network byte
+        // order.
         let port = match role {
             ROLE_CONNECT => u32::from_be((&raw const (*ops).remote_port).read_volatile()),
             _ => (&raw const (*ops).local_port).read_volatile(),
@@ -156,28 +165,26 @@ fn look_again(ops: *mut bpf_sock_ops, sk: *mut bpf_sock, role: u8) {
     let key = PinKey { netns, vrf, family: far.family, role, port, station: InetAddress::from_words(far.address) };
     // SAFETY: `sk` is the context's socket and not null.
     let before = unsafe { TAGS.of(sk) }.copied().unwrap_or_default();
-    let own = before.flags & TAG_OWN != 0;
-    let is_meant = |slot: u32| !is_link_local(far.family, far.address) || is_on_link(slot, bound);
-    let Some(slot) = slot_of(&key).filter(|slot| own || (is_for_all(*slot) && is_meant(*slot))) else {
-        // What bmpd itself connects stays its session's, wherever the destination was led.
+    let own = before.is_own();
+    let Some(slot) = slot_for(&key, far.address, own, |slot| is_on_link(slot, bound)) else {
+        // bmpd's own socket stays with its session, wherever another program led the destination.
         if before.slot != NO_SLOT && !own {
             // SAFETY: as above.
             unsafe { TAGS.delete(sk) };
         }
         return;
     };
-    // SAFETY: the reference is to the table's value.
-    let generation = SLOTS.get(slot).map_or(0, |pin| unsafe { (&raw const pin.generation).read_volatile() });
+    let generation = SLOTS.get(slot).map_or(0, generation);
     if (before.slot, before.generation) != (slot, generation) {
-        // SAFETY: as above. For want of memory the socket stays as it was.
+        // SAFETY: as above. Without memory for a tag the socket stays as it was.
         let _ = unsafe { TAGS.put(sk, Tag { slot, generation, ..before }) };
     }
 }
 
-/// bmpd's listener has accepted the socket: from here on it is its session's, before anything of it leaves. One that belongs to no session
-/// stays as it is, and nothing of it ever leaves.
+/// Puts a socket that bmpd's listener has accepted under its session's pin, before anything of it
+/// leaves. A socket of no session stays as it is, and nothing of it ever leaves.
 #[inline(always)]
-fn belongs(ops: *mut bpf_sock_ops, sk: *mut bpf_sock, tag: &mut Tag) {
+fn join_session(ops: *mut bpf_sock_ops, sk: *mut bpf_sock, tag: &mut Tag) {
     let far = far_end(ops);
     // SAFETY: `ops` is the program's context.
     let port = unsafe { (&raw const (*ops).local_port).read_volatile() } as u16;
@@ -186,32 +193,33 @@ fn belongs(ops: *mut bpf_sock_ops, sk: *mut bpf_sock, tag: &mut Tag) {
         return;
     }
     if let Some(pin) = SLOTS.get(slot)
-        && pin.flags & (PIN_LIVE | PIN_DENY) == PIN_LIVE
+        && pin.admits()
     {
-        // SAFETY: `pin` is a reference.
-        tag.generation = unsafe { (&raw const pin.generation).read_volatile() };
+        tag.generation = generation(pin);
         tag.slot = slot;
         tag.flags = TAG_OWN;
     }
 }
 
-/// Asks for retransmissions and changes of state of this socket, besides what somebody else may have asked for.
+/// Requests calls for this socket's retransmissions and changes of state. Requests of other
+/// programs stay.
 #[inline(always)]
-fn ask(ops: *mut bpf_sock_ops) {
+fn request_callbacks(ops: *mut bpf_sock_ops) {
     // SAFETY: `ops` is the program's context.
     unsafe {
         let flags = (&raw const (*ops).bpf_sock_ops_cb_flags).read_volatile();
-        // Only flags that this kernel does not know are refused, and it has known these since Linux 4.16.
+        // The kernel refuses unknown flags alone, and has known these since Linux 4.16.
         let _ = bpf_sock_ops_cb_flags_set(ops, (flags | WANTED) as i32);
     }
 }
 
 /// Puts an event into the ring.
 #[inline(always)]
-fn tell(ops: *mut bpf_sock_ops, tag: Tag, kind: u16, state: u32) {
-    let Some(mut entry) = event() else { return };
+fn report(ops: *mut bpf_sock_ops, tag: Tag, kind: u16, state: u32) {
+    let Some(mut entry) = events::reserve() else { return };
     let event = entry.as_mut_ptr();
-    // SAFETY: `ops` is the program's context, each word of it read by itself as the verifier wants it; `event` is the entry.
+    // SAFETY: `ops` is the program's context, each word of it read by itself, as the verifier wants
+    // it. `event` is the entry.
     unsafe {
         (*event).cookie = bpf_get_socket_cookie(ops.cast());
         (*event).slot = tag.slot;
@@ -220,7 +228,8 @@ fn tell(ops: *mut bpf_sock_ops, tag: Tag, kind: u16, state: u32) {
         (*event).process = tag.process;
         (*event).kind = kind;
         (*event).state = state as u16;
-        // The kernel gives this one in host byte order and the other in network byte order.
+        // The kernel gives the local port in host byte order and the remote one in network byte
+        // order.
         (*event).local_port = (&raw const (*ops).local_port).read_volatile() as u16;
         (*event).remote_port = u32::from_be((&raw const (*ops).remote_port).read_volatile()) as u16;
         let remote = words(&raw const (*ops).remote_ip6);

@@ -1,27 +1,39 @@
 //! The kernel programs, in one object file.
 //!
-//! `connect` decides where a session may go and ties its socket to a slot, `lifecycle` does so again when the destination is final and
-//! tells what becomes of the socket, `egress` holds every packet of that socket to its slot, and `ingress` counts what comes back. A socket of
-//! no session costs one look-up of its socket storage a packet. Where stations connect to this host, `listener` finds the session of each packet, and `guard` keeps everybody else
-//! away before the stack sees them.
+//! A socket of no session costs one look-up of its socket storage for each packet.
+//!
+//! * Hooks, one file each: [`connect`] binds a session's socket and ties it to a slot.
+//!   [`lifecycle`] does so again when the destination is final, and reports the socket's
+//!   connections. [`egress`] holds every packet of the socket to its slot. [`ingress`] counts what
+//!   it receives, and drops what strangers send to a listener. [`xdp`] drops that before the stack
+//!   sees it.
+//! * Decisions: [`pin`] compares sockets and packets with pins, [`listener`] finds the session of a
+//!   listener's packet, [`deny`] counts and names what is denied.
+//! * Reading and writing: [`packet`] and [`extensions`] read headers, [`counters`] counts traffic,
+//!   [`events`] writes the ring, [`maps`] has all tables.
+//! * [`branchless`] is arithmetic in the place of branches.
 #![no_std]
 #![no_main]
-// For the one instruction in `tables::add`. The build of this target needs unstable options anyway (`-Z build-std`).
+// For the one instruction in `counters::add`. This target needs unstable options anyway
+// (`-Z build-std`).
 #![feature(asm_experimental_arch)]
 
 mod branchless;
 mod connect;
+mod counters;
+mod deny;
 mod egress;
+mod events;
 mod extensions;
-mod guard;
 mod ingress;
 mod lifecycle;
 mod listener;
+mod maps;
 mod packet;
-mod station;
-mod tables;
+mod pin;
+mod xdp;
 
-/// What the kernel is told at load. None of the helpers used asks for a GPL-compatible program.
+/// What the kernel is told at load. No helper in use asks for a GPL-compatible program.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 18] = *b"MIT OR Apache-2.0\0";
