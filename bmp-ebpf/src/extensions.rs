@@ -4,6 +4,8 @@
 //! The walk has no branches (see [`crate::branchless`]): with branches it would have millions of
 //! paths.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_load_bytes};
 
@@ -33,9 +35,12 @@ const IPV6_HEADER: u32 = 40;
 
 /// The bytes of a packet, read by copying: the verifier need not follow where they are.
 pub(crate) trait PacketBytes {
-    /// Copies bytes out of the packet and returns 1. Returns 0, and zeroes, if the packet ends
-    /// before.
-    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> u32;
+    /// Copies bytes out of the packet and returns 1. Returns 0, and bytes without a meaning, if the
+    /// packet ends before.
+    ///
+    /// `to` begins without a value: zeroing it calls `memset`, whose stack frame is one too many for
+    /// the verifier of Linux 6.1.
+    fn load<const N: usize>(&self, offset: u32, to: &mut MaybeUninit<[u8; N]>) -> u32;
 }
 
 /// A socket buffer as the cgroup's programs see it: it begins with the IP header.
@@ -43,7 +48,7 @@ pub(crate) struct SkbBytes(pub(crate) *const __sk_buff);
 
 impl PacketBytes for SkbBytes {
     #[inline(always)]
-    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> u32 {
+    fn load<const N: usize>(&self, offset: u32, to: &mut MaybeUninit<[u8; N]>) -> u32 {
         // SAFETY: the pointer is the program's context, and `to` has `N` bytes.
         succeeded(unsafe { bpf_skb_load_bytes(self.0.cast(), offset, to.as_mut_ptr().cast(), N as u32) })
     }
@@ -54,7 +59,7 @@ pub(crate) struct XdpBytes(pub(crate) *const xdp_md);
 
 impl PacketBytes for XdpBytes {
     #[inline(always)]
-    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> u32 {
+    fn load<const N: usize>(&self, offset: u32, to: &mut MaybeUninit<[u8; N]>) -> u32 {
         // SAFETY: as above.
         succeeded(unsafe { bpf_xdp_load_bytes(self.0.cast_mut(), offset, to.as_mut_ptr().cast(), N as u32) })
     }
@@ -111,8 +116,10 @@ impl HeaderWalk {
     #[inline(always)]
     fn pass(&mut self, packet: &impl PacketBytes, origin: PacketOrigin) {
         // The shortest header, and the beginning of the one that follows it.
-        let mut first = [0; 12];
+        let mut first = MaybeUninit::<[u8; 12]>::uninit();
         let loaded = packet.load(self.offset, &mut first);
+        // SAFETY: the helper has written it, and any bytes are a value.
+        let first = unsafe { first.assume_init_ref() };
         let byte = |at: usize| u32::from(first[at]);
         let (kind, length) = (self.next, byte(1));
         let hop_by_hop = is(kind, HOP_BY_HOP);
@@ -149,8 +156,10 @@ impl HeaderWalk {
     /// Returns 0 if the packet ends before.
     #[inline(always)]
     fn take_addresses(&mut self, packet: &impl PacketBytes, passes: u32, ipv6: u32, ipv4: u32, on_its_way: u32) -> u32 {
-        let mut found = [0_u8; 32];
+        let mut found = MaybeUninit::<[u8; 32]>::uninit();
         let loaded = packet.load(self.offset + 8, &mut found);
+        // SAFETY: as above.
+        let found = unsafe { found.assume_init_ref() };
         // SAFETY: the index is below eight, and any bytes are a value.
         let word = |at: usize| unsafe { found.as_ptr().add(4 * at).cast::<u32>().read_unaligned() };
         let (by_ipv6, by_ipv4) = (mask(passes & loaded & ipv6), mask(passes & loaded & ipv4));

@@ -74,7 +74,10 @@ fn receive(ctx: &SkBuffContext, netns: u64) -> i32 {
 }
 
 /// Drops a packet, and counts and logs that.
-#[inline(always)]
+///
+/// Out of line, so that [`receive`] does not carry the log's stack. Verifiers add up the stack of
+/// [`ingress`], [`receive`] and the walk along extension headers: 512 bytes are the limit.
+#[inline(never)]
 fn drop(ctx: &SkBuffContext, slot: u32, cause: DenialCause) -> i32 {
     if count_denial(slot, cause) {
         // SAFETY: `ctx.skb.skb` is the program's context.

@@ -84,8 +84,10 @@ pub(crate) fn headers(skb: *const __sk_buff) -> Headers {
 #[inline(never)]
 unsafe fn behind_extensions(skb: *const __sk_buff, headers: *mut Headers) {
     let walk = walk(skb);
-    let mut offset = [0];
+    let mut offset = MaybeUninit::<[u8; 1]>::uninit();
     let loaded = SkbBytes(skb).load(walk.offset + 12, &mut offset);
+    // SAFETY: as in `walk`.
+    let offset = unsafe { offset.assume_init_ref() };
     let tcp = walk.is_at_tcp() * loaded * u32::from(offset[0] >> 4) * 4;
     let length = walk.offset - walk.jumbo + tcp;
     // SAFETY: as the caller promised.
@@ -96,8 +98,10 @@ unsafe fn behind_extensions(skb: *const __sk_buff, headers: *mut Headers) {
 #[inline(always)]
 fn walk(skb: *const __sk_buff) -> HeaderWalk {
     let packet = SkbBytes(skb);
-    let mut header = [0_u8; IPV6_HEADER];
+    let mut header = MaybeUninit::<[u8; IPV6_HEADER]>::uninit();
     packet.load(0, &mut header);
+    // SAFETY: the helper has written it: zeroes if there are no such bytes.
+    let header = unsafe { header.assume_init_ref() };
     // SAFETY: both addresses are inside the header.
     let (source, destination) = unsafe {
         let addresses = header.as_ptr().add(8).cast::<[u32; 4]>();

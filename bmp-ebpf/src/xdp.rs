@@ -3,6 +3,8 @@
 //! It passes everything else, and every frame that it cannot read for certain: `ingress` refuses
 //! strangers behind it.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
@@ -203,10 +205,12 @@ fn port_behind_extensions(xdp: *const xdp_md, start: u32, next: u8, bytes: u32) 
     let frame = XdpBytes(xdp);
     let mut walk = HeaderWalk::new(start + IPV6_HEADER as u32, next, [0; 4], [0; 4]);
     walk.go(&frame, PacketOrigin::Received);
-    let mut ports = [0; PORTS];
+    let mut ports = MaybeUninit::<[u8; PORTS]>::uninit();
     let loaded = frame.load(walk.offset, &mut ports);
     if walk.is_at_tcp() & loaded == 0 || start + bytes < walk.offset + PORTS as u32 {
         return 0;
     }
+    // SAFETY: the helper has written it.
+    let ports = unsafe { ports.assume_init_ref() };
     u16::from_be_bytes([ports[2], ports[3]])
 }
