@@ -1,4 +1,5 @@
-//! The commands of bpf(2) for pinned objects and cgroup links that aya has no functions for.
+//! Commands of bpf(2) that aya has no functions for: pinned objects, links, and reading tables
+//! whole.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -24,15 +25,16 @@ pub(super) const LINK_TYPE_CGROUP: u32 = 3;
 /// `BPF_LINK_TYPE_XDP`.
 pub(super) const LINK_TYPE_XDP: u32 = 6;
 
-/// What a descriptor of BPF is of.
+/// The kind of a BPF object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ObjectKind {
     Link,
     Program,
     Table,
 }
 
-/// `struct bpf_link_info` (linux/bpf.h): what follows the program is of a cgroup link, or else read by a method.
+/// `struct bpf_link_info` (linux/bpf.h). The fields behind the program are those of a cgroup link;
+/// a method reads those of an XDP link.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LinkInfo {
@@ -47,16 +49,17 @@ pub(super) struct LinkInfo {
 }
 
 impl LinkInfo {
-    /// Of an XDP link: the interface's index; 0 when the interface is gone.
+    /// Returns the interface index of an XDP link; 0 if the interface is gone.
     pub(super) fn xdp_ifindex(&self) -> u32 {
         let [a, b, c, d, ..] = self.cgroup.to_ne_bytes();
         u32::from_ne_bytes([a, b, c, d])
     }
 }
 
-/// `bpf(2)` with the part of `union bpf_attr` that a command reads.
+/// Calls `bpf(2)` with the part of `union bpf_attr` that a command reads.
 fn call<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: every caller gives the part of the union that its command reads, with its size; the kernel takes the rest as zero.
+    // SAFETY: every caller gives the part of the union that its command reads, with its size; the
+    // kernel takes the rest as zero.
     let returned = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     match libc::c_int::try_from(returned) {
         Ok(value) if value >= 0 => Ok(value),
@@ -64,8 +67,9 @@ fn call<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_int>
     }
 }
 
+/// The attributes of `OBJ_PIN` and `OBJ_GET`.
 #[repr(C)]
-struct Object {
+struct ObjectPath {
     path: u64,
     descriptor: i32,
     flags: u32,
@@ -73,7 +77,7 @@ struct Object {
 
 fn object(command: libc::c_long, path: &Path, descriptor: i32) -> io::Result<libc::c_int> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    call(command, &mut Object { path: path.as_ptr() as u64, descriptor, flags: 0 })
+    call(command, &mut ObjectPath { path: path.as_ptr() as u64, descriptor, flags: 0 })
 }
 
 /// Pins an object in a BPF file system.
@@ -88,11 +92,12 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// What kind of object a descriptor is of: by what proc_pid_fdinfo(5) shows, which differs less between kernels than their names do.
-pub(super) fn kind(object: &OwnedFd) -> Option<Kind> {
+/// Returns the kind of the object. proc_pid_fdinfo(5) tells it, and differs less between kernels
+/// than the objects' names.
+pub(super) fn kind(object: &OwnedFd) -> Option<ObjectKind> {
     let shown = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", object.as_raw_fd())).ok()?;
     // A link shows its program too.
-    let kinds = [("link_id:", Kind::Link), ("prog_id:", Kind::Program), ("map_id:", Kind::Table)];
+    let kinds = [("link_id:", ObjectKind::Link), ("prog_id:", ObjectKind::Program), ("map_id:", ObjectKind::Table)];
     kinds.into_iter().find(|(field, _)| shown.lines().any(|line| line.starts_with(field))).map(|(_, kind)| kind)
 }
 
@@ -101,16 +106,16 @@ pub(super) fn attach(program: BorrowedFd<'_>, cgroup: &File, attach_type: u32) -
     create(program, cgroup.as_raw_fd(), attach_type, 0)
 }
 
-/// What is attached to a hook of a cgroup itself.
+/// The programs on a hook of a cgroup itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attached {
-    /// The id of the first program, if there is any.
+    /// The id of the first program, if there is one.
     pub(super) first: Option<u32>,
     /// `BPF_F_*` with which the first was attached.
     pub(super) flags: u32,
 }
 
-/// Asks what is attached to a hook of a cgroup.
+/// Asks which programs are on a hook of a cgroup.
 pub(super) fn query(cgroup: &File, attach_type: u32) -> io::Result<Attached> {
     #[repr(C)]
     struct Query {
@@ -126,14 +131,15 @@ pub(super) fn query(cgroup: &File, attach_type: u32) -> io::Result<Attached> {
     let (target, ids_at) = (cgroup.as_raw_fd(), ids.as_mut_ptr() as u64);
     let mut query = Query { target, attach_type, query_flags: 0, attach_flags: 0, ids: ids_at, count: 1, padding: 0 };
     match call(PROG_QUERY, &mut query) {
-        // There are more than one: then the first is told.
+        // There is more than one program: the kernel returns the first.
         Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {}
         result => drop(result?),
     }
     Ok(Attached { first: (query.count > 0).then_some(ids[0]), flags: query.attach_flags })
 }
 
-/// Attaches a program to an interface of this namespace by a link. `flags` are `XDP_FLAGS_*_MODE` (linux/if_link.h).
+/// Attaches a program to an interface of this namespace by a link. `flags` are `XDP_FLAGS_*_MODE`
+/// (linux/if_link.h).
 pub(super) fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<OwnedFd> {
     /// `BPF_XDP` of `enum bpf_attach_type` (linux/bpf.h).
     const XDP: u32 = 37;
@@ -154,7 +160,8 @@ fn create(program: BorrowedFd<'_>, target: i32, attach_type: u32, flags: u32) ->
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Puts another program under a link, with no packet or connect between the two. **The kernel does not compare attach types.**
+/// Puts another program under a link: every packet and connect meets one of the two. **The kernel
+/// does not compare attach types.**
 pub(super) fn replace(link: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()> {
     #[repr(C)]
     struct Update {
@@ -167,12 +174,12 @@ pub(super) fn replace(link: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()>
     call(LINK_UPDATE, &mut Update { link, program, flags: 0, old: 0 }).map(drop)
 }
 
-/// Takes a link's program off, whoever else holds the link.
+/// Detaches a link, whoever else holds it.
 pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
     call(LINK_DETACH, &mut link.as_raw_fd()).map(drop)
 }
 
-/// What the kernel knows about a link.
+/// Asks the kernel about a link.
 pub(super) fn link_info(link: &OwnedFd) -> io::Result<LinkInfo> {
     #[repr(C)]
     struct Get {
@@ -186,17 +193,18 @@ pub(super) fn link_info(link: &OwnedFd) -> io::Result<LinkInfo> {
     Ok(info)
 }
 
-/// Reads all entries of a hash table. `likely` is how many there will be.
+/// Reads all entries of a hash table, about `likely` of them.
 pub(super) fn entries<K: Pod, V: Pod>(table: &OwnedFd, likely: u32) -> io::Result<Vec<(K, V)>> {
     batches(table, None, likely, usize::MAX)
 }
 
-/// Reads so many entries of an array from the one of number `first` on.
+/// Reads `count` entries of an array, from number `first` on.
 pub(super) fn part_of_array<V: Pod>(table: &OwnedFd, first: u32, count: u32) -> io::Result<Vec<(u32, V)>> {
     batches(table, first.checked_sub(1), count, count as usize)
 }
 
-/// Reads entries behind the one that the kernel knows by `behind`, `room` of them by a system call, until there are `most`.
+/// Reads entries until there are `most`, `room` of them by each system call. `behind` is the
+/// kernel's position of the first one.
 fn batches<K: Pod, V: Pod>(table: &OwnedFd, behind: Option<u32>, room: u32, most: usize) -> io::Result<Vec<(K, V)>> {
     #[repr(C)]
     struct Batch {
@@ -246,7 +254,7 @@ fn batches<K: Pod, V: Pod>(table: &OwnedFd, behind: Option<u32>, room: u32, most
     }
 }
 
-/// What the kernel wrote.
+/// Reads a value that the kernel wrote.
 fn read<T: Pod>(bytes: &[u8]) -> T {
     assert_eq!(bytes.len(), size_of::<T>());
     // SAFETY: any bytes are a `T`, there are enough, and they need not be aligned.

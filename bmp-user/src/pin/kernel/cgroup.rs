@@ -1,5 +1,6 @@
-//! Where the programs are attached: the root of the host's cgroup v2 hierarchy, under which every process is. Where that cannot be had, a
-//! cgroup that bmpd itself is in; then processes outside of it are not held.
+//! The cgroup that the programs are attached to: the root of the host's cgroup v2 hierarchy, which
+//! holds every process. Where bmpd cannot have that, a cgroup that bmpd itself is in. Then the
+//! programs hold no process outside of it.
 
 use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
@@ -15,17 +16,18 @@ use super::mounts;
 /// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
 const CGROUP2_MAGIC: u32 = 0x6367_7270;
 
-/// The inode of the folder of the hierarchy's root (`KERNFS_ROOT_INO` of fs/kernfs). What a cgroup namespace shows as its root has another.
+/// Inode of the hierarchy's root (`KERNFS_ROOT_INO` of fs/kernfs). The root of a cgroup namespace
+/// has another.
 const HOST_ROOT: u64 = 1;
 
-/// Whose sockets the programs see.
+/// The processes of which the programs see the sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Those of every process of the host.
+    /// Every process of the host.
     Host,
-    /// Those of the processes in one cgroup, bmpd among them.
+    /// The processes in one cgroup, with bmpd.
     Cgroup {
-        /// Which one, and what would be seen of the whole host, in words.
+        /// Which cgroup, and what is not held, in words.
         why: String,
     },
 }
@@ -37,12 +39,12 @@ pub(super) struct Cgroup {
     pub(super) scope: Scope,
 }
 
-/// Opens the folder to attach to: the one given; else the host's root, where it is mounted or bmpd can mount it where nobody else sees it; else what
-/// this process sees as the root.
+/// Opens the folder to attach to: the given one, or the host's root where it is mounted or bmpd can
+/// mount it for itself, or the root that this process sees.
 ///
 /// # Errors
 ///
-/// There is none, or bmpd is not in it: its own sessions would not be held.
+/// There is none, or bmpd is not in it, so that its own sessions would not be held.
 pub(super) fn open(given: Option<&Path>) -> anyhow::Result<Cgroup> {
     match given {
         Some(path) => named(path),
@@ -71,7 +73,7 @@ fn named(path: &Path) -> anyhow::Result<Cgroup> {
 
 fn found() -> anyhow::Result<Cgroup> {
     let mut roots = Vec::new();
-    // A mount can be hidden by one above it: what opens there is then something else.
+    // A mount above it can hide one: then another file system opens.
     for mount in mounts::all("cgroup2")? {
         let Ok(folder) = folder(&mount.point) else { continue };
         if !is_cgroup2(&folder)? {
@@ -120,19 +122,20 @@ fn is_host_root(folder: &File) -> io::Result<bool> {
     Ok(folder.metadata()?.ino() == HOST_ROOT)
 }
 
-/// Whether this process is in a cgroup or in one below it.
+/// True if this process is in the cgroup or below it.
 ///
-/// The kernel lists processes; a path of /proc/self/cgroup would be one of another cgroup namespace where the folder comes from there.
+/// It reads the kernel's list of processes. A path of /proc/self/cgroup may be one of another
+/// cgroup namespace than the folder's.
 fn holds_this_process(cgroup: &File) -> io::Result<bool> {
     let own = std::process::id();
     let mut folders = vec![PathBuf::from(format!("/proc/thread-self/fd/{}", cgroup.as_raw_fd()))];
     while let Some(folder) = folders.pop() {
-        // In a threaded cgroup there are threads alone, the first of them with the process's number.
+        // A threaded cgroup lists threads alone. The first thread has the process's id.
         let listed = ["cgroup.procs", "cgroup.threads"].map(|name| fs::read_to_string(folder.join(name)));
         if listed.iter().flatten().any(|list| list.lines().any(|line| line.parse() == Ok(own))) {
             return Ok(true);
         }
-        // One that is removed meanwhile holds nobody.
+        // A cgroup that was removed meanwhile holds nobody.
         let below = fs::read_dir(&folder).into_iter().flatten().flatten();
         folders
             .extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
@@ -140,7 +143,8 @@ fn holds_this_process(cgroup: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Mounts cgroup v2 nowhere (fsopen(2), fsmount(2)): the mount has no place in the file tree and goes with its descriptor.
+/// Mounts cgroup v2 without a mount point (fsopen(2), fsmount(2)). The mount goes with its
+/// descriptor.
 fn mount() -> io::Result<File> {
     /// `FSOPEN_CLOEXEC`, `FSCONFIG_CMD_CREATE`, `FSMOUNT_CLOEXEC` (linux/mount.h).
     const CLOEXEC: libc::c_long = 1;
@@ -161,7 +165,7 @@ fn mount() -> io::Result<File> {
     }
     // SAFETY: integers only.
     let mount = descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, NONE) })?;
-    // The mount's own descriptor is only a place (O_PATH); the folder is what programs are attached to.
+    // The mount's own descriptor names a place only (O_PATH). Programs are attached to the folder.
     folder(Path::new(&format!("/proc/thread-self/fd/{}", mount.as_raw_fd())))
 }
 

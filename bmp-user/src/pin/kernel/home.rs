@@ -1,12 +1,12 @@
-//! The folder of a BPF file system in which programs, tables and links outlive bmpd.
+//! The folder in a BPF file system in which programs, tables and links outlive bmpd.
 //!
 //! ```text
 //! /sys/fs/bpf/bmpd/            locked by the bmpd that runs
 //!   v2/                        the layout, bmp_ebpf::VERSION
 //!     links/    connect4 …     hold the programs to the cgroup, guard-… to interfaces
-//!     programs/ connect4 …     the same programs, for bpftool and whoever looks
+//!     programs/ connect4 …     the same programs, for bpftool and other readers
 //!     tables/   PINS …
-//!   v2-replaced-1/, v1/ …      other layouts, until their successor is in force
+//!   v2-replaced-1/, v1/ …      other layouts, until this one is in force
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -22,37 +22,44 @@ use tracing::{info, warn};
 use super::{bpf, mounts};
 use crate::exposure::{self, PathFault};
 
-/// `--bpffs` when it is not given.
+/// The default of `--bpffs`.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/bmpd";
 
-/// Where the BPF file system is by convention.
+/// Where a BPF file system is mounted by convention.
 const MOUNT_POINT: &str = "/sys/fs/bpf";
 
 /// `BPF_FS_MAGIC` (linux/magic.h).
 const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
 
-/// Why bmpd does not start although it could do without the kernel: the operator meant something else.
+/// The operator named a folder that cannot be had. bmpd does not start, although it could do
+/// without the kernel: the operator meant another start.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Refused(String);
+pub(super) struct FolderRefusal(String);
 
 /// The folder of this bmpd, locked.
 #[derive(Debug)]
 pub(super) struct Home {
     path: PathBuf,
-    /// Holds the lock (flock(2)), which ends with the process whatever ends it.
+    /// Has the lock (flock(2)), which ends with the process, however that ends.
     lock: File,
 }
 
 impl Home {
-    /// Opens and locks the folder, and makes it where it is missing. `None`, with a warning, if this host has no BPF file system and bmpd may
-    /// not mount one: what it loads then ends with it.
+    /// Opens and locks the folder, and makes it where it is missing. `None`, with a warning, if
+    /// this host has no BPF file system and bmpd may not mount one: programs and tables then end
+    /// with bmpd.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderRefusal`] if the named folder is in no BPF file system, or if another bmpd runs with
+    /// it. Otherwise the error of a system call.
     pub(super) fn open(given: Option<&Path>) -> anyhow::Result<Option<Self>> {
         let path = match given {
             Some(path) => {
                 let there = is_within_bpffs(path) || (path.starts_with(MOUNT_POINT) && mount().is_ok());
                 if !there {
-                    return Err(Refused(format!(
+                    return Err(FolderRefusal(format!(
                         "--bpffs {}: not in a BPF file system (`mount -t bpf -o mode=0700 bpf {MOUNT_POINT}` mounts one)",
                         path.display()
                     ))
@@ -74,14 +81,14 @@ impl Home {
         Self::lock(path).map(Some)
     }
 
-    /// Opens and locks the folder where there is one.
+    /// Opens and locks the folder, if it is there.
     pub(super) fn find(given: Option<&Path>) -> anyhow::Result<Option<Self>> {
         let Some(path) = given.map_or_else(find, |path| Ok(Some(path.to_owned())))? else { return Ok(None) };
         if !path.exists() {
             return Ok(None);
         }
         if !is_within_bpffs(&path) {
-            return Err(Refused(format!("{}: not in a BPF file system", path.display())).into());
+            return Err(FolderRefusal(format!("{}: not in a BPF file system", path.display())).into());
         }
         Self::lock(path).map(Some)
     }
@@ -89,15 +96,15 @@ impl Home {
     fn lock(path: PathBuf) -> anyhow::Result<Self> {
         let path = std::path::absolute(&path)?;
         loop {
-            // Before anything is made: nothing is left in a folder of somebody else's.
+            // Before the folder is made: nothing is left in a folder of another user.
             refuse_exposed(&path)?;
             make(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
             let lock = match folder(&path) {
-                // Whoever held it has just removed it.
+                // The process that held it has just removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 lock => lock.with_context(|| path.display().to_string())?,
             };
-            // Somebody else may have made it meanwhile.
+            // Another user may have made it meanwhile.
             refuse_exposed(&path)?;
             // SAFETY: the descriptor is open.
             if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
@@ -106,7 +113,7 @@ impl Home {
                     return Err(error).with_context(|| format!("cannot lock {}", path.display()));
                 }
                 let holder = holder(&lock).map(|pid| format!(" (process {pid})")).unwrap_or_default();
-                return Err(Refused(format!(
+                return Err(FolderRefusal(format!(
                     "another bmpd{holder} runs with the folder {}: give this one its own with --bpffs PATH",
                     path.display()
                 ))
@@ -119,57 +126,58 @@ impl Home {
         }
     }
 
-    /// Whether the folder that is locked is the one that the path leads to.
+    /// True if the path still leads to the locked folder.
     pub(super) fn is_there(&self) -> bool {
         let (there, locked) = (fs::symlink_metadata(&self.path), self.lock.metadata());
         matches!((there, locked), (Ok(there), Ok(locked)) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()))
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The folder of the layout that this bmpd has.
+    /// Returns the folder of this bmpd's layout.
     pub(super) fn layout(&self) -> Layout {
         Layout(self.path.join(format!("v{VERSION}")))
     }
 
-    /// Moves the folder of a layout aside, which bears the right number and is another all the same. What is in it stays in force.
+    /// Moves aside a layout that has this bmpd's number and differs all the same. It stays in
+    /// force.
     pub(super) fn set_aside(&self, layout: &Layout) -> anyhow::Result<()> {
         let aside = (1..).map(|number| self.path.join(format!("v{VERSION}-replaced-{number}")));
         let aside = aside.into_iter().find(|path| !path.exists()).unwrap_or_default();
         fs::rename(&layout.0, &aside).with_context(|| format!("cannot move {} aside", layout.0.display()))
     }
 
-    /// The folders of all layouts.
+    /// Returns the folders of all layouts.
     pub(super) fn all(&self) -> Vec<PathBuf> {
         entries(&self.path)
     }
 
-    /// The folders of other layouts.
+    /// Returns the folders of other layouts.
     pub(super) fn others(&self) -> Vec<PathBuf> {
         let own = self.layout().0;
         self.all().into_iter().filter(|path| *path != own).collect()
     }
 
-    /// Removes one folder with all that is in it.
+    /// Removes a folder with everything in it.
     pub(super) fn remove(folder: &Path) -> anyhow::Result<Removed> {
         let mut removed = Removed::default();
         remove(folder, &mut removed)?;
         Ok(removed)
     }
 
-    /// Removes the folder itself, if nothing is in it any more.
+    /// Removes the folder itself, if it is empty.
     pub(super) fn give_up(self) {
-        // Something else in it is somebody else's.
+        // A folder that is not empty is not bmpd's alone.
         let _ = fs::remove_dir(&self.path);
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // At once: a process that was just forked may hold a copy of the descriptor for a moment more.
+        // At once: a process that was just forked may hold a copy of the descriptor for a moment.
         // SAFETY: the descriptor is open.
         unsafe { libc::flock(self.lock.as_raw_fd(), libc::LOCK_UN) };
     }
@@ -196,7 +204,7 @@ impl Layout {
         self.0.join("links").join(name)
     }
 
-    /// All that is in the folder of links.
+    /// Returns the pinned links.
     pub(super) fn links(&self) -> Vec<PathBuf> {
         entries(&self.0.join("links"))
     }
@@ -224,7 +232,8 @@ impl std::fmt::Display for Removed {
     }
 }
 
-/// Links are detached first of all, because a link that somebody still holds open would go on without its name.
+/// Removes a folder. Links are detached first: a link that somebody holds open would go on without
+/// its name.
 fn remove(folder: &Path, removed: &mut Removed) -> anyhow::Result<()> {
     for path in entries(folder) {
         let context = || format!("cannot remove {}", path.display());
@@ -234,12 +243,12 @@ fn remove(folder: &Path, removed: &mut Removed) -> anyhow::Result<()> {
         }
         let object = bpf::open(&path).with_context(context)?;
         match bpf::kind(&object) {
-            Some(bpf::Kind::Link) => {
+            Some(bpf::ObjectKind::Link) => {
                 bpf::detach(&object).with_context(context)?;
                 removed.links += 1;
             }
-            Some(bpf::Kind::Program) => removed.programs += 1,
-            Some(bpf::Kind::Table) => removed.tables += 1,
+            Some(bpf::ObjectKind::Program) => removed.programs += 1,
+            Some(bpf::ObjectKind::Table) => removed.tables += 1,
             None => {}
         }
         fs::remove_file(&path).with_context(context)?;
@@ -247,7 +256,7 @@ fn remove(folder: &Path, removed: &mut Removed) -> anyhow::Result<()> {
     fs::remove_dir(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
-/// What is in a folder, in the order of names.
+/// Returns the entries of a folder in the order of names.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     paths.sort();
@@ -258,13 +267,14 @@ fn folder(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
 }
 
-/// Refuses a folder that another user could put other programs and tables into, or take them out of.
+/// Refuses a folder in which another user could replace or remove programs and tables.
 fn refuse_exposed(path: &Path) -> anyhow::Result<()> {
     let found = exposure::find(path).with_context(|| path.display().to_string())?;
     let Some(exposed) = found else { return Ok(()) };
     let place = &exposed.place;
     let advice = match exposed.fault {
-        // Also with the sticky bit, which a BPF file system has unless its mount says otherwise: it is for nobody but root.
+        // Also with the sticky bit, which a BPF file system has unless its mount says otherwise: it
+        // is for nobody but root.
         PathFault::Writable(_) if is_within_bpffs(place) => format!(
             "`chmod go-w {}` (a BPF file system is bmpd's alone with `mount -t bpf -o mode=0700 bpf {}`)",
             place.display(),
@@ -272,29 +282,30 @@ fn refuse_exposed(path: &Path) -> anyhow::Result<()> {
         ),
         _ => format!("{}, with --bpffs PATH", exposed.mend()),
     };
-    Err(Refused(format!("the folder {} is not bmpd's alone: {exposed}; to mend it: {advice}", path.display())).into())
+    Err(FolderRefusal(format!("the folder {} is not bmpd's alone: {exposed}; to mend it: {advice}", path.display()))
+        .into())
 }
 
 fn make(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Whether a path, or that part of it which exists, is on a BPF file system.
+/// True if the path, or the part of it that exists, is on a BPF file system.
 fn is_within_bpffs(path: &Path) -> bool {
     let existing = path.ancestors().find_map(|ancestor| File::open(ancestor).ok());
     existing.is_some_and(|file| mounts::magic(&file).is_ok_and(|magic| magic == BPF_FS_MAGIC))
 }
 
-/// bmpd's folder in the BPF file system that is mounted where it should be, or else in one that is mounted elsewhere.
+/// Returns bmpd's folder in the BPF file system at the usual place, or in one elsewhere.
 fn find() -> anyhow::Result<Option<PathBuf>> {
     let usual = Path::new(MOUNT_POINT).to_owned();
     let mut seen = std::iter::once(usual).chain(mounts::roots("bpf")?);
     Ok(seen.find(|path| path.exists() && is_within_bpffs(path)).map(|path| path.join("bmpd")))
 }
 
-/// Mounts a BPF file system where everybody looks for it, as iproute2 and bpftool do.
+/// Mounts a BPF file system at the usual place, as iproute2 and bpftool do.
 pub(super) fn mount() -> io::Result<()> {
-    // Whoever has the folder below the mount locked is alone: of two mounts one would hide the other.
+    // One process at a time may mount: of two mounts one would hide the other.
     let below = folder(Path::new(MOUNT_POINT))?;
     // SAFETY: the descriptor is open.
     if unsafe { libc::flock(below.as_raw_fd(), libc::LOCK_EX) } != 0 {
@@ -321,7 +332,8 @@ pub(super) fn mount() -> io::Result<()> {
     Ok(())
 }
 
-/// Which process has locked the file: in /proc/locks (proc_locks(5)), process id and device:device:inode are fields 5 and 6.
+/// Returns the process that has locked the file. In /proc/locks (proc_locks(5)), process id and
+/// device:device:inode are fields 5 and 6.
 fn holder(file: &File) -> Option<u32> {
     let inode = format!(":{}", file.metadata().ok()?.ino());
     let locks = fs::read_to_string("/proc/locks").ok()?;

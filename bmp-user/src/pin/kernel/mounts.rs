@@ -1,4 +1,4 @@
-//! Where file systems of a kind are mounted.
+//! The mounts of file systems of one type.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// What the file system that a file is on calls itself (linux/magic.h).
+/// Returns the magic number (linux/magic.h) of the file system that a file is on.
 pub(super) fn magic(file: &File) -> io::Result<u32> {
     // SAFETY: all zeroes is a value of this plain structure.
     let mut about: libc::statfs = unsafe { std::mem::zeroed() };
@@ -21,33 +21,34 @@ pub(super) fn magic(file: &File) -> io::Result<u32> {
     Ok(about.f_type as u32)
 }
 
-/// Where a file system is mounted.
+/// A mount of a file system.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mount {
     pub(super) point: PathBuf,
-    /// What is mounted is the file system's root, as this process sees it, and not a folder of it.
+    /// True if the file system's root is mounted, as this process sees it, and not a folder of it.
     pub(super) is_whole: bool,
 }
 
-/// The mounts of file systems of a type, as the calling thread sees them. One can be hidden by a mount above it.
+/// Returns the mounts of file systems of a type, as the calling thread sees them. A mount above it
+/// can hide one.
 pub(super) fn all(kind: &str) -> anyhow::Result<Vec<Mount>> {
     let mountinfo = fs::read_to_string("/proc/thread-self/mountinfo").context("/proc/thread-self/mountinfo")?;
     Ok(all_in(&mountinfo, kind))
 }
 
-/// The mount points of whole file systems of a type.
+/// Returns the mount points of whole file systems of a type.
 pub(super) fn roots(kind: &str) -> anyhow::Result<Vec<PathBuf>> {
     Ok(all(kind)?.into_iter().filter(|mount| mount.is_whole).map(|mount| mount.point).collect())
 }
 
-/// The innermost of these mount points that a path is below, or is.
+/// Returns the innermost of these mount points that the path is at or below.
 pub(super) fn root_of(path: &Path, kind: &str) -> Option<PathBuf> {
     let above = roots(kind).ok()?.into_iter().filter(|root| path.starts_with(root));
     above.max_by_key(|root| root.as_os_str().len())
 }
 
-/// In a mountinfo (proc_pid_mountinfo(5)) field 4 is the folder of the file system that is mounted, field 5 where, and the file
-/// system's type follows the hyphen.
+/// Reads a mountinfo (proc_pid_mountinfo(5)): field 4 is the mounted folder of the file system,
+/// field 5 the mount point, and the type follows the hyphen.
 fn all_in(mountinfo: &str, kind: &str) -> Vec<Mount> {
     let of_kind = |line: &str| {
         let (mount, file_system) = line.split_once(" - ")?;
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_are_told_by_type_and_whether_they_are_whole() {
+    fn mounts_of_a_type_are_found_with_whether_they_are_whole() {
         let mountinfo = "\
             24 1 0:22 / /sys rw,relatime - sysfs sysfs rw\n\
             30 24 0:26 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n\

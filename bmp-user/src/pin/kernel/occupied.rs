@@ -1,4 +1,4 @@
-//! A hook of the cgroup that another program keeps for itself.
+//! Attaching to a hook of the cgroup, which another program may keep for itself.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,16 +11,17 @@ use aya::programs::loaded_programs;
 use super::bpf;
 use crate::escape::Untrusted;
 
-/// `BPF_F_ALLOW_MULTI` (linux/bpf.h): further programs may be attached to the hook.
+/// `BPF_F_ALLOW_MULTI` (linux/bpf.h): the hook takes further programs.
 const ALLOW_MULTI: u32 = 1 << 1;
 
-/// Another program is on the hook that was attached without `BPF_F_ALLOW_MULTI`: the kernel takes no second one.
+/// A program that was attached to the hook without `BPF_F_ALLOW_MULTI`: the kernel takes no second
+/// one.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "program {id} ({name}) was attached there without BPF_F_ALLOW_MULTI, and the kernel takes no other beside it: \
      `bpftool cgroup show {cgroup}` shows it; have its owner attach it with that flag (`multi`), or take it off"
 )]
-struct Occupied {
+struct HookOccupied {
     id: u32,
     name: Untrusted,
     cgroup: String,
@@ -30,20 +31,20 @@ struct Occupied {
 ///
 /// # Errors
 ///
-/// The kernel's; or, in words, the program that keeps the hook for itself.
+/// The program that keeps the hook for itself, or the kernel's error.
 pub(super) fn attach(program: BorrowedFd<'_>, cgroup: &File, attach_type: u32) -> anyhow::Result<OwnedFd> {
     bpf::attach(program, cgroup, attach_type).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => match find(cgroup, attach_type) {
             Ok(Some(occupied)) => occupied.into(),
-            // The error to tell is the first one.
+            // The first error is the one to tell.
             Ok(None) | Err(_) => error.into(),
         },
         _ => error.into(),
     })
 }
 
-/// The program that keeps a hook for itself, in the cgroup or in one above it.
-fn find(cgroup: &File, attach_type: u32) -> io::Result<Option<Occupied>> {
+/// Returns the program that keeps the hook for itself, in the cgroup or above it.
+fn find(cgroup: &File, attach_type: u32) -> io::Result<Option<HookOccupied>> {
     let mut folder = cgroup.try_clone()?;
     loop {
         let attached = bpf::query(&folder, attach_type)?;
@@ -53,7 +54,11 @@ fn find(cgroup: &File, attach_type: u32) -> io::Result<Option<Occupied>> {
             let name = program.and_then(|program| program.name_as_str().map(Untrusted::new));
             let path = format!("/proc/thread-self/fd/{}", folder.as_raw_fd());
             let cgroup = fs::read_link(path)?.display().to_string();
-            return Ok(Some(Occupied { id, name: name.unwrap_or_else(|| Untrusted::new("without a name")), cgroup }));
+            return Ok(Some(HookOccupied {
+                id,
+                name: name.unwrap_or_else(|| Untrusted::new("without a name")),
+                cgroup,
+            }));
         }
         let above = Path::new("/proc/thread-self/fd").join(folder.as_raw_fd().to_string()).join("..");
         let above = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(above)?;

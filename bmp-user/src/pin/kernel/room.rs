@@ -1,8 +1,9 @@
-//! How large the tables are, and larger ones in the place of those that an earlier bmpd left.
+//! The sizes of tables, and larger tables in the place of those that an earlier bmpd left.
 //!
-//! Tables that are there never shrink: a bmpd that is started for fewer sessions takes them as they are. For more sessions larger tables are
-//! made beside them and filled with what is in force, before the programs that use them are put under the links. Sockets keep their tags, whose
-//! table has no size.
+//! Tables never shrink: a bmpd that is started for fewer sessions takes the tables as they are. For
+//! more sessions it makes larger tables beside them, and fills them with what is in force. Then it
+//! puts the programs that use them under the links. Sockets keep their tags: their table has no
+//! size.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,24 +15,24 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use bmp_ebpf::{Counters, KeyHistory, NO_SLOT, PIN_LIVE, Pin, PinKey, keys_for, slots_for, table};
 
+use super::counters::sum;
 use super::home::Layout;
-use super::load::find;
-use super::tables::sum;
+use super::object::find;
 
 /// How many sessions the kernel tables have room for: `--sessions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Room(u32);
 
 impl Room {
-    /// The largest; it takes some 16 MiB of kernel memory for each CPU.
+    /// The largest, which takes some 16 MiB of kernel memory for each CPU.
     pub const MAX: u32 = 65_536;
 
-    /// `None` for none at all, or for more than [`Self::MAX`].
+    /// Returns `None` for no sessions, and for more than [`Self::MAX`].
     pub fn new(sessions: u32) -> Option<Self> {
         (1..=Self::MAX).contains(&sessions).then_some(Self(sessions))
     }
 
-    /// As a number.
+    /// Returns the number of sessions.
     pub fn sessions(self) -> usize {
         self.0 as usize
     }
@@ -63,16 +64,16 @@ const BY_KEY: [&str; 2] = [table::PINS, table::HISTORY];
 /// Tables with an entry for each slot.
 const BY_SLOT: [&str; 3] = [table::SLOTS, table::OWNERS, table::COUNTERS];
 
-/// The sizes of the tables that have one of them for each session.
-pub(super) struct Sizes {
+/// The sizes of the tables whose size depends on the sessions.
+pub(super) struct TableSizes {
     /// Entries by name.
     entries: BTreeMap<&'static str, u32>,
-    /// Those that are there and too small.
+    /// The tables that are there and too small.
     growing: Vec<&'static str>,
 }
 
-impl Sizes {
-    /// For tables in a folder that may hold some of them already.
+impl TableSizes {
+    /// Returns the sizes for a folder that may hold some of the tables already.
     pub(super) fn of(room: Room, layout: Option<&Layout>) -> anyhow::Result<Self> {
         let mut sizes = Self { entries: BTreeMap::new(), growing: Vec::new() };
         let all = BY_KEY.map(|name| (name, keys_for(room.0))).into_iter();
@@ -90,22 +91,22 @@ impl Sizes {
         Ok(sizes)
     }
 
-    /// How many entries a table gets; `None` if its size does not depend on the sessions.
+    /// Returns how many entries a table gets; `None` if its size does not depend on the sessions.
     pub(super) fn of_table(&self, name: &str) -> Option<u32> {
         self.entries.get(name).copied()
     }
 
-    /// How many slots there are.
+    /// Returns how many slots there are.
     pub(super) fn slots(&self) -> u32 {
         BY_SLOT.iter().filter_map(|name| self.of_table(name)).min().unwrap_or_default()
     }
 
-    /// Where a table is pinned, for now.
+    /// Returns where a table is pinned until [`Self::replace`].
     pub(super) fn path(&self, layout: &Layout, name: &str) -> PathBuf {
         if self.growing.contains(&name) { layout.table(&format!("{name}-larger")) } else { layout.table(name) }
     }
 
-    /// Removes what a start that was cut short has left of larger tables.
+    /// Removes larger tables that a start which was cut short has left.
     pub(super) fn clear(&self, layout: &Layout) -> anyhow::Result<()> {
         for name in &self.growing {
             let path = self.path(layout, name);
@@ -119,7 +120,7 @@ impl Sizes {
         Ok(())
     }
 
-    /// Fills the larger tables with what is in force. Their programs do not run yet.
+    /// Fills the larger tables with what is in force. Call it before their programs run.
     pub(super) fn fill(&self, ebpf: &mut Ebpf, layout: &Layout) -> anyhow::Result<()> {
         for name in &self.growing {
             fill(name, old(layout, name)?, find(ebpf.map_mut(name), name)?)
@@ -128,7 +129,7 @@ impl Sizes {
         Ok(())
     }
 
-    /// Puts the larger tables in the place of the smaller ones, whose programs run no more.
+    /// Puts the larger tables in the place of the smaller ones. Call it when their programs run.
     pub(super) fn replace(&self, ebpf: &mut Ebpf, layout: &Layout) -> anyhow::Result<()> {
         if self.growing.contains(&table::COUNTERS) {
             keep_counted(ebpf, layout).context("cannot keep what was counted in a smaller table")?;
@@ -141,7 +142,7 @@ impl Sizes {
     }
 }
 
-/// A pinned table.
+/// Opens a pinned table.
 fn old(layout: &Layout, name: &str) -> anyhow::Result<MapData> {
     let path = layout.table(name);
     MapData::from_pin(&path).with_context(|| path.display().to_string())
@@ -166,7 +167,7 @@ fn fill(name: &str, from: MapData, to: &mut Map) -> anyhow::Result<()> {
             let (from, mut to) = (Array::<_, PinKey>::try_from(Map::Array(from))?, Array::try_from(to)?);
             (0..from.len()).try_for_each(|slot| to.set(slot, from.get(&slot, 0)?, 0))?;
         }
-        // Of the slots' counters see `keep_counted`. Those of slot 0 are nobody's.
+        // Slot 0 has no owner. `keep_counted` keeps the counters of the others.
         table::COUNTERS => {
             let from = PerCpuArray::<_, Counters>::try_from(Map::PerCpuArray(from))?;
             PerCpuArray::try_from(to)?.set(NO_SLOT, from.get(&NO_SLOT, 0)?, 0)?;
@@ -176,8 +177,8 @@ fn fill(name: &str, from: MapData, to: &mut Map) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds what was counted for slots in use to the history of their keys: the larger table counts from zero, so that nothing is lost that was
-/// counted while it was filled.
+/// Adds the counters of slots in use to the history of their keys. The larger table counts from
+/// zero, so that no count made while it was filled is lost.
 fn keep_counted(ebpf: &mut Ebpf, layout: &Layout) -> anyhow::Result<()> {
     let counters = PerCpuArray::<_, Counters>::try_from(Map::PerCpuArray(old(layout, table::COUNTERS)?))?;
     let slots = Array::<_, Pin>::try_from(Map::Array(old(layout, table::SLOTS)?))?;

@@ -1,121 +1,130 @@
-//! Which slots are taken, and which key leads to which.
+//! Which slots are taken.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use bmp_ebpf::{DENY_OWN, NO_SLOT, PinKey};
+use bmp_ebpf::{Counters, DENY_OWN, NO_SLOT, Pin, PinKey};
 
-use super::Slot;
-
-/// The user-space book of table `SLOTS`.
-pub(super) struct Slots {
-    /// Free slot numbers, the one freed longest ago first, so that a late packet of an earlier pin finds its slot empty rather than
-    /// somebody else's.
-    free: VecDeque<u32>,
-    /// By slot number: the generation that it holds or held last, and whether it is taken.
-    slots: Vec<(u32, bool)>,
-    /// What table `PINS` says.
-    keys: HashMap<PinKey, u32>,
+/// One incarnation of a pin in the kernel tables. Whoever has it must give it back with
+/// [`Datapath::free`](super::Datapath::free).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub(super) number: u32,
+    pub(super) generation: u32,
 }
 
-impl Slots {
-    /// All of `count` slots are free, but for slot [`NO_SLOT`].
-    pub(super) fn new(count: u32) -> Self {
-        Self { free: (NO_SLOT + 1..count).collect(), slots: vec![(0, false); count as usize], keys: HashMap::new() }
+impl Slot {
+    /// The slot of every pin where the kernel does not enforce.
+    pub(super) const NONE: Self = Self { number: NO_SLOT, generation: 0 };
+
+    /// Returns a denial without a slot: of every process, or of bmpd alone. Slot [`NO_SLOT`] counts
+    /// what it denies ([`Datapath::stale`](super::Datapath::stale)).
+    pub(in crate::pin) fn shared_denial(own_only: bool) -> Self {
+        Self { number: if own_only { DENY_OWN } else { bmp_ebpf::DENY_ALL }, generation: 0 }
     }
 
-    /// How many there are, slot [`NO_SLOT`] among them.
+    /// True if it is one of [`Self::shared_denial`].
+    pub(in crate::pin) fn is_shared_denial(&self) -> bool {
+        self.number >= DENY_OWN
+    }
+
+    /// Returns the number that the programs' log lines have; 0 where the kernel does not enforce.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+/// A slot that an earlier bmpd left, with the sockets under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// The key that led to it last; all zeroes if none ever did.
+    pub key: PinKey,
+    /// The slot's number.
+    pub number: u32,
+    /// The pin in it.
+    pub pin: Pin,
+    /// True if the key still leads to it. Otherwise its pin had been replaced, and the earlier bmpd
+    /// was about to free it.
+    pub in_force: bool,
+    /// What it had counted when this bmpd found it.
+    pub counters: Counters,
+}
+
+/// Which slots of table `SLOTS` are taken, and their generations.
+pub(super) struct SlotBook {
+    /// Free numbers, the one freed longest ago first: a late packet of an earlier pin finds its
+    /// slot empty rather than taken by another pin.
+    free: VecDeque<u32>,
+    /// By number.
+    slots: Vec<SlotState>,
+}
+
+/// One slot of the book.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct SlotState {
+    /// Of the pin that is in it, or was in it last.
+    generation: u32,
+    is_taken: bool,
+}
+
+impl SlotBook {
+    /// All of `count` slots are free, except slot [`NO_SLOT`].
+    pub(super) fn new(count: u32) -> Self {
+        let free = SlotState { generation: 0, is_taken: false };
+        Self { free: (NO_SLOT + 1..count).collect(), slots: vec![free; count as usize] }
+    }
+
+    /// Returns how many slots there are, with slot [`NO_SLOT`].
     pub(super) fn count(&self) -> u32 {
         self.slots.len() as u32
     }
 
-    /// Whether one is free.
+    /// True if [`Self::take`] would return a slot.
     pub(super) fn has_free(&self) -> bool {
         !self.free.is_empty()
     }
 
-    /// Takes a slot, with a generation that it has not had before; `None` if every slot is taken.
+    /// Takes a slot, with a generation that it has not had before; `None` if all are taken.
     pub(super) fn take(&mut self) -> Option<Slot> {
         let number = self.free.pop_front()?;
-        let (generation, taken) = self.slots.get_mut(number as usize)?;
-        *generation = generation.wrapping_add(1);
-        *taken = true;
-        Some(Slot { number, generation: *generation })
+        let slot = self.slots.get_mut(number as usize)?;
+        *slot = SlotState { generation: slot.generation.wrapping_add(1), is_taken: true };
+        Some(Slot { number, generation: slot.generation })
     }
 
-    /// Whether the slot is taken and still the one that was handed out.
+    /// True if the slot is taken, and still the one that was handed out.
     pub(super) fn holds(&self, slot: &Slot) -> bool {
-        self.slots.get(slot.number as usize) == Some(&(slot.generation, true))
+        let taken = SlotState { generation: slot.generation, is_taken: true };
+        self.slots.get(slot.number as usize) == Some(&taken)
     }
 
-    /// Makes a slot free.
+    /// Makes a slot free, if it is still the one that was handed out.
     pub(super) fn give_back(&mut self, slot: &Slot) {
         if self.holds(slot)
-            && let Some((_, taken)) = self.slots.get_mut(slot.number as usize)
+            && let Some(state) = self.slots.get_mut(slot.number as usize)
         {
-            *taken = false;
+            state.is_taken = false;
             self.free.push_back(slot.number);
         }
     }
 
-    /// Enters what an earlier bmpd left in a slot, and returns the slot as it was handed out.
-    pub(super) fn restore(&mut self, number: u32, generation: u32, taken: bool) -> Option<Slot> {
-        *self.slots.get_mut(number as usize)? = (generation, taken);
-        if taken {
+    /// Enters a slot that an earlier bmpd left, and returns it as it was handed out.
+    pub(super) fn restore(&mut self, number: u32, generation: u32, is_taken: bool) -> Option<Slot> {
+        *self.slots.get_mut(number as usize)? = SlotState { generation, is_taken };
+        if is_taken {
             self.free.retain(|&free| free != number);
         }
         Some(Slot { number, generation })
     }
 
-    /// The slot of this number, if it is taken.
+    /// Returns the slot of this number, if it is taken.
     pub(super) fn held(&self, number: u32) -> Option<Slot> {
-        let &(generation, taken) = self.slots.get(number as usize)?;
-        taken.then_some(Slot { number, generation })
+        let state = self.slots.get(number as usize)?;
+        state.is_taken.then_some(Slot { number, generation: state.generation })
     }
 
-    /// Notes that the key leads to the slot of this number.
-    pub(super) fn lead(&mut self, key: PinKey, number: u32) {
-        self.keys.insert(key, number);
-    }
-
-    /// Notes that the key leads nowhere.
-    pub(super) fn forget(&mut self, key: &PinKey) {
-        self.keys.remove(key);
-    }
-
-    /// Which key leads to which slot.
-    pub(super) fn keys(&self) -> &HashMap<PinKey, u32> {
-        &self.keys
-    }
-
-    /// The numbers of the slots that are taken, in order.
+    /// Returns the numbers of the taken slots, in order.
     pub(super) fn taken(&self) -> impl Iterator<Item = u32> {
-        (0..).zip(&self.slots).filter(|(_, (_, taken))| *taken).map(|(number, _)| number)
-    }
-
-    /// The slot that the key leads to.
-    pub(super) fn number_of(&self, key: &PinKey) -> Option<u32> {
-        self.keys.get(key).copied()
-    }
-
-    /// The keys that lead to slots that are not taken: no order of writing leaves any.
-    pub(super) fn keys_to_no_pin(&self) -> Vec<PinKey> {
-        let empty = |&(_, &number): &(&PinKey, &u32)| number < DENY_OWN && self.held(number).is_none();
-        self.keys.iter().filter(empty).map(|(key, _)| *key).collect()
-    }
-
-    /// The keys that are denied without a slot.
-    pub(super) fn keys_denied(&self) -> impl Iterator<Item = PinKey> {
-        self.keys.iter().filter(|(_, number)| **number >= DENY_OWN).map(|(key, _)| *key)
-    }
-
-    /// Whether the key leads to the slot.
-    pub(super) fn leads(&self, key: &PinKey, slot: &Slot) -> bool {
-        self.number_of(key) == Some(slot.number)
-    }
-
-    /// The keys that lead to the slot.
-    pub(super) fn keys_of(&self, slot: &Slot) -> Vec<PinKey> {
-        self.keys.iter().filter(|&(_, &number)| number == slot.number).map(|(key, _)| *key).collect()
+        (0..).zip(&self.slots).filter(|(_, state)| state.is_taken).map(|(number, _)| number)
     }
 }
 
@@ -127,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_slot_freed_longest_ago_is_taken_first_and_slot_0_never() {
-        let mut slots = Slots::new(COUNT);
+        let mut slots = SlotBook::new(COUNT);
         let taken: Vec<Slot> = std::iter::from_fn(|| slots.take()).collect();
         assert_eq!(taken.len(), COUNT as usize - 1);
         assert!(taken.iter().all(|slot| slot.number != NO_SLOT));
@@ -141,13 +150,13 @@ mod tests {
 
     #[test]
     fn a_slot_is_given_back_once_and_not_by_an_earlier_holder() {
-        let mut slots = Slots::new(COUNT);
+        let mut slots = SlotBook::new(COUNT);
         let first = slots.take().unwrap();
         slots.give_back(&first);
         slots.give_back(&first);
         let others = std::iter::from_fn(|| slots.take()).count();
         assert_eq!(others, COUNT as usize - 1);
         slots.give_back(&first);
-        assert!(slots.take().is_none(), "its number is somebody else's by now");
+        assert!(slots.take().is_none(), "another pin has its number by now");
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of a connect.
+//! Connects are bound to their pin, refused, or left as they are.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,7 +10,7 @@ use super::world::{Arrived, STATION4, STATION6, Session, UP0, UP1, UP1_IPV6, Wor
 
 const EPERM: Option<i32> = Some(libc::EPERM);
 
-/// The interface that a session's socket is bound to.
+/// Returns the interface that a session's socket is bound to.
 fn device(world: &World, session: &Session) -> u32 {
     let socket = socket2::SockRef::from(&session.router);
     let name = socket.device().unwrap().map(|name| String::from_utf8(name).unwrap());
@@ -22,7 +22,7 @@ fn error_of(result: io::Result<Session>) -> Option<i32> {
 }
 
 #[test]
-fn an_untouched_ipv4_socket_gets_the_source_and_the_interface() {
+fn an_unbound_ipv4_socket_gets_the_source_and_the_interface() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -33,7 +33,7 @@ fn an_untouched_ipv4_socket_gets_the_source_and_the_interface() {
 }
 
 #[test]
-fn an_untouched_ipv6_socket_gets_the_source_and_the_interface() {
+fn an_unbound_ipv6_socket_gets_the_source_and_the_interface() {
     let world = World::new();
     let listener = world.listen(STATION6);
     let pin = pin(Some(UP1_IPV6.into()), world.router.ifindex("up1"));
@@ -120,7 +120,7 @@ fn a_source_that_is_not_on_the_host_is_refused_at_connect() {
 }
 
 #[test]
-fn a_socket_bound_to_the_pins_own_interface_passes_and_one_bound_to_another_is_refused() {
+fn a_socket_bound_to_the_pins_interface_passes_and_to_another_is_refused() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let address = listener.local_addr().unwrap();
@@ -146,7 +146,7 @@ fn a_socket_bound_to_the_pins_own_interface_passes_and_one_bound_to_another_is_r
 }
 
 #[test]
-fn under_a_deny_pin_connect_fails_at_once_and_nothing_leaves() {
+fn under_a_denial_a_connect_fails_at_once_and_nothing_leaves() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let port = listener.local_addr().unwrap().port();
@@ -196,7 +196,7 @@ fn a_socket_that_the_station_rejected_is_pinned_by_its_next_connect() {
 }
 
 #[test]
-fn a_connection_without_a_pin_is_untouched_also_on_a_socket_that_had_one() {
+fn a_connect_without_a_pin_stays_as_it_is_on_a_socket_that_had_one() {
     let world = World::new();
     let (pinned, free) = (world.listen(STATION4), world.listen(STATION4));
     let address = pinned.local_addr().unwrap();
@@ -213,7 +213,7 @@ fn a_connection_without_a_pin_is_untouched_also_on_a_socket_that_had_one() {
 }
 
 #[test]
-fn the_same_station_from_another_namespace_is_untouched() {
+fn a_connect_to_the_station_from_another_namespace_stays_as_it_is() {
     let world = World::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), Pin { flags: PIN_DENY, ..Pin::default() }).unwrap();
@@ -225,7 +225,7 @@ fn the_same_station_from_another_namespace_is_untouched() {
 }
 
 #[test]
-fn two_datapaths_stand_side_by_side() {
+fn two_datapaths_work_side_by_side() {
     let (one, other) = (World::new(), World::new());
     for world in [&one, &other] {
         let listener = world.listen(STATION4);

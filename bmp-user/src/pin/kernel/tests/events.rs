@@ -1,4 +1,4 @@
-//! What the kernel tells of tagged sockets, and the tags that user space gives.
+//! Events of tagged sockets, and tags that user space gives.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -36,13 +36,13 @@ impl Reader {
     }
 }
 
-/// The kernel's count for one socket (`TCP_INFO`).
+/// Reads the kernel's count for one socket (`TCP_INFO`).
 fn retransmits(socket: &impl AsRawFd) -> u64 {
     crate::sys::tcp_progress(socket).unwrap().retransmits.into()
 }
 
 #[test]
-fn a_connection_is_told_when_it_is_established_and_when_it_is_closed() {
+fn a_connection_is_reported_when_it_is_established_and_when_it_is_closed() {
     let world = World::new();
     let mut reader = Reader::new(&world);
     let up1 = world.router.ifindex("up1");
@@ -67,7 +67,7 @@ fn a_connection_is_told_when_it_is_established_and_when_it_is_closed() {
 }
 
 #[test]
-fn an_ipv6_socket_to_an_ipv4_mapped_station_is_told_with_what_is_on_the_wire() {
+fn a_connection_to_an_ipv4_mapped_station_is_reported_as_ipv4() {
     let world = World::new();
     let mut reader = Reader::new(&world);
     let listener = world.listen(STATION4);
@@ -79,7 +79,7 @@ fn an_ipv6_socket_to_an_ipv4_mapped_station_is_told_with_what_is_on_the_wire() {
 }
 
 #[test]
-fn an_attempt_that_fails_is_told_as_such_and_bmpds_own_are_told_apart() {
+fn a_failed_attempt_is_reported_and_bmpds_own_is_marked() {
     let world = World::new();
     let mut reader = Reader::new(&world);
     let listener = world.listen(STATION4);
@@ -94,7 +94,7 @@ fn an_attempt_that_fails_is_told_as_such_and_bmpds_own_are_told_apart() {
 }
 
 #[test]
-fn sockets_without_a_tag_are_not_told() {
+fn sockets_without_a_tag_are_not_reported() {
     let world = World::new();
     let mut reader = Reader::new(&world);
     let (free, pinned) = (world.listen(STATION4), world.listen(STATION4));
@@ -105,7 +105,7 @@ fn sockets_without_a_tag_are_not_told() {
 }
 
 #[test]
-fn what_happened_while_no_bmpd_ran_is_told_to_the_next() {
+fn events_from_before_a_restart_are_reported_to_the_next_bmpd() {
     let mut world = World::new();
     let listener = world.listen(STATION4);
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -118,13 +118,13 @@ fn what_happened_while_no_bmpd_ran_is_told_to_the_next() {
 }
 
 #[test]
-fn events_that_found_the_ring_full_are_counted_and_told() {
+fn events_that_find_the_ring_full_are_counted_and_reported() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let address = listener.local_addr().unwrap();
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     stop_listening(listener);
-    // Each attempt is refused by the station: one event of 80 bytes with its header, or 88.
+    // The station refuses each attempt: one event of 80 or 88 bytes with its header.
     let attempts = EVENTS_BYTES as usize / 80 + 100;
     world.router.run(|| {
         for _ in 0..attempts {
@@ -159,7 +159,7 @@ fn retransmits_are_counted_as_tcp_itself_counts_them() {
     let mut session = world.connect(&listener).unwrap();
     session.send(1000);
     assert_eq!(world.datapath.counters(&slot).retransmits, retransmits(&session.router));
-    // The station's acknowledgements do not come back.
+    // The station's acknowledgements are lost.
     world.station.ip(&format!("route add blackhole {UP1}/32"));
     session.router.write_all(&[0; 1000]).unwrap();
     let enough = |counters: &bmp_ebpf::Counters| counters.retransmits >= 3;
@@ -169,13 +169,13 @@ fn retransmits_are_counted_as_tcp_itself_counts_them() {
     assert_eq!(world.datapath.counters(&slot).retransmits, retransmits(&session.router));
 }
 
-/// A listener of the router's, which the station connects to.
+/// Returns a listener of the router that the station connects to.
 fn listen_at_router(world: &World) -> TcpListener {
     world.router.run(|| TcpListener::bind((UP1, 0)).unwrap())
 }
 
 #[test]
-fn accepted_sockets_are_under_their_listeners_slot() {
+fn accepted_sockets_are_under_the_slot_of_their_listener() {
     let world = World::new();
     let mut reader = Reader::new(&world);
     let listener = listen_at_router(&world);
@@ -213,7 +213,7 @@ fn connect_back(world: &World, socket: socket2::Socket, listener: &TcpListener) 
 }
 
 #[test]
-fn a_connection_that_was_there_first_can_be_put_under_a_slot() {
+fn a_connection_from_before_its_pin_can_be_put_under_a_slot() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let mut session = world.connect(&listener).unwrap();

@@ -19,7 +19,7 @@ const DN1: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2);
 /// Bytes that take several segments, and several buffers.
 const MUCH: usize = 1_000_003;
 
-/// Lets the station's host take part in segment routing.
+/// Switches segment routing on at the station's host.
 fn segment_routing(world: &World) {
     for conf in ["all", "dn0", "dn1"] {
         let path = format!("/proc/sys/net/ipv6/conf/{conf}/seg6_enabled");
@@ -118,7 +118,7 @@ fn buffers_above_64_kibibytes_are_counted_as_their_segments() {
 }
 
 #[test]
-fn what_an_unprivileged_user_sends_with_a_routing_header_is_counted_as_it_is() {
+fn packets_with_a_routing_header_are_counted_as_the_wire_carries_them() {
     let world = World::new();
     segment_routing(&world);
     let listener = world.listen(STATION6);
@@ -128,7 +128,7 @@ fn what_an_unprivileged_user_sends_with_a_routing_header_is_counted_as_it_is() {
     let mut header = vec![0, 4, 4, 1, 1, 0, 0, 0];
     header.extend([0; 16]);
     header.extend(DN1.octets());
-    /// Of linux/in6.h.
+    /// linux/in6.h.
     const IPV6_RTHDR: libc::c_int = 57;
     let size = header.len() as libc::socklen_t;
     // SAFETY: the value is as long as said, and the socket is open.
@@ -142,7 +142,7 @@ fn what_an_unprivileged_user_sends_with_a_routing_header_is_counted_as_it_is() {
 }
 
 #[test]
-fn what_segment_routing_encapsulates_is_held_to_its_own_source_and_counted_with_all_headers() {
+fn encapsulated_packets_are_held_to_the_inner_source_and_counted_whole() {
     let world = World::new();
     segment_routing(&world);
     world.router.ip("addr add 2001:db8:ff::1/128 dev lo nodad\nsr tunsrc set 2001:db8:ff::1");
@@ -159,7 +159,7 @@ fn what_segment_routing_encapsulates_is_held_to_its_own_source_and_counted_with_
 }
 
 #[test]
-fn what_segment_routing_encapsulates_is_denied_with_another_source_inside() {
+fn encapsulated_packets_with_another_inner_source_are_dropped() {
     let world = World::new();
     segment_routing(&world);
     // The tunnel's source is the pin's.

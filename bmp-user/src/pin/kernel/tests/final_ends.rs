@@ -1,4 +1,4 @@
-//! The pin is that of the connection's ends as the kernel finally uses them.
+//! A connection has the pin of its final ends.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
@@ -12,9 +12,9 @@ use super::super::Slot;
 use super::rewriter::Rewriter;
 use super::world::{Arrived, Capture, PATIENCE, STATION4, Session, UP0, UP1, World, connect, from, pin, wait_for};
 
-/// Another address of the station's host, which has no pin.
+/// An address of the station's host without a pin.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
-/// The address of a service that another program leads somewhere.
+/// The address of a service that another program rewrites.
 const SERVICE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 99);
 /// A station on each of the links.
 const ON_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x99);
@@ -28,7 +28,7 @@ fn ipv4(address: SocketAddr) -> SocketAddrV4 {
     }
 }
 
-/// Begins to connect, and does not wait for an answer.
+/// Begins to connect without waiting for an answer.
 fn begin(socket: &Socket, address: SocketAddr) {
     socket.set_nonblocking(true).unwrap();
     if let Err(error) = socket.connect(&SockAddr::from(address)) {
@@ -36,7 +36,7 @@ fn begin(socket: &Socket, address: SocketAddr) {
     }
 }
 
-/// The slot counts a packet that was dropped because of its interface, and nothing arrives.
+/// Checks that the slot counts a packet dropped for its interface, and that nothing arrives.
 fn is_dropped(world: &World, slot: &Slot, capture: &Capture) {
     let counters = wait_for(|| world.datapath.counters(slot), |counters| counters.denied_interface > 0);
     assert!(counters.denied_interface > 0, "{counters:?}");
@@ -45,7 +45,7 @@ fn is_dropped(world: &World, slot: &Slot, capture: &Capture) {
 }
 
 #[test]
-fn a_connect_that_another_program_leads_to_a_station_is_held_to_the_stations_pin() {
+fn a_connect_that_another_program_leads_to_a_station_is_held_to_its_pin() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let station = listener.local_addr().unwrap();
@@ -60,7 +60,7 @@ fn a_connect_that_another_program_leads_to_a_station_is_held_to_the_stations_pin
     is_dropped(&world, &slot, &by_up0);
     drop(stray);
 
-    // One that is bound as the pin says gets through, and is counted.
+    // A socket that is bound as the pin says gets through, and is counted.
     let bound = world.router.socket(Domain::IPV4);
     bound.bind_device(Some(b"up1")).unwrap();
     let mut session = connect(bound, service.into(), &listener).unwrap();
@@ -71,7 +71,7 @@ fn a_connect_that_another_program_leads_to_a_station_is_held_to_the_stations_pin
 }
 
 #[test]
-fn a_connect_to_a_station_that_another_program_leads_elsewhere_is_not_the_stations() {
+fn a_connect_that_another_program_leads_away_from_a_station_has_no_pin() {
     let world = World::new();
     world.station.ip(&format!("addr add {ELSEWHERE}/32 dev lo"));
     world.router.ip(&format!(
@@ -86,7 +86,7 @@ fn a_connect_to_a_station_that_another_program_leads_elsewhere_is_not_the_statio
     session.send(1000);
     assert_eq!(world.datapath.counters(&slot).foreign_tx.packets, 0);
 
-    // What bmpd itself connects stays the session's, on its way and counted.
+    // bmpd's own socket stays with its session, and is counted.
     let own = world.router.socket(Domain::IPV4);
     world.datapath.claim(&own).unwrap();
     let mut session = connect(own, station, &elsewhere).unwrap();
@@ -96,7 +96,7 @@ fn a_connect_to_a_station_that_another_program_leads_elsewhere_is_not_the_statio
 }
 
 #[test]
-fn a_connect_to_no_address_is_one_to_the_station_on_the_loopback_interface() {
+fn a_connect_to_the_unspecified_address_is_one_to_the_loopback_station() {
     let world = World::new();
     let unspecified = [
         (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv4Addr::UNSPECIFIED)),
@@ -114,9 +114,9 @@ fn a_connect_to_no_address_is_one_to_the_station_on_the_loopback_interface() {
     }
 }
 
-/// A socket whose connect has found no pin, or the one of now, and whose SYN leaves with the first byte that is written to it.
+/// Returns a socket that has been connected and sends its SYN with the first byte written.
 fn in_flight(world: &World, to: SocketAddr) -> TcpStream {
-    /// Client, and without a cookie (Documentation/networking/ip-sysctl.rst).
+    /// Client, without a cookie (Documentation/networking/ip-sysctl.rst).
     const FAST_OPEN: &str = "5";
     let socket = world.router.run(|| {
         fs::write("/proc/sys/net/ipv4/tcp_fastopen", FAST_OPEN).unwrap();
@@ -135,7 +135,7 @@ fn in_flight(world: &World, to: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// The SYN leaves, or is dropped.
+/// Writes the first byte: the SYN leaves, or is dropped.
 fn let_go(mut stream: &TcpStream) {
     match stream.write_all(&[0]) {
         Ok(()) => {}
@@ -182,7 +182,7 @@ fn a_connect_in_flight_while_its_pin_becomes_a_denial_sends_nothing() {
         let stream = in_flight(&world, station);
         let slot = denial.map_or_else(|| Slot::shared_denial(false), |pin| world.datapath.place(pin).unwrap());
         world.datapath.point(&world.key(&listener), &slot).unwrap();
-        // Without a slot of its own what is denied is counted for nobody.
+        // A denial without a slot has no counters of its own.
         let counters = || if slot.is_shared_denial() { world.datapath.stale() } else { world.datapath.counters(&slot) };
         let_go(&stream);
         assert!(wait_for(counters, |counters| counters.denied_no_pin > 0).denied_no_pin > 0);
@@ -191,7 +191,7 @@ fn a_connect_in_flight_while_its_pin_becomes_a_denial_sends_nothing() {
     assert_eq!(by_up0.arrived(), Arrived::default());
 }
 
-/// The station connects to what another process listens on.
+/// Connects the station to another process's listener.
 fn accepted(world: &World, listener: &TcpListener, to: SocketAddr) -> Session {
     let station = world.station.run(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -205,9 +205,9 @@ fn accepted(world: &World, listener: &TcpListener, to: SocketAddr) -> Session {
 }
 
 #[test]
-fn what_another_process_accepts_from_a_station_is_held_to_the_stations_pin() {
+fn a_connection_that_another_process_accepts_is_held_to_the_stations_pin() {
     let world = World::new();
-    // To the second a station with an IPv4 address is an IPv4-mapped one.
+    // The second listener sees an IPv4 station as an IPv4-mapped one.
     for (listens, device) in [(IpAddr::from(UP0), "up0"), (Ipv6Addr::UNSPECIFIED.into(), "up1")] {
         let listener = world.router.run(|| TcpListener::bind((listens, 0)).unwrap());
         let port = listener.local_addr().unwrap().port();
@@ -226,7 +226,7 @@ fn what_another_process_accepts_from_a_station_is_held_to_the_stations_pin() {
     }
 }
 
-/// A world with a station on each link that has the same link-local address, and a listener there.
+/// Returns a world with a station of the same link-local address on each link, and a listener.
 fn link_local_stations() -> (World, TcpListener, u16) {
     let world = World::new();
     world.station.ip(&format!("addr add {ON_LINK}/64 dev dn0 nodad\naddr add {ON_LINK}/64 dev dn1 nodad"));
@@ -236,7 +236,7 @@ fn link_local_stations() -> (World, TcpListener, u16) {
 }
 
 #[test]
-fn a_link_local_station_is_another_one_on_another_link() {
+fn link_local_stations_on_two_links_are_two_stations() {
     let (world, listener, port) = link_local_stations();
     let up1 = world.router.ifindex("up1");
     let key = world.key_of(SocketAddr::from((ON_LINK, port)));
@@ -259,7 +259,7 @@ fn a_link_local_station_is_another_one_on_another_link() {
 }
 
 #[test]
-fn a_link_local_station_that_is_denied_is_denied_on_its_own_link() {
+fn a_denied_link_local_station_is_denied_on_its_own_link_alone() {
     let (world, listener, port) = link_local_stations();
     let (up0, up1) = (world.router.ifindex("up0"), world.router.ifindex("up1"));
     let key = world.key_of(SocketAddr::from((ON_LINK, port)));

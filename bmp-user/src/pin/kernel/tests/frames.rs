@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// `IPPROTO_*` of what can stand before TCP in an IPv6 packet.
+/// `IPPROTO_*` of headers that can be before TCP in an IPv6 packet.
 pub(super) const HOP_BY_HOP: u8 = 0;
 pub(super) const ROUTING: u8 = 43;
 pub(super) const FRAGMENT: u8 = 44;
@@ -12,7 +12,7 @@ pub(super) const DESTINATION_OPTIONS: u8 = 60;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 
-/// A SYN from port 50000, without checksums: the guard looks at none.
+/// A SYN from port 50000, without checksums: the guard reads none.
 pub(super) fn syn(port: u16) -> Vec<u8> {
     let mut tcp = vec![0; 20];
     tcp[..2].copy_from_slice(&50_000_u16.to_be_bytes());
@@ -30,7 +30,7 @@ pub(super) fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Puts a VLAN tag into a frame, before those that it has.
+/// Puts a VLAN tag into a frame, before its other tags.
 pub(super) fn tagged(kind: u16, priority: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
     let mut tagged = frame[..12].to_vec();
     tagged.extend(kind.to_be_bytes());
@@ -79,7 +79,8 @@ impl V4 {
 pub(super) struct V6 {
     pub(super) source: Ipv6Addr,
     pub(super) destination: Ipv6Addr,
-    /// What stands between the header and the payload: kind and bytes, of which the first is to be the kind of the next.
+    /// The headers before the payload: kind and bytes. The first byte becomes the kind of the next
+    /// header.
     pub(super) extensions: Vec<(u8, Vec<u8>)>,
     pub(super) protocol: u8,
     pub(super) payload: Vec<u8>,
@@ -105,7 +106,7 @@ impl V6 {
     }
 }
 
-/// An extension header of `units` times eight bytes (RFC 8200 section 4.2), with nothing in it.
+/// An empty extension header of `units` times eight bytes (RFC 8200 section 4.2).
 pub(super) fn extension(kind: u8, units: u8) -> (u8, Vec<u8>) {
     let mut bytes = vec![0; usize::from(units) * 8];
     bytes[1] = units - 1;

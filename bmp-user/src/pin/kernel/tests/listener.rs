@@ -1,4 +1,4 @@
-//! Listeners that stations share: whose a packet is, and who gets no answer.
+//! Listeners that stations share: the session of each packet, and senders without an answer.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -14,10 +14,10 @@ use super::world::{PATIENCE, STATION4, STATION6, Session, UP0, UP1, UP1_IPV6, Wo
 /// Another address of the station's host.
 const STRANGER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
 
-/// How long a station tries that is to get no answer: for one SYN, and one more after a second.
+/// How long a station without an answer tries: for one SYN, and one more after a second.
 const BRIEFLY: Duration = Duration::from_millis(1300);
 
-/// A world in which the station's hosts can be told apart, and a listener at an address of the router's.
+/// A world with two station addresses, and a listener at an address of the router.
 struct Trial {
     world: World,
     listener: TcpListener,
@@ -28,7 +28,7 @@ impl Trial {
     fn new(local: impl Into<IpAddr>) -> Self {
         let world = World::new();
         world.station.ip(&format!("addr add {STRANGER4}/32 dev lo"));
-        // Back by up1 alone, as from a socket that is bound to it.
+        // Answers leave by up1 alone, as from a socket that is bound to it.
         world.router.ip(&format!(
             "route del {STATION4} via 198.51.100.2
              route add {STRANGER4} via 203.0.113.2
@@ -69,7 +69,7 @@ impl Trial {
         Ok(Session { router, station })
     }
 
-    /// Fails to connect, and not because it is told so.
+    /// Fails to connect by a timeout.
     fn gets_no_answer(&self, station: impl Into<IpAddr>, to: impl Into<IpAddr>) {
         let refused = self.connect(station, to, BRIEFLY).expect_err("it does not get in");
         assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
@@ -81,7 +81,7 @@ impl Trial {
 }
 
 #[test]
-fn each_packet_counts_for_the_session_whose_station_it_is_from_the_first_on() {
+fn each_packet_counts_for_its_stations_session_from_the_first_on() {
     let trial = Trial::new(UP1);
     let station = trial.install(STATION4, trial.by_up1());
     let other = trial.install(STRANGER4, trial.by_up1());
@@ -91,10 +91,10 @@ fn each_packet_counts_for_the_session_whose_station_it_is_from_the_first_on() {
         session.close();
         let counters = trial.counters(slot);
         assert!(counters.own_tx.payload_bytes >= 100_000, "{counters:?}");
-        // SYN, third ACK, ACKs, FIN; SYN-ACK is among what was sent.
+        // SYN, third ACK, ACKs and FIN. The SYN-ACK was sent.
         assert!(counters.own_rx.packets >= 4, "{counters:?}");
         let headers = counters.own_tx.bytes - counters.own_tx.payload_bytes;
-        // 52 for each packet, and 8 more for the SYN-ACK: it is counted.
+        // 52 bytes for each packet, and 8 more for the SYN-ACK.
         assert_eq!(headers, counters.own_tx.packets * 52 + 8, "{counters:?}");
         let rx_headers = counters.own_rx.bytes - counters.own_rx.payload_bytes;
         assert_eq!(rx_headers, counters.own_rx.packets * 52 + 8, "{counters:?}");
@@ -104,7 +104,7 @@ fn each_packet_counts_for_the_session_whose_station_it_is_from_the_first_on() {
 }
 
 #[test]
-fn an_ipv6_station_is_known_too() {
+fn an_ipv6_station_is_recognised() {
     let trial = Trial::new(UP1_IPV6);
     let slot = trial.install(STATION6, pin(Some(UP1_IPV6.into()), trial.world.router.ifindex("up1")));
     let mut session = trial.connect(STATION6, UP1_IPV6, PATIENCE).unwrap();
@@ -112,7 +112,7 @@ fn an_ipv6_station_is_known_too() {
     session.close();
     let counters = trial.counters(&slot);
     let options = counters.own_tx.bytes - counters.own_tx.payload_bytes - counters.own_tx.packets * 72;
-    // Linux 6.1 shows no program the SYN-ACK of an IPv6 listener.
+    // Linux 6.1 shows the SYN-ACK of an IPv6 listener to no program.
     assert!([0, 8].contains(&options), "{counters:?}");
     assert_eq!(counters.own_rx.bytes, counters.own_rx.payload_bytes + counters.own_rx.packets * 72 + 8);
 }
@@ -143,7 +143,7 @@ fn a_denied_station_gets_no_answer_and_is_counted_in_its_own_slot() {
 }
 
 #[test]
-fn a_station_that_comes_by_another_interface_or_means_another_address_gets_no_answer() {
+fn a_station_gets_no_answer_by_another_interface_or_at_another_address() {
     let trial = Trial::new(Ipv4Addr::UNSPECIFIED);
     let slot = trial.install(STATION4, trial.by_up1());
     trial.gets_no_answer(STATION4, UP0);
@@ -167,7 +167,7 @@ fn an_accepted_connection_is_held_to_its_pin() {
 }
 
 #[test]
-fn a_connection_whose_key_leads_elsewhere_by_the_time_it_is_accepted_is_put_there() {
+fn an_accepted_connection_moves_to_the_slot_that_its_key_has_by_then() {
     let trial = Trial::new(UP1);
     let old = trial.install(STATION4, trial.by_up1());
     let mut session = trial.connect(STATION4, UP1, PATIENCE).unwrap();
@@ -184,7 +184,7 @@ fn a_connection_whose_key_leads_elsewhere_by_the_time_it_is_accepted_is_put_ther
 }
 
 #[test]
-fn events_of_accepted_connections_are_their_sessions() {
+fn events_of_accepted_connections_belong_to_their_sessions() {
     let trial = Trial::new(UP1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut events = runtime.block_on(async { trial.world.datapath.events().unwrap() });

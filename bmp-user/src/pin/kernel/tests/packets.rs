@@ -1,4 +1,4 @@
-//! What becomes of a connected socket's packets.
+//! A connected socket's packets are passed and counted, or dropped.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use super::world::{
 /// Bytes that take several segments, and several buffers.
 const MUCH: usize = 1_000_003;
 
-/// Connects as bmpd itself does.
+/// Connects as bmpd does.
 fn connect_own(world: &World, listener: &TcpListener) -> Session {
     let address = listener.local_addr().unwrap();
     let socket = world.router.socket(Domain::for_address(address));
@@ -48,7 +48,7 @@ fn counters_equal_what_a_capture_on_the_pinned_link_sees() {
 }
 
 #[test]
-fn what_bmpd_opened_and_what_others_opened_is_counted_apart() {
+fn bmpds_own_connections_and_foreign_ones_are_counted_apart() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -76,14 +76,14 @@ fn a_socket_stays_bmpds_own_over_connects_without_a_pin() {
 }
 
 #[test]
-fn a_packet_about_to_leave_elsewhere_is_dropped_and_counted() {
+fn a_packet_by_another_interface_is_dropped_and_counted() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let capture = world.capture("dn0", listener.local_addr().unwrap().port());
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     let mut session = world.connect(&listener).unwrap();
     session.send(10);
-    // Root takes the binding away and routing sends the session by the other uplink.
+    // Root removes the binding, and routing leads the session to the other uplink.
     SockRef::from(&session.router).bind_device(None).unwrap();
     world.router.ip(&format!("route del {STATION4} via 203.0.113.2"));
     let before = world.datapath.counters(&slot);
@@ -125,7 +125,7 @@ fn a_packet_without_the_pins_mark_is_dropped_and_counted() {
         session.send(1000);
         assert_eq!(world.datapath.counters(&slot).denied_mark, 0);
         let arrives = ["dn0", "dn1"].map(|link| world.capture(link, port));
-        // Who may set a mark may set another one.
+        // A process that may set a mark may set another one.
         SockRef::from(&session.router).set_mark(MARK + 1).unwrap();
         session.router.write_all(&[0; 10]).unwrap();
         let counters = wait_for(|| world.datapath.counters(&slot), |counters| counters.denied_mark > 0);
@@ -138,7 +138,7 @@ fn a_packet_without_the_pins_mark_is_dropped_and_counted() {
 }
 
 #[test]
-fn the_last_of_eight_interfaces_counts_as_named_and_a_ninth_does_not() {
+fn a_pin_names_the_last_of_eight_interfaces_and_no_ninth() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let up0 = world.router.ifindex("up0");
@@ -154,11 +154,11 @@ fn the_last_of_eight_interfaces_counts_as_named_and_a_ninth_does_not() {
 }
 
 #[test]
-fn what_comes_back_by_another_interface_is_counted_as_such() {
+fn packets_received_by_another_interface_are_counted_as_such() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let up1 = world.router.ifindex("up1");
-    // Out by up1 with the loopback's address, back as the station routes it: by up0.
+    // Packets leave by up1 with the loopback's address. The station routes its answers to up0.
     let pin = Pin { device: 0, ..pin(Some([192, 0, 2, 1].into()), up1) };
     world.router.ip(&format!("route del {STATION4} via 198.51.100.2"));
     let slot = world.datapath.install(&world.key(&listener), pin).unwrap();
@@ -170,7 +170,7 @@ fn what_comes_back_by_another_interface_is_counted_as_such() {
 }
 
 #[test]
-fn a_replaced_pin_leaves_the_sockets_under_the_old_one_as_they_are() {
+fn sockets_under_a_replaced_pin_stay_under_it() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
@@ -193,7 +193,7 @@ fn a_replaced_pin_leaves_the_sockets_under_the_old_one_as_they_are() {
 }
 
 #[test]
-fn a_freed_slots_sockets_send_nothing_any_more() {
+fn sockets_under_a_freed_slot_send_nothing_any_more() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
@@ -211,7 +211,7 @@ fn a_freed_slots_sockets_send_nothing_any_more() {
 }
 
 #[test]
-fn a_slot_that_is_used_again_does_not_take_the_sockets_of_its_earlier_pin() {
+fn a_reused_slot_does_not_take_the_sockets_of_its_earlier_pin() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);

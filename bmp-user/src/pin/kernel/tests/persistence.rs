@@ -1,4 +1,4 @@
-//! What outlives bmpd, and how the next one takes it over.
+//! Programs, tables and links outlive bmpd, and the next one takes them over.
 
 use std::ffi::CString;
 use std::fs::Permissions;
@@ -20,19 +20,19 @@ use socket2::{Domain, SockAddr};
 use super::super::{Datapath, Mode, Options, bpf, detach, mounts};
 use super::world::{Folder, PATIENCE, STATION4, UP0, UP1, World, pin, to};
 
-/// Tells a process of this test program that it is to be a bmpd: the folder and the station.
+/// Makes a process of this test program a bmpd: the folder and the station.
 const CHILD: &str = "BMPD_TEST_CHILD";
 
 fn deny() -> Pin {
     Pin { flags: PIN_DENY, ..Pin::default() }
 }
 
-/// The folder of this layout.
+/// Returns the folder of this layout.
 pub(super) fn layout(folder: &Path) -> PathBuf {
     folder.join(format!("v{VERSION}"))
 }
 
-/// What is attached to the cgroup and pinned in the folder, by name.
+/// Returns the names of pinned objects of a kind.
 pub(super) fn pinned(folder: &Path, kind: &str) -> Vec<String> {
     let entries = fs::read_dir(layout(folder).join(kind)).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -51,7 +51,7 @@ fn programs_tables_and_links_are_pinned_under_the_layouts_version() {
     assert_eq!(pinned(world.folder.path(), "tables"), tables);
 }
 
-/// The identifiers of the links in the folder.
+/// Returns the ids of the links in the folder.
 pub(super) fn link_ids(folder: &Path) -> Vec<u32> {
     let link =
         |name: &String| bpf::link_info(&bpf::open(&layout(folder).join("links").join(name)).unwrap()).unwrap().id;
@@ -78,13 +78,13 @@ fn links_are_taken_over_in_place_and_those_of_another_cgroup_are_not() {
     assert_eq!(world.datapath.enforcement().as_str(), "cgroup");
     assert!(link_ids(world.folder.path()).iter().all(|link| !links.contains(link)));
     world.datapath.clone().detach(true).unwrap();
-    // What other tests started meanwhile may be in it.
+    // Processes that other tests started meanwhile may be in it.
     let begun = Instant::now();
     while let Err(error) = fs::remove_dir(&cgroup) {
         assert!(begun.elapsed() < PATIENCE, "{error}");
         thread::sleep(Duration::from_millis(5));
     }
-    // Their cgroup is gone: they hold nothing any more.
+    // The cgroup of the links is gone: they hold nothing any more.
     world.restart();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -149,7 +149,7 @@ fn a_slot_that_nobody_adopts_stays_for_its_sockets_until_it_is_freed() {
 }
 
 #[test]
-fn what_freed_slots_counted_is_known_after_a_crash_and_counted_once() {
+fn counts_of_freed_slots_are_known_after_a_crash_and_added_once() {
     let mut world = World::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
@@ -216,7 +216,7 @@ fn no_connect_gets_through_while_one_bmpd_takes_over_from_another() {
 }
 
 #[test]
-fn a_link_of_another_attach_type_is_not_given_the_program() {
+fn a_link_of_another_attach_type_is_not_taken_over() {
     let mut world = World::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -233,7 +233,7 @@ fn a_link_of_another_attach_type_is_not_given_the_program() {
 }
 
 #[test]
-fn another_layout_stays_in_force_until_its_successor_is() {
+fn another_layout_stays_in_force_until_the_new_one_is() {
     let mut world = World::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -253,7 +253,7 @@ fn another_layout_stays_in_force_until_its_successor_is() {
 }
 
 #[test]
-fn tables_of_other_sizes_are_another_layout_whatever_the_folder_is_called() {
+fn tables_of_other_sizes_are_another_layout_whatever_the_folders_name() {
     let mut world = World::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -271,7 +271,7 @@ fn tables_of_other_sizes_are_another_layout_whatever_the_folder_is_called() {
 }
 
 #[test]
-fn detaching_leaves_nothing_and_clones_do_nothing_from_then_on() {
+fn detach_leaves_nothing_and_clones_do_nothing_from_then_on() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
@@ -286,7 +286,7 @@ fn detaching_leaves_nothing_and_clones_do_nothing_from_then_on() {
 }
 
 #[test]
-fn what_is_kept_is_there_for_the_next_and_detach_of_the_folder_removes_it() {
+fn kept_objects_are_there_for_the_next_bmpd_and_detach_removes_them() {
     let mut world = World::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -335,7 +335,7 @@ fn a_folder_outside_of_bpf_file_systems_is_refused() {
 }
 
 #[test]
-fn a_folder_that_another_user_owns_or_can_write_or_reaches_by_a_link_is_refused_and_left_as_it_is() {
+fn a_folder_that_another_user_could_change_is_refused_and_left_as_it_is() {
     let folder = Folder::new();
     let (path, options) = (folder.path(), folder.options());
     let refused = |path: &Path| {
@@ -384,7 +384,7 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_bpf_file_system_below_a_folder_for_everybody_is_refused_and_that_folder_is_left_to_everybody() {
+fn a_bpf_file_system_below_a_folder_for_everybody_is_refused() {
     thread::spawn(|| {
         let shared = tempfile::TempDir::with_prefix_in("bmpd-shared-", "/run").unwrap();
         fs::set_permissions(shared.path(), Permissions::from_mode(0o1777)).unwrap();
@@ -398,7 +398,7 @@ fn a_bpf_file_system_below_a_folder_for_everybody_is_refused_and_that_folder_is_
             assert_eq!(libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()), 0);
             assert_eq!(libc::mount(c"bpf".as_ptr(), path.as_ptr(), c"bpf".as_ptr(), 0, std::ptr::null()), 0);
         }
-        // Its folder cannot be removed before.
+        // The folder can be removed after the unmount alone.
         let _mounted = Mounted(path);
         let refused = |path: PathBuf| {
             Datapath::load(&Options { bpffs: Some(path), ..Options::default() }).unwrap_err().to_string()
@@ -406,7 +406,7 @@ fn a_bpf_file_system_below_a_folder_for_everybody_is_refused_and_that_folder_is_
         let above = refused(mounted.join("bmpd"));
         let advice = format!("name a folder that is not below {}, which is for all users", shared.path().display());
         assert!(above.contains(&advice) && above.contains("--bpffs PATH") && !above.contains("chmod"), "{above}");
-        // What is mounted without a mode has the sticky bit too, and is for nobody but root.
+        // A file system mounted without a mode has the sticky bit too, and is root's alone.
         fs::set_permissions(shared.path(), Permissions::from_mode(0o755)).unwrap();
         let own = refused(mounted.join("bmpd"));
         let mount = mounted.display();
@@ -418,7 +418,7 @@ fn a_bpf_file_system_below_a_folder_for_everybody_is_refused_and_that_folder_is_
 }
 
 #[test]
-fn what_somebody_did_to_the_links_while_no_bmpd_ran_is_found_and_put_right() {
+fn links_that_root_changed_while_no_bmpd_ran_are_found_and_restored() {
     let mut world = World::new();
     world.crash_and_restart();
     assert_eq!(world.datapath.losses(), 0);
@@ -446,7 +446,7 @@ fn what_somebody_did_to_the_links_while_no_bmpd_ran_is_found_and_put_right() {
 #[test]
 fn a_start_that_fails_leaves_nothing() {
     let folder = Folder::new();
-    // The folder of the layout cannot be made: its name is taken.
+    // The layout's folder cannot be made: its name is taken.
     let options = Options { cgroup: Some("/proc".into()), ..folder.options() };
     Datapath::load(&options).unwrap_err();
     assert!(!folder.path().exists());

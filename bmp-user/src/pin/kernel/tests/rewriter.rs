@@ -1,4 +1,4 @@
-//! A program behind ours that rewrites the destinations of connects, as socket load balancers do.
+//! A program behind bmpd's that rewrites the destinations of connects, as socket load balancers do.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -23,13 +23,13 @@ struct Instruction {
     immediate: i32,
 }
 
-/// Goes with its link.
+/// The program, which ends with its link.
 pub(super) struct Rewriter {
     _link: OwnedFd,
 }
 
 impl Rewriter {
-    /// Has connects of the namespace to `from` go to `to`.
+    /// Leads connects of the namespace to `from` to `to`.
     pub(super) fn new(netns: &Namespace, from: SocketAddrV4, to: SocketAddrV4) -> Self {
         let cookie = netns.run(|| sys::netns_cookie().unwrap());
         let program = load(&instructions(cookie, from, to)).unwrap();
@@ -54,7 +54,7 @@ fn instructions(cookie: u64, from: SocketAddrV4, to: SocketAddrV4) -> Vec<Instru
         // r1 = cookie, in two parts
         insn(0x18, 1, 0, 0, cookie as i32),
         insn(0x00, 0, 0, 0, (cookie >> 32) as i32),
-        // Not ours: to the end.
+        // Another namespace: to the end.
         insn(0x5d, 0, 1, 8, 0),
         insn(0x61, 2, 6, ADDRESS, 0),
         insn(0x56, 2, 0, 6, address(*from.ip())),
@@ -79,7 +79,7 @@ fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
         count: u32,
         instructions: u64,
         license: u64,
-        /// The verifier's account, the kernel's version and flags.
+        /// The verifier's log, the kernel's version and flags.
         log: [u64; 3],
         name: [u8; 16],
         ifindex: u32,
@@ -96,10 +96,11 @@ fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
         ..Load::default()
     };
     let size = size_of::<Load>();
-    // SAFETY: the structure is the command's part of the union, with its size; what it points to outlives the call.
+    // SAFETY: the structure is the command's part of the union, with its size. Its pointers outlive
+    // the call.
     let returned = unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw mut attributes, size) };
     match libc::c_int::try_from(returned) {
-        // SAFETY: the kernel has just opened it, and nobody else knows it.
+        // SAFETY: the kernel has just opened it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }

@@ -1,4 +1,4 @@
-//! The tables and the ways to get at the kernel.
+//! The tables, and what loading needs.
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -8,7 +8,7 @@ use bmp_ebpf::{Counters, EGRESS_MAX, InetFamily, NO_SLOT, PIN_DENY, PIN_OWN, Pin
 use super::super::{Datapath, Enforcement, Mode, Options, Room, Slot};
 use super::world::{Folder, STATION4, UP0, UP1, World, to};
 
-/// Runs on a thread of its own, whose capabilities and mounts are then its own.
+/// Runs on a thread of its own, with capabilities and mounts of its own.
 fn alone<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
     std::thread::spawn(what).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -39,7 +39,7 @@ fn keys_tell_families_ports_and_namespaces_apart() {
 }
 
 #[test]
-fn when_slots_run_out_it_is_said_and_a_freed_one_helps() {
+fn without_a_free_slot_a_pin_is_refused_until_one_is_freed() {
     let mut world = World::new();
     world.resize(20);
     let key = |port| world.key_of(([192, 0, 2, 7], port).into());
@@ -54,7 +54,7 @@ fn when_slots_run_out_it_is_said_and_a_freed_one_helps() {
 }
 
 #[test]
-fn a_denial_without_a_slot_refuses_everybody_or_bmpd_alone_and_is_counted_in_slot_0() {
+fn a_denial_without_a_slot_refuses_all_or_bmpd_alone_and_counts_in_slot_0() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
@@ -76,7 +76,7 @@ fn a_denial_without_a_slot_refuses_everybody_or_bmpd_alone_and_is_counted_in_slo
 }
 
 #[test]
-fn a_denial_without_a_slot_stays_over_a_crash_until_what_is_inherited_is_retired() {
+fn a_denial_without_a_slot_survives_a_crash_until_it_is_retired() {
     let mut world = World::new();
     let listener = world.listen(STATION4);
     let [key, other] = [world.key(&listener), world.key_of(([192, 0, 2, 7], 1).into())];
@@ -93,7 +93,7 @@ fn a_denial_without_a_slot_stays_over_a_crash_until_what_is_inherited_is_retired
 }
 
 #[test]
-fn every_session_that_there_is_room_for_can_be_denied_besides_as_many_of_an_earlier_bmpd() {
+fn every_session_can_be_denied_beside_as_many_of_an_earlier_bmpd() {
     let mut world = World::new();
     world.resize(3);
     for port in 1..=3 {
@@ -108,7 +108,7 @@ fn every_session_that_there_is_room_for_can_be_denied_besides_as_many_of_an_earl
 }
 
 #[test]
-fn tables_that_are_too_small_grow_in_place_with_their_sockets_and_counters() {
+fn tables_that_are_too_small_grow_with_their_sockets_and_counters() {
     let mut world = World::new();
     world.resize(2);
     let listener = world.listen(STATION4);
@@ -133,7 +133,7 @@ fn tables_that_are_too_small_grow_in_place_with_their_sockets_and_counters() {
     for port in 100..900 {
         world.datapath.install(&world.key_of(([192, 0, 2, 7], port).into()), Pin::default()).unwrap();
     }
-    // A later one that wants less takes them as they are.
+    // A later bmpd that wants fewer sessions takes them as they are.
     world.crash_and_restart_with(Room::new(2).unwrap());
     assert_eq!(world.datapath.inherited().len(), 801);
     assert!(world.datapath.is_under(&session.router, &adopted).unwrap());
@@ -156,11 +156,11 @@ fn removing_a_pin_that_is_not_there_is_no_error() {
 }
 
 #[test]
-fn a_key_that_leads_to_another_slot_by_now_is_not_removed_for_the_earlier_ones_sake() {
+fn a_key_that_leads_to_another_slot_by_now_is_not_removed() {
     let world = World::new();
     let [first, second] = [1, 2].map(|port| world.key_of(([192, 0, 2, 7], port).into()));
     let [a, b] = [first, second].map(|key| world.datapath.install(&key, Pin::default()).unwrap());
-    // Two sessions exchange their ports: each leaves a key that the other has taken.
+    // Two sessions exchange their ports: each leaves a key that the other has by now.
     world.datapath.point(&second, &a).unwrap();
     world.datapath.remove(&first, &a).unwrap();
     world.datapath.point(&first, &b).unwrap();
@@ -214,7 +214,7 @@ fn three_capabilities_are_enough() {
 }
 
 #[test]
-fn where_neither_cgroup_nor_bpf_file_system_is_mounted_the_kernel_enforces_as_long_as_bmpd_runs() {
+fn without_mounts_of_its_own_the_kernel_enforces_as_long_as_bmpd_runs() {
     let enforcement = alone(|| {
         // SAFETY: changes the calling thread only; the strings live through the calls.
         unsafe {

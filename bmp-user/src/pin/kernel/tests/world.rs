@@ -7,7 +7,8 @@
 //!            lo  192.0.2.1
 //! ```
 //!
-//! Routing prefers up0. Segmentation offload is off on the router's uplinks, so that what arrives at the station is what a wire would carry.
+//! Routing prefers up0. Segmentation offload is off on the router's uplinks: the packets that
+//! arrive at the station are those that a wire would carry.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -31,7 +32,7 @@ pub(super) const UP0: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub(super) const UP1: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 pub(super) const UP1_IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
 
-/// How long a test waits for what must happen.
+/// How long a test waits for an event that must come.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A network namespace.
@@ -66,7 +67,7 @@ impl Namespace {
         }
     }
 
-    /// The kernel tells of a carrier some time after it is there, and what asks for a neighbour before that is lost.
+    /// Waits until the kernel reports both carriers. Neighbour solicitations before that are lost.
     pub(super) fn wait_until_up(&self) {
         let up = || {
             let shown =
@@ -109,7 +110,7 @@ impl Namespace {
     }
 }
 
-/// A folder for pinned objects that is the test's own. Dropped, everything in it is removed, whoever holds it.
+/// The test's own folder for pinned objects. On drop everything in it is removed.
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
@@ -124,7 +125,7 @@ impl Folder {
         &self.0
     }
 
-    /// How to load with it.
+    /// Returns options to load with it.
     pub(super) fn options(&self) -> Options {
         Options { mode: Mode::Ebpf, bpffs: Some(self.0.clone()), ..Options::default() }
     }
@@ -150,8 +151,9 @@ impl World {
     pub(super) fn new() -> Self {
         let (router, station) = (Namespace::new(), Namespace::new());
         let station_fd = format!("/proc/{}/fd/{}", process::id(), station.0.as_raw_fd());
-        // Link-local addresses are given by hand: the kernel's own pass duplicate address detection a second later, and until then no
-        // neighbour is asked for on behalf of a loopback address (net/ipv6/ndisc.c, `ndisc_solicit`).
+        // The kernel's own link-local addresses pass duplicate address detection a second later.
+        // Until then it solicits no neighbour for a loopback address (`ndisc_solicit` of
+        // net/ipv6/ndisc.c).
         router.ip(&format!(
             "link set lo up
              addr add 192.0.2.1/32 dev lo
@@ -198,13 +200,13 @@ impl World {
         Self { router, station, datapath, folder }
     }
 
-    /// Lets the datapath go as a bmpd that is killed does, and loads another in its place.
+    /// Drops the datapath as a bmpd that is killed does, and loads another in its place.
     pub(super) fn crash_and_restart(&mut self) {
         self.crash();
         self.restart();
     }
 
-    /// Lets the datapath go as a bmpd that is killed does.
+    /// Drops the datapath as a bmpd that is killed does.
     pub(super) fn crash(&mut self) {
         self.datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
     }
@@ -214,7 +216,7 @@ impl World {
         self.restart_with(Room::default());
     }
 
-    /// The same, with room for so many sessions.
+    /// As [`Self::restart`], with room for so many sessions.
     pub(super) fn restart_with(&mut self, room: Room) {
         let options = Options { room, ..self.folder.options() };
         self.datapath = self.router.run(|| Datapath::load(&options).unwrap());
@@ -226,19 +228,19 @@ impl World {
         self.restart_with(room);
     }
 
-    /// Begins anew with room for so many sessions.
+    /// Detaches, and loads with room for so many sessions.
     pub(super) fn resize(&mut self, sessions: u32) {
         self.datapath.clone().detach(false).unwrap();
         self.restart_with(Room::new(sessions).unwrap());
     }
 
-    /// A station that listens; what it is sent is read to the end by [`Session::close`].
+    /// Returns a listener of the station. [`Session::close`] reads its connection to the end.
     pub(super) fn listen(&self, address: impl Into<IpAddr>) -> TcpListener {
         let address = SocketAddr::new(address.into(), 0);
         self.station.run(|| TcpListener::bind(address).unwrap())
     }
 
-    /// The key of connections to a station.
+    /// Returns the key of connections to a station.
     pub(super) fn key_of(&self, station: SocketAddr) -> PinKey {
         self.datapath.key(&to(station))
     }
@@ -247,24 +249,24 @@ impl World {
         self.key_of(listener.local_addr().unwrap())
     }
 
-    /// The pin of `connect-interface up1`.
+    /// Returns the pin of `connect-interface up1`.
     pub(super) fn by_up1(&self) -> Pin {
         pin(Some(UP1.into()), self.router.ifindex("up1"))
     }
 
-    /// Connects a socket that nobody has touched.
+    /// Connects a socket that nobody has bound.
     pub(super) fn connect(&self, listener: &TcpListener) -> io::Result<Session> {
         let address = listener.local_addr().unwrap();
         connect(self.router.socket(Domain::for_address(address)), address, listener)
     }
 
-    /// Captures what arrives at the station on one of its links for a port.
+    /// Captures packets for a port that arrive on one of the station's links.
     pub(super) fn capture(&self, link: &str, port: u16) -> Capture {
         Capture::new(&self.station, link, port, false)
     }
 
-    /// Captures what leaves the router by one of its uplinks for a port: what arrives in an encapsulation is captured once more
-    /// without it.
+    /// Captures packets for a port that leave by one of the router's uplinks. At the station an
+    /// encapsulated packet would be captured twice.
     pub(super) fn capture_leaving(&self, link: &str, port: u16) -> Capture {
         Capture::new(&self.router, link, port, true)
     }
@@ -279,7 +281,7 @@ pub(super) fn pin(source: Option<IpAddr>, device: u32) -> Pin {
     pin
 }
 
-/// Stops listening at once. Closing alone would do so only when no process that another test is just starting holds a copy.
+/// Stops listening at once. A process that another test is starting may hold a copy of the socket.
 pub(super) fn stop_listening(listener: TcpListener) {
     SockRef::from(&listener).shutdown(Shutdown::Both).unwrap();
 }
@@ -301,7 +303,7 @@ pub(super) fn from(station: impl Into<IpAddr>, port: u16) -> Target {
     Target { role: Role::Listen, vrf: 0, station: SocketAddr::new(station.into(), port) }
 }
 
-/// Connects a socket of the router's to the listener.
+/// Connects a socket of the router to the listener.
 pub(super) fn connect(socket: Socket, address: SocketAddr, listener: &TcpListener) -> io::Result<Session> {
     socket.connect_timeout(&SockAddr::from(address), PATIENCE)?;
     socket.set_nonblocking(false)?;
@@ -311,7 +313,7 @@ pub(super) fn connect(socket: Socket, address: SocketAddr, listener: &TcpListene
 }
 
 impl Session {
-    /// The address that the station sees.
+    /// Returns the source address that the station sees.
     pub(super) fn source(&self) -> IpAddr {
         self.station.peer_addr().unwrap().ip().to_canonical()
     }
@@ -326,7 +328,8 @@ impl Session {
         });
     }
 
-    /// Closes in order, the station's end first: no TIME_WAIT acknowledgement, which belongs to no socket, leaves the router.
+    /// Closes in order, the station's end first: no acknowledgement of TIME_WAIT, which has no
+    /// socket, leaves the router.
     pub(super) fn close(mut self) {
         self.station.shutdown(Shutdown::Write).unwrap();
         assert_eq!(self.router.read(&mut [0]).unwrap(), 0);
@@ -348,7 +351,7 @@ impl Capture {
         let protocol = (libc::ETH_P_ALL as u16).to_be();
         let socket = host.run(|| {
             let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-            // SAFETY: the descriptor is new and nobody else's; the address is of the family's layout and size.
+            // SAFETY: the descriptor is new; the address has the family's layout and size.
             unsafe {
                 let socket = OwnedFd::from_raw_fd(libc::socket(libc::AF_PACKET, kind, i32::from(protocol)));
                 let mut address: libc::sockaddr_ll = std::mem::zeroed();
@@ -369,7 +372,7 @@ impl Capture {
         Self { socket, port, leaving }
     }
 
-    /// What arrived, or left, since the last call.
+    /// Returns what arrived, or left, since the last call.
     pub(super) fn arrived(&self) -> Arrived {
         let mut arrived = Arrived::default();
         let mut buffer = [0_u8; 65_536];
@@ -410,7 +413,7 @@ impl Arrived {
     }
 }
 
-/// The TCP segment of a packet, also behind routing headers and inside other packets.
+/// Returns the TCP segment of a packet, also behind routing headers and in encapsulations.
 fn tcp_of(ip: &[u8]) -> Option<&[u8]> {
     let (mut next, mut rest) = match ip[0] >> 4 {
         4 => (ip[9], &ip[usize::from(ip[0] & 0x0f) * 4..]),
@@ -428,7 +431,7 @@ fn tcp_of(ip: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Reads counters until they say what must come, and returns the last reading.
+/// Reads counters until they suffice, and returns the last reading.
 pub(super) fn wait_for(read: impl Fn() -> Counters, enough: impl Fn(&Counters) -> bool) -> Counters {
     let mut counters = read();
     for _ in 0..PATIENCE.as_millis() / 5 {

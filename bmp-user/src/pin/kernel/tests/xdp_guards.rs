@@ -1,4 +1,4 @@
-//! Program `guard`: which frames it drops, and where it is.
+//! Program `guard`: the frames that it drops, and the interfaces that it is on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,7 +21,7 @@ const STRANGER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 8);
 const DROP: u32 = 1;
 const PASS: u32 = 2;
 
-/// A SYN of a stranger's.
+/// Returns a stranger's SYN.
 fn v4() -> V4 {
     V4 {
         source: STRANGER4,
@@ -34,12 +34,13 @@ fn v4() -> V4 {
     }
 }
 
-/// The same.
+/// Returns a stranger's SYN behind these extension headers.
 fn v6(extensions: Vec<(u8, Vec<u8>)>) -> V6 {
     V6 { source: STRANGER6, destination: UP1_IPV6, extensions, protocol: TCP, payload: syn(PORT) }
 }
 
-/// A world in which both stations may connect to one port of the router, which is guarded on the interface that `run_guard` means.
+/// Returns a world in which both stations may connect to one port of the router. The port is
+/// guarded on the interface of `run_guard`.
 fn guarded() -> World {
     let world = World::new();
     let addresses: [(IpAddr, IpAddr); 2] = [(STATION4.into(), UP1.into()), (STATION6.into(), UP1_IPV6.into())];
@@ -89,7 +90,7 @@ fn a_session_that_this_host_opens_does_not_let_its_station_in() {
     assert_eq!(world.datapath.run_guard(&v4().frame()), DROP);
 }
 
-/// What a stranger sends that is not for the listener, or cannot be read for certain.
+/// Returns a stranger's frames that are not for the listener, or cannot be read for certain.
 fn other_ipv4() -> Vec<(&'static str, Vec<u8>)> {
     let with_options = V4 { options: vec![1; 40], ..v4() }.frame();
     let mut short_of_ports = v4().packet();
@@ -146,7 +147,7 @@ fn other_ipv6() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn whatever_is_not_for_the_listener_for_certain_passes() {
+fn frames_that_are_not_certainly_for_the_listener_pass() {
     let world = guarded();
     for (what, frame) in other_ipv4().into_iter().chain(other_ipv6()) {
         assert_eq!(world.datapath.run_guard(&frame), PASS, "{what}");
@@ -155,7 +156,7 @@ fn whatever_is_not_for_the_listener_for_certain_passes() {
 }
 
 #[test]
-fn a_stranger_is_known_through_options_extensions_first_fragments_and_tags() {
+fn a_stranger_is_recognised_behind_options_extensions_fragments_and_tags() {
     let world = guarded();
     let all = vec![
         extension(HOP_BY_HOP, 1),
@@ -196,7 +197,7 @@ fn a_stranger_is_known_through_options_extensions_first_fragments_and_tags() {
 }
 
 #[test]
-fn what_is_guarded_no_more_passes_and_its_count_stays_until_it_is_forgotten() {
+fn frames_pass_where_the_guard_ends_and_its_count_stays_until_forgotten() {
     let world = guarded();
     assert_eq!(world.datapath.run_guard(&v4().frame()), DROP);
     let guarded = world.datapath.guarded();
@@ -218,7 +219,7 @@ fn attach(world: &World, link: &str, native: bool) -> Result<Hook, NoGuard> {
 }
 
 #[test]
-fn it_is_put_on_an_interface_as_asked_and_gives_way_to_somebody_elses_program() {
+fn the_guard_attaches_as_asked_and_gives_way_to_another_xdp_program() {
     let world = World::new();
     assert_eq!(attach(&world, "up0", true).unwrap(), Hook::Native);
     assert_eq!(attach(&world, "up1", false).unwrap(), Hook::Generic);
@@ -241,7 +242,7 @@ fn it_is_put_on_an_interface_as_asked_and_gives_way_to_somebody_elses_program() 
 }
 
 #[test]
-fn an_interface_that_is_made_anew_under_the_same_index_is_guarded_anew() {
+fn a_new_interface_of_the_same_index_is_guarded_anew() {
     let world = World::new();
     let ifindex = world.router.ifindex("up1");
     attach(&world, "up1", false).unwrap();
@@ -254,13 +255,13 @@ fn an_interface_that_is_made_anew_under_the_same_index_is_guarded_anew() {
 }
 
 #[test]
-fn the_next_bmpd_takes_it_over_in_place_with_what_it_guards_and_has_counted() {
+fn the_next_bmpd_takes_over_guards_with_their_keys_and_counts() {
     let mut world = guarded();
     attach(&world, "up0", true).unwrap();
     attach(&world, "up1", false).unwrap();
     assert_eq!(world.datapath.run_guard(&v4().frame()), DROP);
     let (links, guarded) = (link_ids(world.folder.path()), world.datapath.guarded());
-    // One of the interfaces goes meanwhile.
+    // One of the interfaces is removed meanwhile.
     let gone = world.router.ifindex("up0");
     world.router.ip("link del up0");
     world.crash_and_restart();
@@ -275,7 +276,7 @@ fn the_next_bmpd_takes_it_over_in_place_with_what_it_guards_and_has_counted() {
 }
 
 #[test]
-fn in_another_namespace_an_earlier_guard_means_nothing_and_goes() {
+fn an_earlier_guard_of_another_namespace_is_removed() {
     let mut world = guarded();
     attach(&world, "up1", false).unwrap();
     world.crash();
@@ -287,7 +288,7 @@ fn in_another_namespace_an_earlier_guard_means_nothing_and_goes() {
 }
 
 #[test]
-fn it_is_off_after_an_orderly_end_that_keeps_the_rest() {
+fn an_orderly_end_removes_guards_and_keeps_the_rest() {
     let mut world = guarded();
     attach(&world, "up1", false).unwrap();
     world.datapath.clone().detach(true).unwrap();
@@ -297,7 +298,7 @@ fn it_is_off_after_an_orderly_end_that_keeps_the_rest() {
 }
 
 #[test]
-fn detach_takes_it_off() {
+fn detach_removes_guards() {
     let mut world = World::new();
     attach(&world, "up1", false).unwrap();
     world.datapath.clone().detach(false).unwrap();
@@ -307,12 +308,12 @@ fn detach_takes_it_off() {
 }
 
 #[test]
-fn addresses_and_ports_that_find_no_room_are_counted_and_the_others_are_guarded_all_the_same() {
+fn addresses_without_room_in_the_table_are_counted_and_the_others_guarded() {
     let world = World::new();
     let keys = (1..=3000).map(|port| (Datapath::guard_key(1, UP1.into(), port), 0)).collect();
     let refused = format!("{:#}", world.datapath.set_guarded(&keys).unwrap_err());
     let guarded = world.datapath.guarded().len();
-    // Each takes two entries of 4,096: for the guard and for the listener.
+    // Each takes two of 4,096 entries: for the guard and for the listener.
     assert!((1365..=2048).contains(&guarded), "{guarded}");
     assert!(refused.starts_with(&format!("{} of 3000 addresses and ports have no guard", 3000 - guarded)), "{refused}");
 }

@@ -1,4 +1,4 @@
-//! Tables that root changes hold again what was written into them.
+//! Tables that root changes are written again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::super::Mended;
 use super::persistence::layout;
 use super::world::{STATION4, UP1, World};
 
-/// A table as root finds it in the BPF file system.
+/// Opens a table in the BPF file system, as root does.
 fn table(world: &World, name: &str) -> MapData {
     MapData::from_pin(layout(world.folder.path()).join("tables").join(name)).unwrap()
 }
@@ -27,9 +27,9 @@ fn guarded(world: &World) -> HashMap<MapData, GuardKey, Guarded> {
     Map::HashMap(table(world, "GUARDED")).try_into().unwrap()
 }
 
-/// Sees that what was changed is told and mended, once.
+/// Checks that the change is reported and mended, once.
 fn is_mended(world: &World, said: &str, how: Mended) {
-    std::thread::sleep(super::super::book::FRESH);
+    std::thread::sleep(super::super::loaded::FRESH);
     let loss = world.datapath.look().expect("it is found");
     assert_eq!(loss.why, said);
     assert_eq!(loss.enforced, how == Mended::Pins, "{said}");
@@ -38,7 +38,7 @@ fn is_mended(world: &World, said: &str, how: Mended) {
 }
 
 #[test]
-fn pins_that_are_removed_changed_or_added_are_as_they_were() {
+fn pins_that_root_removes_changes_or_adds_are_restored() {
     let world = World::new();
     let listener = world.listen(STATION4);
     let (key, strange) = (world.key(&listener), world.key_of(([192, 0, 2, 7], 1).into()));
@@ -61,13 +61,13 @@ fn pins_that_are_removed_changed_or_added_are_as_they_were() {
     is_mended(&world, "an entry of table SLOTS was removed or changed", Mended::Enforcement);
     owners.set(slot.number(), strange, 0).unwrap();
     is_mended(&world, "an entry of table OWNERS was removed or changed", Mended::Enforcement);
-    // Its socket is under the slot still.
+    // Its socket is still under the slot.
     assert!(world.datapath.is_under(&session.router, &slot).unwrap());
     assert_eq!(world.connect(&listener).unwrap().source(), UP1);
 }
 
 #[test]
-fn what_was_taken_over_is_watched_too_and_what_was_freed_is_not() {
+fn pins_that_were_taken_over_are_watched_and_freed_ones_are_not() {
     let mut world = World::new();
     let keys: Vec<_> = (1..=600).map(|port| world.key_of(([192, 0, 2, 7], port).into())).collect();
     for key in &keys {
@@ -87,7 +87,7 @@ fn what_was_taken_over_is_watched_too_and_what_was_freed_is_not() {
 }
 
 #[test]
-fn interfaces_of_vrfs_and_guarded_addresses_are_as_they_were() {
+fn interfaces_of_vrfs_and_guarded_addresses_are_restored() {
     let world = World::new();
     world.datapath.set_vrfs(&BTreeMap::from([(7, 7), (8, 7)]), &BTreeSet::new()).unwrap();
     let known: Vec<_> = vrfs(&world).keys().map(Result::unwrap).collect();
@@ -110,19 +110,19 @@ fn interfaces_of_vrfs_and_guarded_addresses_are_as_they_were() {
 }
 
 #[test]
-fn where_the_table_of_vrfs_is_full_the_vrfs_that_have_sessions_go_first_and_the_others_are_named() {
+fn a_full_table_of_vrfs_prefers_those_with_sessions_and_names_the_others() {
     let world = World::new();
     let links = |vrf: u32, from: u32, count: u32| (from..from + count).map(move |link| (link, vrf));
     let full: BTreeMap<u32, u32> = links(1, 1, VRF_LINKS_MAX).collect();
     world.datapath.set_vrfs(&full, &BTreeSet::new()).unwrap();
-    // Another comes, in which a session is.
+    // A VRF with a session is added.
     let mut both = full.clone();
     both.extend(links(10_000, 10_000, 5));
     let untold = world.datapath.set_vrfs(&both, &BTreeSet::from([10_000])).unwrap_err();
     assert_eq!(untold.vrfs, BTreeSet::from([1]));
     let known = |vrf: u32| vrfs(&world).iter().filter(|entry| entry.as_ref().unwrap().1 == vrf).count();
     assert_eq!((known(10_000), known(1)), (5, VRF_LINKS_MAX as usize - 5));
-    // Also where all of the room is not enough for it.
+    // All of the room is not enough for one VRF.
     let untold = world.datapath.set_vrfs(&both, &BTreeSet::from([1])).unwrap_err();
     assert_eq!(untold.vrfs, BTreeSet::from([10_000]));
     let more: BTreeMap<u32, u32> = links(1, 1, VRF_LINKS_MAX + 1).collect();
