@@ -48,7 +48,7 @@ pub struct DaemonOptions {
     /// The path of the control socket.
     pub control: PathBuf,
     /// How the kernel holds packets to their pin.
-    pub datapath: pin::Options,
+    pub datapath: pin::DatapathOptions,
 }
 
 /// Prepares the process. Call it before the first thread starts.

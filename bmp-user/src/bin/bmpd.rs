@@ -77,7 +77,7 @@ struct RunArguments {
     sessions: pin::Room,
     /// How packets are held to their pin.
     #[arg(long, value_enum, default_value_t)]
-    datapath: pin::Mode,
+    datapath: pin::DatapathMode,
 }
 
 fn main() -> ExitCode {
@@ -132,7 +132,7 @@ fn run(arguments: RunArguments) -> Result<(), String> {
     let options = agent::DaemonOptions {
         config: path,
         control: arguments.control,
-        datapath: pin::Options {
+        datapath: pin::DatapathOptions {
             mode: arguments.datapath,
             cgroup: arguments.cgroup,
             bpffs: arguments.bpffs,

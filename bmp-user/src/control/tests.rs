@@ -37,7 +37,11 @@ impl TasklessDevice {
         let port = Link { index: 9, name: "eth2".to_owned(), controller: Some(7), ..link.clone() };
         let links = [(7, link), (9, port)].into();
         let (host_sender, host) = watch::channel(Arc::new(Host { links, routes_epoch: 0 }));
-        let datapath = Datapath::load(&pin::Options { mode: pin::Mode::Socket, ..pin::Options::default() }).unwrap();
+        let datapath = Datapath::load(&pin::DatapathOptions {
+            mode: pin::DatapathMode::Socket,
+            ..pin::DatapathOptions::default()
+        })
+        .unwrap();
         let context = ControlContext {
             store: Store::new(&path, load(&path).unwrap(), usize::MAX),
             host,

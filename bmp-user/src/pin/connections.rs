@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
-use super::kernel::{Change, Refused, Slot, SocketEvent};
+use super::kernel::{ConnectRefusal, PinSlot, SocketChange, SocketEvent};
 
 /// The connections of one session, whoever opened them, as the kernel's events add up.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +39,7 @@ pub struct KernelConnection {
     /// When it was reported.
     pub since: Instant,
     /// The slot that holds it to its pin.
-    pub(super) slot: Slot,
+    pub(super) slot: PinSlot,
 }
 
 /// How a connection or an attempt ended.
@@ -61,7 +61,7 @@ pub struct KernelConnectionEnd {
 #[derive(Clone, Copy, Debug)]
 pub struct RefusedConnect {
     /// Why.
-    pub refused: Refused,
+    pub refused: ConnectRefusal,
     /// Id of the process that tried.
     pub process: u32,
     /// True if that process is bmpd.
@@ -82,7 +82,7 @@ impl KernelConnections {
 
     pub(super) fn record(&mut self, event: &SocketEvent) {
         match event.change {
-            Change::Connected | Change::Accepted => self.open(
+            SocketChange::Connected | SocketChange::Accepted => self.open(
                 event.cookie,
                 KernelConnection {
                     local: event.local,
@@ -93,7 +93,7 @@ impl KernelConnections {
                     slot: event.under(),
                 },
             ),
-            Change::Closed { established } => {
+            SocketChange::Closed { established } => {
                 if established {
                     self.closed += 1;
                 } else {
@@ -108,7 +108,7 @@ impl KernelConnections {
                     local: event.local,
                 });
             }
-            Change::Refused(refused) => {
+            SocketChange::Refused(refused) => {
                 self.refusals += 1;
                 self.last_refusal = Some(RefusedConnect { refused, process: event.process, own: event.own });
             }
@@ -123,7 +123,7 @@ impl KernelConnections {
     }
 
     /// Records that another slot holds a connection. False if the connection is not known.
-    pub(super) fn moved(&mut self, cookie: u64, to: &Slot) -> bool {
+    pub(super) fn moved(&mut self, cookie: u64, to: &PinSlot) -> bool {
         let Some(connection) = self.open.get_mut(&cookie) else { return false };
         connection.slot = to.clone();
         true

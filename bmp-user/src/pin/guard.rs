@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
     use crate::link::{Interface, InterfaceAddress};
-    use crate::pin::kernel::Target;
+    use crate::pin::kernel::PinTarget;
     use crate::pin::plan::{ResolvedPin, SourceRule};
 
     const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 65));
@@ -280,7 +280,7 @@ mod tests {
     fn grant(vrf: u32, source: Option<IpAddr>, device: Option<u32>, egress: &[u32]) -> Grant {
         let named = |index: &u32| Interface { index: *index, name: String::new() };
         Grant {
-            target: Target { role: Role::Listen, vrf, station: "198.51.100.7:11019".parse().unwrap() },
+            target: PinTarget { role: Role::Listen, vrf, station: "198.51.100.7:11019".parse().unwrap() },
             line: 0,
             mark: 0,
             own_only: false,

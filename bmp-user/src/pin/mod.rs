@@ -44,8 +44,8 @@ pub(crate) use foreign::{name_of, user_of};
 pub use guarded::{GuardReport, GuardedInterface, GuardedPlaces, ListenerState};
 pub use keeper::run;
 pub use kernel::{
-    Change, DEFAULT_BPFFS, Datapath, Enforcement, Events, Hook, Inherited, Loss, Mode, NoGuard, Occurrence, Options,
-    Owner, Refused, Role, Room, Slot, SocketEvent, Target, detach,
+    ConnectRefusal, DEFAULT_BPFFS, Datapath, DatapathMode, DatapathOptions, Enforcement, Events, Hook, Inherited, Loss,
+    NoGuard, Occurrence, PinSlot, PinTarget, Role, Room, SocketChange, SocketEvent, SocketOwner, detach,
 };
 pub use kernel_events::follow;
 pub use pins::Pins;

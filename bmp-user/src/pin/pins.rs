@@ -165,11 +165,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pin::kernel::{Mode, Options};
+    use crate::pin::kernel::{DatapathMode, DatapathOptions};
 
     #[test]
     fn every_count_of_a_freed_slot_stays_with_its_session() {
-        let datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
+        let datapath =
+            Datapath::load(&DatapathOptions { mode: DatapathMode::Socket, ..DatapathOptions::default() }).unwrap();
         let pins = Pins::new(datapath);
         let pin = pins.session(&SessionId { vpn_instance: None, station: [192, 0, 2, 7].into(), alias: None });
         let counted = Counters { denied_mark: 1, retransmits: 2, events_lost: 3, logged_ns: 4, ..Counters::default() };

@@ -25,7 +25,7 @@ use super::{
     connections::{KernelConnection, KernelConnections},
     earlier_connection::EarlierConnection,
     guarded::{GuardedPlaces, ListenerState},
-    kernel::{Datapath, Slot, SocketEvent, Target},
+    kernel::{Datapath, PinSlot, PinTarget, SocketEvent},
     plan::{Grant, Pinned},
     reason::DownCause,
 };
@@ -108,9 +108,9 @@ pub struct HoldDown {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnforcedPin {
     /// The connections that it is for.
-    pub target: Target,
+    pub target: PinTarget,
     /// The slot that holds the pin.
-    pub slot: Slot,
+    pub slot: PinSlot,
 }
 
 /// What a session asks of the keeper.
@@ -146,7 +146,7 @@ struct CounterLedger {
     /// The sum over the slots that were freed.
     freed: Counters,
     /// The slots that still count: of the pin, of its denial, and those that linger.
-    slots: Vec<Slot>,
+    slots: Vec<PinSlot>,
 }
 
 impl SessionPin {
@@ -219,7 +219,7 @@ impl SessionPin {
         self.connections.send_modify(|connections| connections.open(cookie, connection));
     }
 
-    pub(super) fn record_move(&self, cookie: u64, to: &Slot) {
+    pub(super) fn record_move(&self, cookie: u64, to: &PinSlot) {
         self.connections.send_if_modified(|connections| connections.moved(cookie, to));
     }
 
@@ -241,12 +241,12 @@ impl SessionPin {
     }
 
     /// True if the slot counts for the session.
-    pub(super) fn has_slot(&self, slot: &Slot) -> bool {
+    pub(super) fn has_slot(&self, slot: &PinSlot) -> bool {
         self.ledger().slots.contains(slot)
     }
 
     /// Counts a slot among the session's.
-    pub(super) fn add_slot(&self, slot: &Slot) {
+    pub(super) fn add_slot(&self, slot: &PinSlot) {
         self.ledger().slots.push(slot.clone());
     }
 
@@ -261,7 +261,7 @@ impl SessionPin {
     }
 
     /// Frees a slot. What it counted stays with the session.
-    pub(super) fn free_slot(&self, slot: &Slot, datapath: &Datapath) {
+    pub(super) fn free_slot(&self, slot: &PinSlot, datapath: &Datapath) {
         let mut ledger = self.ledger();
         ledger.slots.retain(|known| known != slot);
         ledger.freed += datapath.free(slot.clone());

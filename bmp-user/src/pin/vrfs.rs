@@ -10,7 +10,7 @@ use bmp_ebpf::VRF_LINKS_MAX;
 use tracing::warn;
 
 use super::{
-    kernel::{Datapath, Target},
+    kernel::{Datapath, PinTarget},
     plan::Pinned,
     reason::{DownCause, Reason},
 };
@@ -61,7 +61,7 @@ impl Vrfs {
     }
 
     /// Returns why a session cannot be in its VRF, if that is so.
-    pub(super) fn refuse(&self, target: &Target) -> Option<DownCause> {
+    pub(super) fn refuse(&self, target: &PinTarget) -> Option<DownCause> {
         self.incomplete.contains(&target.vrf).then(|| DownCause {
             reason: Reason::NotPermitted,
             why: format!(
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn only_sessions_of_a_vrf_that_does_not_fit_into_the_kernel_table_are_refused() {
         let vrfs = Vrfs { incomplete: BTreeSet::from([7]), ..Vrfs::default() };
-        let target = |vrf| Target { role: Role::Connect, vrf, station: "198.51.100.7:11019".parse().unwrap() };
+        let target = |vrf| PinTarget { role: Role::Connect, vrf, station: "198.51.100.7:11019".parse().unwrap() };
         let refused = vrfs.refuse(&target(7)).unwrap();
         assert_eq!(refused.reason, Reason::NotPermitted);
         assert!(refused.why.contains("room for 4096 interfaces"), "{}", refused.why);

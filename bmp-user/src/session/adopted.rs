@@ -17,8 +17,8 @@ use super::{
 use crate::{
     escape::Untrusted,
     pin::{
-        self, DownCause, EnforcedPin, Enforcement, Grant, KernelConnection, KernelConnectionEnd, KernelConnections,
-        PinState, PinView, Reason, Refused, pin_changed,
+        self, ConnectRefusal, DownCause, EnforcedPin, Enforcement, Grant, KernelConnection, KernelConnectionEnd,
+        KernelConnections, PinState, PinView, Reason, pin_changed,
     },
 };
 
@@ -318,17 +318,17 @@ impl AdoptedSession {
 
     /// Shows that the process binds its socket to something else than the pin, which the kernel
     /// refuses.
-    fn show_conflict(&self, grant: &Grant, refused: Refused, process: u32) {
+    fn show_conflict(&self, grant: &Grant, refused: ConnectRefusal, process: u32) {
         let name = pin::name_of(process).unwrap_or_else(|| Untrusted::new("a process"));
         let resolved = &grant.resolved;
         let source = resolved.source.map_or("any source".to_owned(), |source| source.to_string());
         let why = match refused {
-            Refused::Source => format!("{name} ({process}) binds its socket to another source than {source}"),
-            Refused::Interface => {
+            ConnectRefusal::Source => format!("{name} ({process}) binds its socket to another source than {source}"),
+            ConnectRefusal::Interface => {
                 let names: Vec<_> = resolved.egress.iter().map(|interface| interface.name.as_str()).collect();
                 format!("{name} ({process}) binds its socket to another interface than {}", names.join(" or "))
             }
-            Refused::NoPin => return,
+            ConnectRefusal::NoPin => return,
         };
         let mend = "take source and interface out of that process's own configuration".to_owned();
         self.context.show_down(&DownCause { reason: Reason::SourceConflict, why, mend }, CauseOrigin::Connection);

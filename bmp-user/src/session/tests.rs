@@ -44,7 +44,7 @@ impl SessionLab {
         first.bmp.sessions.insert(id.clone(), session);
         let config = watch::Sender::new(Arc::new(first));
         let host = watch::Sender::new(Arc::new(Host::default()));
-        let options = pin::Options { mode: pin::Mode::Socket, ..pin::Options::default() };
+        let options = pin::DatapathOptions { mode: pin::DatapathMode::Socket, ..pin::DatapathOptions::default() };
         let pins = Pins::new(Datapath::load(&options).unwrap());
         let foreign = ForeignSockets::new(pins.clone(), RouteLookup::default(), host.subscribe());
         let choices = SourceChoices::beside(Path::new("/dev/null"), watch::Sender::new(false).subscribe());

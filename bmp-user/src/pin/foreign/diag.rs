@@ -16,7 +16,7 @@ use netlink_sys::{
     AsyncSocket as _, AsyncSocketExt as _, Socket, SocketAddr as KernelAddr, TokioSocket, protocols::NETLINK_SOCK_DIAG,
 };
 
-use crate::pin::kernel::{Role, Target};
+use crate::pin::kernel::{PinTarget, Role};
 
 /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY` (linux/sock_diag.h).
 const DESTROYED_GROUPS: [u32; 2] = [1, 3];
@@ -60,7 +60,7 @@ impl DiagSocket {
 
 /// Returns the TCP sockets of these connections, established or about to be, in any VRF. IPv6
 /// sockets with IPv4-mapped addresses are among them.
-pub(super) fn connections_of(target: &Target) -> io::Result<Vec<DiagSocket>> {
+pub(super) fn connections_of(target: &PinTarget) -> io::Result<Vec<DiagSocket>> {
     let station = SocketAddr::new(target.station.ip().to_canonical(), target.station.port());
     let mut found = connections(target.role, station.port())?;
     found.retain(|socket| {

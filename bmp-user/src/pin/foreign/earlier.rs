@@ -23,7 +23,7 @@ use crate::{
     escape::Untrusted,
     pin::{
         earlier_connection::EarlierConnection,
-        kernel::{Role, Target},
+        kernel::{PinTarget, Role},
         plan::Pinned,
         view::SessionPin,
     },
@@ -36,7 +36,7 @@ const PORTS: usize = 4;
 /// A session to look for.
 pub(in crate::pin) struct EarlierSearch {
     pub(in crate::pin) pinned: Pinned,
-    pub(in crate::pin) target: Target,
+    pub(in crate::pin) target: PinTarget,
     pub(in crate::pin) pin: Arc<SessionPin>,
 }
 

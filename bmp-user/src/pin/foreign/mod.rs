@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use super::{
     connections::KernelConnection,
     earlier_connection::EarlierConnection,
-    kernel::{Owner, Slot, Target},
+    kernel::{PinSlot, PinTarget, SocketOwner},
     pins::Pins,
     plan::{Grant, Pinned, ResolvedPin, led_astray},
     view::SessionPin,
@@ -76,7 +76,7 @@ impl ForeignSockets {
         id: &SessionId,
         pin: &SessionPin,
         grant: &Grant,
-        slot: &Slot,
+        slot: &PinSlot,
         left_alone: &[EarlierConnection],
     ) -> anyhow::Result<Option<String>> {
         let sockets = self.connected_to(grant.target).await?;
@@ -129,7 +129,7 @@ impl ForeignSockets {
 
     /// Closes the connections of other processes under a slot of an earlier bmpd to which no key
     /// leads any more. They could send nothing once the slot is freed.
-    pub(super) async fn close_under(&self, slot: &Slot, target: Target) {
+    pub(super) async fn close_under(&self, slot: &PinSlot, target: PinTarget) {
         let closed = async {
             let sockets = blocking(move || diag::connections_of(&target)).await?;
             for CopiedSocket { socket, holder, copy } in copies(sockets).await? {
@@ -156,8 +156,8 @@ impl ForeignSockets {
         &self,
         id: &SessionId,
         pin: &SessionPin,
-        target: Target,
-        but: Option<&Slot>,
+        target: PinTarget,
+        but: Option<&PinSlot>,
         left_alone: &[EarlierConnection],
         why: &str,
     ) -> anyhow::Result<()> {
@@ -184,9 +184,9 @@ impl ForeignSockets {
     pub(super) async fn move_all(
         &self,
         pin: &SessionPin,
-        target: Target,
-        from: &Slot,
-        to: &Slot,
+        target: PinTarget,
+        from: &PinSlot,
+        to: &PinSlot,
     ) -> anyhow::Result<()> {
         for CopiedSocket { socket, copy, .. } in copies(self.connected_to(target).await?).await? {
             if self.pins.datapath().retag(&copy, from, to)? {
@@ -196,7 +196,7 @@ impl ForeignSockets {
         Ok(())
     }
 
-    async fn connected_to(&self, target: Target) -> anyhow::Result<Vec<DiagSocket>> {
+    async fn connected_to(&self, target: PinTarget) -> anyhow::Result<Vec<DiagSocket>> {
         let all = blocking(move || diag::connections_of(&target)).await;
         let all = all.context("cannot ask the kernel for its TCP sockets (sock_diag)")?;
         Ok(all.into_iter().filter(|socket| self.vrf_of(socket) == target.vrf).collect())
@@ -233,7 +233,7 @@ impl ForeignSockets {
         socket: &DiagSocket,
         holder: SocketHolder,
         grant: &Grant,
-        slot: &Slot,
+        slot: &PinSlot,
     ) -> io::Result<KernelConnection> {
         let copy = holder::socket_of(holder, socket.cookie())?;
         // The mark comes before the tag: under the tag, packets without the mark are dropped.
@@ -246,7 +246,7 @@ impl ForeignSockets {
             sys::bind_to_interface(&copy, device.index)?;
         }
         let process = holder.process;
-        let tagged = self.pins.datapath().tag(&copy, slot, Owner::Process(process));
+        let tagged = self.pins.datapath().tag(&copy, slot, SocketOwner::Process(process));
         tagged.map_err(|error| io::Error::other(format!("{error:#}")))?;
         Ok(KernelConnection {
             local: socket.local(),

@@ -11,7 +11,7 @@ use super::{
     tracked::{InstalledPin, LingeringSlot, PlacedPin, TrackedPin},
 };
 use crate::pin::{
-    kernel::{Slot, Target},
+    kernel::{PinSlot, PinTarget},
     linger::LINGER,
     plan::denies,
     view::SessionPin,
@@ -19,7 +19,7 @@ use crate::pin::{
 
 impl PinKeeper {
     /// Lets the key lead to the pin. Where that fails, it leads to a denial.
-    pub(super) fn put(&mut self, tracked: &mut TrackedPin, target: Target, pin: Pin) -> anyhow::Result<()> {
+    pub(super) fn put(&mut self, tracked: &mut TrackedPin, target: PinTarget, pin: Pin) -> anyhow::Result<()> {
         let key = self.pins.datapath().key(&target);
         let is_same = |installed: &InstalledPin| installed.key == key && installed.pin == pin;
         if tracked.installed.as_ref().is_some_and(is_same) && !tracked.shares_a_denial() {
@@ -54,7 +54,7 @@ impl PinKeeper {
         self.lead(tracked, InstalledPin { target, key, slot, pin })
     }
 
-    fn deny(&mut self, tracked: &mut TrackedPin, target: Target) -> anyhow::Result<()> {
+    fn deny(&mut self, tracked: &mut TrackedPin, target: PinTarget) -> anyhow::Result<()> {
         let key = self.pins.datapath().key(&target);
         let pin = tracked.denial_pin();
         if tracked.denial.as_ref().is_none_or(|denial| denial.pin != pin) {
@@ -70,13 +70,13 @@ impl PinKeeper {
             }
         }
         let own = tracked.denial.as_ref().map(|denial| denial.slot.clone());
-        let slot = own.unwrap_or_else(|| Slot::shared_denial(tracked.own_only));
+        let slot = own.unwrap_or_else(|| PinSlot::shared_denial(tracked.own_only));
         self.lead(tracked, InstalledPin { target, key, slot, pin })
     }
 
     /// Gives a pin a slot that counts for the session. Where none is free, the idle denial of
     /// another session gives its slot up.
-    fn place(&mut self, tracked: &TrackedPin, pin: Pin) -> anyhow::Result<Slot> {
+    fn place(&mut self, tracked: &TrackedPin, pin: Pin) -> anyhow::Result<PinSlot> {
         if !self.pins.datapath().has_free_slot()
             && let Some(other) = self.sessions.values_mut().find(|tracked| tracked.has_idle_denial())
             && let Some(denial) = other.denial.take()
@@ -107,7 +107,7 @@ impl PinKeeper {
 
     /// Takes back the slot in which this very pin lingers, if there is one. A way that is lost and
     /// comes back within seconds is the same way.
-    fn revive(&mut self, tracked: &TrackedPin, pin: Pin) -> Option<Slot> {
+    fn revive(&mut self, tracked: &TrackedPin, pin: Pin) -> Option<PinSlot> {
         let is_ours = |session: &Arc<SessionPin>| Arc::ptr_eq(session, &tracked.pin);
         let is_same =
             |lingering: &LingeringSlot| lingering.pin == Some(pin) && lingering.session.as_ref().is_some_and(is_ours);

@@ -83,7 +83,7 @@ mod tests {
         config::Transport,
         link::Interface,
         pin::{
-            kernel::{Role, Target},
+            kernel::{PinTarget, Role},
             plan::{Grant, ResolvedPin, SourceRule},
             reason::Reason,
         },
@@ -108,7 +108,7 @@ mod tests {
     fn ready(source: &str, egress: &[u32]) -> PinDecision {
         let egress = egress.iter().map(|index| Interface { index: *index, name: format!("up{index}") });
         PinDecision::Ready(Grant {
-            target: Target { role: Role::Connect, vrf: 0, station: TARGET.parse().unwrap() },
+            target: PinTarget { role: Role::Connect, vrf: 0, station: TARGET.parse().unwrap() },
             resolved: ResolvedPin {
                 source: source.parse().ok(),
                 device: None,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::step::PinInForce;
 use crate::pin::{
     guard::SessionGuard,
-    kernel::{Slot, Target},
+    kernel::{PinSlot, PinTarget},
     plan::{PinDecision, RouteAnswer, denial, denies},
     steering::NextHopAnswer,
     view::{EnforcedPin, SessionPin},
@@ -45,15 +45,15 @@ pub(super) struct TrackedPin {
 /// A pin in a slot of its own.
 #[derive(Clone)]
 pub(super) struct PlacedPin {
-    pub(super) slot: Slot,
+    pub(super) slot: PinSlot,
     pub(super) pin: Pin,
 }
 
 /// What a key leads to.
 pub(super) struct InstalledPin {
-    pub(super) target: Target,
+    pub(super) target: PinTarget,
     pub(super) key: PinKey,
-    pub(super) slot: Slot,
+    pub(super) slot: PinSlot,
     pub(super) pin: Pin,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct LingeringSlot {
     pub(super) until: Instant,
     /// `None` for the slot of an earlier bmpd whose session does not exist any more.
     pub(super) session: Option<Arc<SessionPin>>,
-    pub(super) slot: Slot,
+    pub(super) slot: PinSlot,
     /// `None` for the slot of an earlier bmpd: no session goes back to it.
     pub(super) pin: Option<Pin>,
 }
@@ -130,7 +130,7 @@ impl TrackedPin {
 
     /// True if a slot denies the session that no key leads to now.
     pub(super) fn has_idle_denial(&self) -> bool {
-        let leads_to = |slot: &Slot| self.installed.as_ref().is_some_and(|installed| installed.slot == *slot);
+        let leads_to = |slot: &PinSlot| self.installed.as_ref().is_some_and(|installed| installed.slot == *slot);
         self.denial.as_ref().is_some_and(|denial| !leads_to(&denial.slot))
     }
 }

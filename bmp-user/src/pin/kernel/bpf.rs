@@ -164,14 +164,14 @@ fn create(program: BorrowedFd<'_>, target: i32, attach_type: u32, flags: u32) ->
 /// does not compare attach types.**
 pub(super) fn replace(link: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()> {
     #[repr(C)]
-    struct Update {
+    struct LinkUpdate {
         link: i32,
         program: i32,
         flags: u32,
         old: i32,
     }
     let (link, program) = (link.as_raw_fd(), program.as_raw_fd());
-    call(LINK_UPDATE, &mut Update { link, program, flags: 0, old: 0 }).map(drop)
+    call(LINK_UPDATE, &mut LinkUpdate { link, program, flags: 0, old: 0 }).map(drop)
 }
 
 /// Detaches a link, whoever else holds it.

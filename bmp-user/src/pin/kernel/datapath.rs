@@ -15,10 +15,10 @@ use super::cgroup::Scope;
 use super::health::{Loss, Mended};
 use super::home::{DEFAULT_BPFFS, FolderRefusal, Home};
 use super::loaded::LoadedPrograms;
-use super::options::{Enforcement, Mode, Options};
+use super::options::{DatapathMode, DatapathOptions, Enforcement};
 use super::retry::{AGAIN, is_short_of_means, load};
-use super::slots::{Inherited, Slot};
-use super::target::{Owner, Target};
+use super::slots::{Inherited, PinSlot};
+use super::target::{PinTarget, SocketOwner};
 use super::vrfs::Untold;
 use super::xdp_guards::{Hook, NoGuard};
 use crate::sys;
@@ -33,11 +33,11 @@ use crate::sys;
 /// clone.
 #[derive(Clone)]
 pub struct Datapath {
-    shared: Arc<Shared>,
+    shared: Arc<SharedDatapath>,
 }
 
 /// What the clones share.
-struct Shared {
+struct SharedDatapath {
     /// `SO_NETNS_COOKIE` of the namespace that the datapath was loaded in; 0 where the kernel does
     /// not tell it.
     netns: u64,
@@ -53,7 +53,7 @@ struct LoadState {
     programs: Option<LoadedPrograms>,
     why_not: String,
     /// How to try again where the kernel had no descriptors or memory left.
-    again: Option<Options>,
+    again: Option<DatapathOptions>,
 }
 
 /// Loading, and what holds sessions to their pins.
@@ -67,18 +67,18 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// With [`Mode::Ebpf`], what the kernel refused and what to do about it; a cgroup that is not
-    /// the host's root is refused too. [`Mode::Auto`] falls back to [`Enforcement::Socket`]
+    /// With [`DatapathMode::Ebpf`], what the kernel refused and what to do about it; a cgroup that is not
+    /// the host's root is refused too. [`DatapathMode::Auto`] falls back to [`Enforcement::Socket`]
     /// instead. In both modes: another bmpd runs with the folder, or the named folder is in no BPF
     /// file system.
-    pub fn load(options: &Options) -> anyhow::Result<Self> {
-        if options.mode == Mode::Socket {
+    pub fn load(options: &DatapathOptions) -> anyhow::Result<Self> {
+        if options.mode == DatapathMode::Socket {
             return Ok(Self::new(None, "--datapath socket".to_owned(), None));
         }
         match load(options) {
             Ok(programs) => Ok(Self::new(Some(programs), String::new(), None)),
             Err(error) if error.is::<FolderRefusal>() => Err(error),
-            Err(error) if options.mode == Mode::Auto => {
+            Err(error) if options.mode == DatapathMode::Auto => {
                 let again = is_short_of_means(&error).then(|| options.clone());
                 Ok(Self::new(None, format!("{error:#}"), again))
             }
@@ -89,12 +89,12 @@ impl Datapath {
         }
     }
 
-    fn new(programs: Option<LoadedPrograms>, why_not: String, again: Option<Options>) -> Self {
+    fn new(programs: Option<LoadedPrograms>, why_not: String, again: Option<DatapathOptions>) -> Self {
         let loaded = watch::Sender::new(programs.is_some());
         // Without programs nobody looks for a key.
         let netns = sys::netns_cookie().unwrap_or_default();
         let state = Mutex::new(LoadState { programs, why_not, again });
-        Self { shared: Arc::new(Shared { netns, state, lost: Notify::new(), loaded }) }
+        Self { shared: Arc::new(SharedDatapath { netns, state, lost: Notify::new(), loaded }) }
     }
 
     /// Returns what holds sessions to their pins, losses apart: see [`Self::enforcement_now`].
@@ -238,13 +238,13 @@ impl Datapath {
 impl Datapath {
     /// Returns the key of these connections in the datapath's namespace. An IPv4-mapped address is
     /// an IPv4 one.
-    pub fn key(&self, target: &Target) -> PinKey {
+    pub fn key(&self, target: &PinTarget) -> PinKey {
         target.key(self.shared.netns)
     }
 
     /// Returns the connections of a key; `None` if it is of another network namespace.
-    pub(in crate::pin) fn target(&self, key: &PinKey) -> Option<Target> {
-        Target::of(key).filter(|_| key.netns == self.shared.netns)
+    pub(in crate::pin) fn target(&self, key: &PinKey) -> Option<PinTarget> {
+        PinTarget::of(key).filter(|_| key.netns == self.shared.netns)
     }
 
     /// Puts a pin in force for connections of a key that are made from now on.
@@ -256,7 +256,7 @@ impl Datapath {
     ///
     /// Every slot is taken, the pin names too many interfaces, or the kernel refuses the write. The
     /// key then keeps its slot.
-    pub fn install(&self, key: &PinKey, pin: Pin) -> anyhow::Result<Slot> {
+    pub fn install(&self, key: &PinKey, pin: Pin) -> anyhow::Result<PinSlot> {
         let slot = self.place(pin)?;
         match self.point(key, &slot) {
             Ok(()) => Ok(slot),
@@ -272,8 +272,8 @@ impl Datapath {
     /// # Errors
     ///
     /// Every slot is taken, the pin names too many interfaces, or the kernel refuses the write.
-    pub fn place(&self, pin: Pin) -> anyhow::Result<Slot> {
-        self.with(|programs| programs.tables.place(pin)).unwrap_or(Ok(Slot::NONE))
+    pub fn place(&self, pin: Pin) -> anyhow::Result<PinSlot> {
+        self.with(|programs| programs.tables.place(pin)).unwrap_or(Ok(PinSlot::NONE))
     }
 
     /// Puts the pin of a slot in force for connections of a key that are made from now on.
@@ -281,7 +281,7 @@ impl Datapath {
     /// # Errors
     ///
     /// The kernel refuses the write. The key then keeps its slot.
-    pub fn point(&self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
+    pub fn point(&self, key: &PinKey, slot: &PinSlot) -> anyhow::Result<()> {
         self.with(|programs| programs.tables.point(key, slot)).unwrap_or(Ok(()))
     }
 
@@ -296,7 +296,7 @@ impl Datapath {
     /// # Errors
     ///
     /// The kernel refuses the write. A key that leads nowhere, or to another slot, is no error.
-    pub fn remove(&self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
+    pub fn remove(&self, key: &PinKey, slot: &PinSlot) -> anyhow::Result<()> {
         self.with(|programs| programs.tables.remove(key, slot)).unwrap_or(Ok(()))
     }
 
@@ -304,12 +304,12 @@ impl Datapath {
     ///
     /// A socket that is still under it can send nothing any more: [`Self::stale`] counts its
     /// packets. A key that still leads to the slot has no pin any more.
-    pub fn free(&self, slot: Slot) -> Counters {
+    pub fn free(&self, slot: PinSlot) -> Counters {
         self.with(|programs| programs.tables.free(&slot)).unwrap_or_default()
     }
 
     /// Returns what all CPUs counted for a slot so far.
-    pub fn counters(&self, slot: &Slot) -> Counters {
+    pub fn counters(&self, slot: &PinSlot) -> Counters {
         self.with(|programs| programs.tables.counters(slot.number)).unwrap_or_default()
     }
 
@@ -354,7 +354,7 @@ impl Datapath {
     /// Takes the slot that an earlier bmpd left in force for a key, if its pin is the same
     /// (generation and `PIN_LIVE` apart). Number, counters and sockets stay. `None`: use
     /// [`Self::install`].
-    pub fn adopt(&self, key: &PinKey, pin: &Pin) -> Option<Slot> {
+    pub fn adopt(&self, key: &PinKey, pin: &Pin) -> Option<PinSlot> {
         self.with(|programs| programs.tables.adopt(key, pin)).flatten()
     }
 
@@ -364,7 +364,7 @@ impl Datapath {
     /// Keys that lead to such a slot have no pin any more. Each returned slot stays live for its
     /// sockets until it is freed, as if its pin had just been replaced. Folders of other layouts
     /// are removed at once.
-    pub fn retire(&self) -> Vec<(PinKey, Slot)> {
+    pub fn retire(&self) -> Vec<(PinKey, PinSlot)> {
         self.with(LoadedPrograms::retire).unwrap_or_default()
     }
 }
@@ -396,7 +396,7 @@ impl Datapath {
     /// # Errors
     ///
     /// The key leads nowhere or to a denial, or the kernel refuses the write.
-    pub fn confirm(&self, socket: &impl AsRawFd, target: &Target) -> anyhow::Result<()> {
+    pub fn confirm(&self, socket: &impl AsRawFd, target: &PinTarget) -> anyhow::Result<()> {
         let key = self.key(target);
         self.with(|programs| programs.tables.confirm(socket, &key)).unwrap_or(Ok(()))
     }
@@ -421,7 +421,7 @@ impl Datapath {
     /// # Errors
     ///
     /// The slot is free, the descriptor is not a socket, or the kernel has no memory for the tag.
-    pub fn tag(&self, socket: &impl AsRawFd, slot: &Slot, owner: Owner) -> anyhow::Result<()> {
+    pub fn tag(&self, socket: &impl AsRawFd, slot: &PinSlot, owner: SocketOwner) -> anyhow::Result<()> {
         self.with(|programs| programs.tables.tag(socket, slot, owner)).unwrap_or(Ok(()))
     }
 
@@ -431,7 +431,7 @@ impl Datapath {
     /// # Errors
     ///
     /// The other slot is free, or the kernel does not write the tag.
-    pub(in crate::pin) fn retag(&self, socket: &impl AsRawFd, from: &Slot, to: &Slot) -> anyhow::Result<bool> {
+    pub(in crate::pin) fn retag(&self, socket: &impl AsRawFd, from: &PinSlot, to: &PinSlot) -> anyhow::Result<bool> {
         self.with(|programs| programs.tables.retag(socket, from, to)).unwrap_or(Ok(false))
     }
 
@@ -440,7 +440,7 @@ impl Datapath {
     /// # Errors
     ///
     /// The kernel does not tell its tag.
-    pub(in crate::pin) fn is_under(&self, socket: &impl AsRawFd, slot: &Slot) -> anyhow::Result<bool> {
+    pub(in crate::pin) fn is_under(&self, socket: &impl AsRawFd, slot: &PinSlot) -> anyhow::Result<bool> {
         self.with(|programs| programs.tables.tags.is_under(socket, slot)).unwrap_or(Ok(false))
     }
 
@@ -511,12 +511,12 @@ impl Datapath {
 #[cfg(test)]
 impl Datapath {
     /// Returns the slot of no pin.
-    pub(in crate::pin) fn no_slot() -> Slot {
-        Slot::NONE
+    pub(in crate::pin) fn no_slot() -> PinSlot {
+        PinSlot::NONE
     }
 
     /// Changes a pin in place, as only a test does.
-    pub(super) fn overwrite(&self, slot: &Slot, pin: Pin) {
+    pub(super) fn overwrite(&self, slot: &PinSlot, pin: Pin) {
         self.with(|programs| programs.tables.overwrite(slot, pin)).unwrap();
     }
 
@@ -544,7 +544,7 @@ impl fmt::Debug for Datapath {
 }
 
 /// Removes everything that a bmpd of any version left in the kernel, and returns a line for each
-/// folder. `bpffs` is [`Options::bpffs`].
+/// folder. `bpffs` is [`DatapathOptions::bpffs`].
 ///
 /// # Errors
 ///

@@ -15,11 +15,11 @@ use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
 use super::datapath::Datapath;
-use super::slots::Slot;
+use super::slots::PinSlot;
 
 /// The event of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum SocketChange {
     /// This host opened it, and it is established.
     Connected,
     /// A tagged listener accepted it, and it is established.
@@ -30,12 +30,12 @@ pub enum Change {
         established: bool,
     },
     /// Its connect was refused. At most one refusal a second and CPU is reported.
-    Refused(Refused),
+    Refused(ConnectRefusal),
 }
 
 /// Why a program refused a connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum ConnectRefusal {
     /// The socket was bound to an interface that the pin does not name.
     Interface,
     /// The socket was bound to another source address than the pin's, or to a port alone.
@@ -54,10 +54,10 @@ pub struct SocketEvent {
     /// Id of the process that connected the socket; 0 if it is not known.
     pub process: u32,
     /// The event.
-    pub change: Change,
+    pub change: SocketChange,
     /// The socket's state before, as include/net/tcp_states.h numbers states.
     pub tcp_state: u16,
-    /// This host's end, of the family on the wire; unspecified for [`Change::Refused`].
+    /// This host's end, of the family on the wire; unspecified for [`SocketChange::Refused`].
     pub local: SocketAddr,
     /// The station's end.
     pub remote: SocketAddr,
@@ -69,13 +69,13 @@ pub struct SocketEvent {
 
 impl SocketEvent {
     /// True if the socket was under this slot.
-    pub fn is_under(&self, slot: &Slot) -> bool {
+    pub fn is_under(&self, slot: &PinSlot) -> bool {
         self.under() == *slot
     }
 
     /// Returns the slot that the socket was under.
-    pub fn under(&self) -> Slot {
-        Slot { number: self.slot, generation: self.generation }
+    pub fn under(&self) -> PinSlot {
+        PinSlot { number: self.slot, generation: self.generation }
     }
 
     /// Returns the number of that slot.
@@ -95,13 +95,13 @@ impl SocketEvent {
         /// `TCP_SYN_SENT` and `TCP_SYN_RECV` (include/net/tcp_states.h).
         const HALF_OPEN: [u16; 2] = [2, 3];
         let change = match event.kind {
-            EVENT_CONNECTED => Change::Connected,
-            EVENT_ACCEPTED => Change::Accepted,
-            EVENT_CLOSED => Change::Closed { established: !HALF_OPEN.contains(&event.state) },
-            EVENT_REFUSED => Change::Refused(match event.cause {
-                CAUSE_INTERFACE => Refused::Interface,
-                CAUSE_SOURCE => Refused::Source,
-                _ => Refused::NoPin,
+            EVENT_CONNECTED => SocketChange::Connected,
+            EVENT_ACCEPTED => SocketChange::Accepted,
+            EVENT_CLOSED => SocketChange::Closed { established: !HALF_OPEN.contains(&event.state) },
+            EVENT_REFUSED => SocketChange::Refused(match event.cause {
+                CAUSE_INTERFACE => ConnectRefusal::Interface,
+                CAUSE_SOURCE => ConnectRefusal::Source,
+                _ => ConnectRefusal::NoPin,
             }),
             _ => return None,
         };

@@ -14,7 +14,7 @@ use bmp_ebpf::program;
 use tracing::{info, warn};
 
 use super::home::{Home, Layout};
-use super::object::{CGROUP_PROGRAMS, CgroupProgram, OBJECT, TABLE_FLAGS, TABLES, TableShape, program, verify};
+use super::object::{CGROUP_PROGRAMS, CgroupProgram, KernelTable, OBJECT, TABLE_FLAGS, TABLES, program, verify};
 use super::room::{Room, TableSizes};
 use super::{bpf, occupied};
 
@@ -100,7 +100,7 @@ fn load_into(cgroup: &File, layout: Option<&Layout>, found: bool, room: Room) ->
 
 fn load_sized(cgroup: &File, layout: Option<&Layout>, found: bool, sizes: &TableSizes) -> anyhow::Result<Loaded> {
     let mut loader = EbpfLoader::new();
-    for TableShape { name, .. } in TABLES {
+    for KernelTable { name, .. } in TABLES {
         if let Some(layout) = layout {
             loader.map_pin_path(name, sizes.path(layout, name));
         }

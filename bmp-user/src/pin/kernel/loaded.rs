@@ -15,8 +15,8 @@ use super::held::HeldObjects;
 use super::home::{FolderRefusal, Home, Layout};
 use super::load::{Loaded, load};
 use super::object;
-use super::options::{Mode, Options};
-use super::slots::Slot;
+use super::options::{DatapathMode, DatapathOptions};
+use super::slots::PinSlot;
 use super::tables::Tables;
 use super::xdp_guards::{Guards, Hook, NoGuard};
 use super::{cgroup, log};
@@ -46,15 +46,15 @@ pub(super) struct LoadedPrograms {
 
 impl LoadedPrograms {
     /// Loads the programs and attaches them, or takes over from an earlier bmpd.
-    pub(super) fn load(options: &Options, netns: u64) -> anyhow::Result<Self> {
+    pub(super) fn load(options: &DatapathOptions, netns: u64) -> anyhow::Result<Self> {
         privilege::check()?;
         Self::try_load(options, netns)
             .map_err(|error| if error.is::<FolderRefusal>() { error } else { privilege::explain(error) })
     }
 
-    fn try_load(options: &Options, netns: u64) -> anyhow::Result<Self> {
+    fn try_load(options: &DatapathOptions, netns: u64) -> anyhow::Result<Self> {
         let cgroup = cgroup::open(options.cgroup.as_deref())?;
-        if options.mode == Mode::Ebpf
+        if options.mode == DatapathMode::Ebpf
             && let Scope::Cgroup { why } = &cgroup.scope
         {
             bail!("the programs would see a part of this host alone: {why}");
@@ -89,7 +89,7 @@ impl LoadedPrograms {
         Ok(kernel)
     }
 
-    fn assemble(loaded: Loaded, options: &Options, netns: u64, layout: Option<Layout>) -> anyhow::Result<Self> {
+    fn assemble(loaded: Loaded, options: &DatapathOptions, netns: u64, layout: Option<Layout>) -> anyhow::Result<Self> {
         let Loaded { mut ebpf, links, taken_over, has_lapsed, slots } = loaded;
         let log = log::forward(&mut ebpf);
         Ok(Self {
@@ -120,7 +120,7 @@ impl LoadedPrograms {
     }
 
     /// See [`Datapath::retire`](super::Datapath::retire).
-    pub(super) fn retire(&mut self) -> Vec<(PinKey, Slot)> {
+    pub(super) fn retire(&mut self) -> Vec<(PinKey, PinSlot)> {
         let retired = self.tables.retire();
         for folder in self.home.iter().flat_map(Home::others) {
             match Home::remove(&folder) {

@@ -45,13 +45,13 @@ mod written;
 mod xdp_guards;
 
 pub use datapath::{Datapath, detach};
-pub use events::{Change, Events, Occurrence, Refused, SocketEvent};
+pub use events::{ConnectRefusal, Events, Occurrence, SocketChange, SocketEvent};
 pub use health::Loss;
 pub(super) use health::{LOOK, Mended};
 pub use home::DEFAULT_BPFFS;
-pub use options::{Enforcement, Mode, Options};
+pub use options::{DatapathMode, DatapathOptions, Enforcement};
 pub(super) use retry::AGAIN;
 pub use room::Room;
-pub use slots::{Inherited, Slot};
-pub use target::{Owner, Role, Target};
+pub use slots::{Inherited, PinSlot};
+pub use target::{PinTarget, Role, SocketOwner};
 pub use xdp_guards::{Hook, NoGuard};

@@ -50,7 +50,7 @@ pub(super) const TABLE_FLAGS: u32 = NO_PREALLOC | CLONE;
 
 /// A table that outlives bmpd.
 #[derive(Clone, Copy)]
-pub(super) struct TableShape {
+pub(super) struct KernelTable {
     pub(super) name: &'static str,
     pub(super) kind: MapType,
     /// Bytes of a key.
@@ -63,12 +63,12 @@ pub(super) struct TableShape {
     pub(super) flags: u32,
 }
 
-const fn shape<K, V>(name: &'static str, kind: MapType, entries: Option<u32>, flags: u32) -> TableShape {
-    TableShape { name, kind, key: size_of::<K>(), value: size_of::<V>(), entries, flags }
+const fn shape<K, V>(name: &'static str, kind: MapType, entries: Option<u32>, flags: u32) -> KernelTable {
+    KernelTable { name, kind, key: size_of::<K>(), value: size_of::<V>(), entries, flags }
 }
 
 /// The tables that outlive bmpd.
-pub(super) const TABLES: [TableShape; 10] = [
+pub(super) const TABLES: [KernelTable; 10] = [
     shape::<PinKey, u32>(table::PINS, MapType::Hash, None, 0),
     shape::<u32, Pin>(table::SLOTS, MapType::Array, None, 0),
     shape::<u32, Tag>(table::TAGS, MapType::SkStorage, Some(0), NO_PREALLOC | CLONE),

@@ -7,7 +7,7 @@ use super::room::Room;
 
 /// `--datapath`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mode {
+pub enum DatapathMode {
     /// The kernel enforces if it lets bmpd load its programs; else sessions are bound from user
     /// space.
     #[default]
@@ -20,9 +20,9 @@ pub enum Mode {
 
 /// How bmpd is to use the kernel.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct DatapathOptions {
     /// `--datapath`.
-    pub mode: Mode,
+    pub mode: DatapathMode,
     /// `--cgroup`: the cgroup v2 folder to attach to. Only its processes are pinned, and bmpd must
     /// be one of them. `None` finds the host's root.
     pub cgroup: Option<PathBuf>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::loaded::LoadedPrograms;
-use super::options::Options;
+use super::options::DatapathOptions;
 use crate::sys;
 
 /// How many descriptors loading takes, and some more.
@@ -17,7 +17,7 @@ const DESCRIPTORS: usize = 64;
 pub(in crate::pin) const AGAIN: Duration = Duration::from_secs(10);
 
 /// Loads the programs, for the network namespace of the calling thread.
-pub(super) fn load(options: &Options) -> anyhow::Result<LoadedPrograms> {
+pub(super) fn load(options: &DatapathOptions) -> anyhow::Result<LoadedPrograms> {
     let netns =
         sys::netns_cookie().context("cannot read this network namespace's cookie (Linux 5.14 or later has it)")?;
     ensure_descriptors().with_context(|| format!("loading the kernel programs takes {DESCRIPTORS} descriptors"))?;

@@ -7,12 +7,12 @@ use bmp_ebpf::{Counters, DENY_OWN, NO_SLOT, Pin, PinKey};
 /// One incarnation of a pin in the kernel tables. Whoever has it must give it back with
 /// [`Datapath::free`](super::Datapath::free).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub struct PinSlot {
     pub(super) number: u32,
     pub(super) generation: u32,
 }
 
-impl Slot {
+impl PinSlot {
     /// The slot of every pin where the kernel does not enforce.
     pub(super) const NONE: Self = Self { number: NO_SLOT, generation: 0 };
 
@@ -84,21 +84,21 @@ impl SlotBook {
     }
 
     /// Takes a slot, with a generation that it has not had before; `None` if all are taken.
-    pub(super) fn take(&mut self) -> Option<Slot> {
+    pub(super) fn take(&mut self) -> Option<PinSlot> {
         let number = self.free.pop_front()?;
         let slot = self.slots.get_mut(number as usize)?;
         *slot = SlotState { generation: slot.generation.wrapping_add(1), is_taken: true };
-        Some(Slot { number, generation: slot.generation })
+        Some(PinSlot { number, generation: slot.generation })
     }
 
     /// True if the slot is taken, and still the one that was handed out.
-    pub(super) fn holds(&self, slot: &Slot) -> bool {
+    pub(super) fn holds(&self, slot: &PinSlot) -> bool {
         let taken = SlotState { generation: slot.generation, is_taken: true };
         self.slots.get(slot.number as usize) == Some(&taken)
     }
 
     /// Makes a slot free, if it is still the one that was handed out.
-    pub(super) fn give_back(&mut self, slot: &Slot) {
+    pub(super) fn give_back(&mut self, slot: &PinSlot) {
         if self.holds(slot)
             && let Some(state) = self.slots.get_mut(slot.number as usize)
         {
@@ -108,18 +108,18 @@ impl SlotBook {
     }
 
     /// Enters a slot that an earlier bmpd left, and returns it as it was handed out.
-    pub(super) fn restore(&mut self, number: u32, generation: u32, is_taken: bool) -> Option<Slot> {
+    pub(super) fn restore(&mut self, number: u32, generation: u32, is_taken: bool) -> Option<PinSlot> {
         *self.slots.get_mut(number as usize)? = SlotState { generation, is_taken };
         if is_taken {
             self.free.retain(|&free| free != number);
         }
-        Some(Slot { number, generation })
+        Some(PinSlot { number, generation })
     }
 
     /// Returns the slot of this number, if it is taken.
-    pub(super) fn held(&self, number: u32) -> Option<Slot> {
+    pub(super) fn held(&self, number: u32) -> Option<PinSlot> {
         let state = self.slots.get(number as usize)?;
-        state.is_taken.then_some(Slot { number, generation: state.generation })
+        state.is_taken.then_some(PinSlot { number, generation: state.generation })
     }
 
     /// Returns the numbers of the taken slots, in order.
@@ -137,14 +137,14 @@ mod tests {
     #[test]
     fn the_slot_freed_longest_ago_is_taken_first_and_slot_0_never() {
         let mut slots = SlotBook::new(COUNT);
-        let taken: Vec<Slot> = std::iter::from_fn(|| slots.take()).collect();
+        let taken: Vec<PinSlot> = std::iter::from_fn(|| slots.take()).collect();
         assert_eq!(taken.len(), COUNT as usize - 1);
         assert!(taken.iter().all(|slot| slot.number != NO_SLOT));
         for number in [7, 3] {
-            slots.give_back(&Slot { number, generation: 1 });
+            slots.give_back(&PinSlot { number, generation: 1 });
         }
-        assert_eq!(slots.take(), Some(Slot { number: 7, generation: 2 }));
-        assert_eq!(slots.take(), Some(Slot { number: 3, generation: 2 }));
+        assert_eq!(slots.take(), Some(PinSlot { number: 7, generation: 2 }));
+        assert_eq!(slots.take(), Some(PinSlot { number: 3, generation: 2 }));
         assert_eq!(slots.take(), None);
     }
 

@@ -14,9 +14,9 @@ use tracing::warn;
 
 use super::counters::sum;
 use super::object::find;
-use super::slots::{Inherited, Slot, SlotBook};
+use super::slots::{Inherited, PinSlot, SlotBook};
 use super::tags::TagTable;
-use super::target::Owner;
+use super::target::SocketOwner;
 use super::vrfs::VrfTable;
 use super::written::{WrittenArray, WrittenMap};
 
@@ -108,7 +108,7 @@ impl Tables {
     }
 
     /// See [`Datapath::adopt`](super::Datapath::adopt).
-    pub(super) fn adopt(&mut self, key: &PinKey, pin: &Pin) -> Option<Slot> {
+    pub(super) fn adopt(&mut self, key: &PinKey, pin: &Pin) -> Option<PinSlot> {
         let plain = |pin: &Pin| Pin { generation: 0, flags: pin.flags & !PIN_LIVE, ..*pin };
         let number = self.slot_of(key)?;
         self.inherited.get(&number).filter(|found| plain(&found.pin) == plain(pin))?;
@@ -117,7 +117,7 @@ impl Tables {
     }
 
     /// See [`Datapath::retire`](super::Datapath::retire).
-    pub(super) fn retire(&mut self) -> Vec<(PinKey, Slot)> {
+    pub(super) fn retire(&mut self) -> Vec<(PinKey, PinSlot)> {
         let mut retired = Vec::with_capacity(self.inherited.len());
         for (number, inherited) in std::mem::take(&mut self.inherited) {
             if self.slot_of(&inherited.key) == Some(number)
@@ -136,7 +136,7 @@ impl Tables {
     }
 
     /// See [`Datapath::place`](super::Datapath::place).
-    pub(super) fn place(&mut self, pin: Pin) -> anyhow::Result<Slot> {
+    pub(super) fn place(&mut self, pin: Pin) -> anyhow::Result<PinSlot> {
         if pin.egress_count as usize > EGRESS_MAX {
             bail!("a pin names at most {EGRESS_MAX} interfaces, not {}", pin.egress_count);
         }
@@ -155,7 +155,7 @@ impl Tables {
         }
     }
 
-    fn write(&mut self, pin: Pin, slot: &Slot) -> anyhow::Result<()> {
+    fn write(&mut self, pin: Pin, slot: &PinSlot) -> anyhow::Result<()> {
         let context = || format!("cannot write slot {} of the kernel tables", slot.number);
         let cpus = nr_cpus().map_err(|(_, error)| error)?;
         let zero = PerCpuValues::try_from(vec![Counters::default(); cpus])?;
@@ -173,7 +173,7 @@ impl Tables {
     }
 
     /// See [`Datapath::point`](super::Datapath::point).
-    pub(super) fn point(&mut self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
+    pub(super) fn point(&mut self, key: &PinKey, slot: &PinSlot) -> anyhow::Result<()> {
         if !slot.is_shared_denial() {
             self.owners.set(slot.number, *key).context("cannot write table OWNERS of the kernel")?;
         }
@@ -183,7 +183,7 @@ impl Tables {
     }
 
     /// See [`Datapath::remove`](super::Datapath::remove).
-    pub(super) fn remove(&mut self, key: &PinKey, slot: &Slot) -> anyhow::Result<()> {
+    pub(super) fn remove(&mut self, key: &PinKey, slot: &PinSlot) -> anyhow::Result<()> {
         if self.slot_of(key) == Some(slot.number) { self.forget(key) } else { Ok(()) }
     }
 
@@ -196,7 +196,7 @@ impl Tables {
     }
 
     /// See [`Datapath::free`](super::Datapath::free).
-    pub(super) fn free(&mut self, slot: &Slot) -> Counters {
+    pub(super) fn free(&mut self, slot: &PinSlot) -> Counters {
         if !self.book.holds(slot) {
             return Counters::default();
         }
@@ -224,7 +224,7 @@ impl Tables {
 
     /// Adds the last reading of a slot to the history of its key, once, if the key still has a pin.
     /// The slot then has no owner.
-    fn remember(&mut self, key: &PinKey, slot: &Slot) {
+    fn remember(&mut self, key: &PinKey, slot: &PinSlot) {
         let failed = |error| warn_of_slot(slot.number, "its counters are not remembered", &error);
         if *key == NOBODY {
             return;
@@ -261,12 +261,12 @@ impl Tables {
     }
 
     /// See [`Datapath::tag`](super::Datapath::tag).
-    pub(super) fn tag(&mut self, socket: &impl AsRawFd, slot: &Slot, owner: Owner) -> anyhow::Result<()> {
+    pub(super) fn tag(&mut self, socket: &impl AsRawFd, slot: &PinSlot, owner: SocketOwner) -> anyhow::Result<()> {
         self.tags.tag(socket, slot, &self.book, owner)
     }
 
     /// See [`Datapath::retag`](super::Datapath::retag).
-    pub(super) fn retag(&mut self, socket: &impl AsRawFd, from: &Slot, to: &Slot) -> anyhow::Result<bool> {
+    pub(super) fn retag(&mut self, socket: &impl AsRawFd, from: &PinSlot, to: &PinSlot) -> anyhow::Result<bool> {
         self.tags.retag(socket, from, to, &self.book)
     }
 
@@ -282,7 +282,7 @@ impl Tables {
         if self.slots.get(slot.number)?.denies() {
             bail!("the session is denied");
         }
-        self.tag(socket, &slot, Owner::Bmpd)
+        self.tag(socket, &slot, SocketOwner::Bmpd)
     }
 
     /// Returns the ring of events to the first caller.
@@ -316,7 +316,7 @@ impl Tables {
     }
 
     #[cfg(test)]
-    pub(super) fn overwrite(&mut self, slot: &Slot, pin: Pin) {
+    pub(super) fn overwrite(&mut self, slot: &PinSlot, pin: Pin) {
         let pin = Pin { generation: slot.generation, flags: pin.flags | PIN_LIVE, ..pin };
         self.slots.overwrite(slot.number, pin);
     }

@@ -8,8 +8,8 @@ use aya::maps::{MapData, MapError, SkStorage};
 use bmp_ebpf::{NO_SLOT, TAG_LISTENER, TAG_OWN, Tag, table};
 
 use super::object::find;
-use super::slots::{Slot, SlotBook};
-use super::target::Owner;
+use super::slots::{PinSlot, SlotBook};
+use super::target::SocketOwner;
 
 /// Table `TAGS`.
 pub(super) struct TagTable(SkStorage<MapData, Tag>);
@@ -36,13 +36,13 @@ impl TagTable {
     pub(super) fn tag(
         &mut self,
         socket: &impl AsRawFd,
-        slot: &Slot,
+        slot: &PinSlot,
         book: &SlotBook,
-        owner: Owner,
+        owner: SocketOwner,
     ) -> anyhow::Result<()> {
         let (flags, process) = match owner {
-            Owner::Bmpd => (TAG_OWN, std::process::id()),
-            Owner::Process(id) => (0, id),
+            SocketOwner::Bmpd => (TAG_OWN, std::process::id()),
+            SocketOwner::Process(id) => (0, id),
         };
         let tag = Tag { slot: slot.number, generation: slot.generation, flags, process, netns: 0 };
         require_taken(slot, book)?;
@@ -53,8 +53,8 @@ impl TagTable {
     pub(super) fn retag(
         &mut self,
         socket: &impl AsRawFd,
-        from: &Slot,
-        to: &Slot,
+        from: &PinSlot,
+        to: &PinSlot,
         book: &SlotBook,
     ) -> anyhow::Result<bool> {
         let Some(tag) = self.of(socket)?.filter(|tag| is_under(tag, from)) else { return Ok(false) };
@@ -65,7 +65,7 @@ impl TagTable {
     }
 
     /// True if the socket is under this slot.
-    pub(super) fn is_under(&self, socket: &impl AsRawFd, slot: &Slot) -> anyhow::Result<bool> {
+    pub(super) fn is_under(&self, socket: &impl AsRawFd, slot: &PinSlot) -> anyhow::Result<bool> {
         Ok(self.of(socket)?.is_some_and(|tag| is_under(&tag, slot)))
     }
 
@@ -83,11 +83,11 @@ impl TagTable {
     }
 }
 
-fn is_under(tag: &Tag, slot: &Slot) -> bool {
+fn is_under(tag: &Tag, slot: &PinSlot) -> bool {
     (tag.slot, tag.generation) == (slot.number, slot.generation)
 }
 
-fn require_taken(slot: &Slot, book: &SlotBook) -> anyhow::Result<()> {
+fn require_taken(slot: &PinSlot, book: &SlotBook) -> anyhow::Result<()> {
     if !book.holds(slot) {
         bail!("slot {} is free: no socket can be put under it", slot.number);
     }

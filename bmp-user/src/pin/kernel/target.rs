@@ -6,7 +6,7 @@ use bmp_ebpf::{InetFamily, PinKey, ROLE_CONNECT, ROLE_LISTEN};
 
 /// The process that has a socket, for the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum SocketOwner {
     /// bmpd itself: the socket's traffic counts as the session's own.
     Bmpd,
     /// Another process, with this id: the socket's traffic counts as foreign.
@@ -24,7 +24,7 @@ pub enum Role {
 
 /// The connections that a pin is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
+pub struct PinTarget {
     /// The side that opens them.
     pub role: Role,
     /// Interface index of the VRF device; 0 is the default VRF.
@@ -34,7 +34,7 @@ pub struct Target {
     pub station: SocketAddr,
 }
 
-impl Target {
+impl PinTarget {
     /// Returns the key in a network namespace. An IPv4-mapped address is an IPv4 one.
     pub(super) fn key(&self, netns: u64) -> PinKey {
         let station = self.station.ip().to_canonical();

@@ -13,7 +13,7 @@ use crate::{
     config::{ConnectInterface, Transport},
     link::{Host, Interface},
     pin::{
-        kernel::{Role, Target},
+        kernel::{PinTarget, Role},
         reason::DownCause,
     },
 };
@@ -26,7 +26,7 @@ pub(in crate::pin) enum PinDecision {
     /// The session is down, and the kernel denies its connections.
     Down {
         /// The connections to deny: none where no port is configured.
-        target: Option<Target>,
+        target: Option<PinTarget>,
         /// Why.
         cause: DownCause,
     },
@@ -104,7 +104,7 @@ pub(in crate::pin) fn station_links(station: IpAddr, settings: &PinSettings, hos
 
 /// Returns the connections that a pin is for. `None` where no port is configured, or the VPN
 /// instance has no VRF device.
-pub fn target(pinned: &Pinned, transport: Option<Transport>, host: &Host) -> Option<Target> {
+pub fn target(pinned: &Pinned, transport: Option<Transport>, host: &Host) -> Option<PinTarget> {
     let (role, port) = match transport? {
         Transport::Connect(port) => (Role::Connect, port),
         Transport::Listen(port) => (Role::Listen, port),
@@ -113,7 +113,7 @@ pub fn target(pinned: &Pinned, transport: Option<Transport>, host: &Host) -> Opt
         Some(name) => host.vrf_named(name)?.index,
         None => 0,
     };
-    Some(Target { role, vrf, station: SocketAddr::new(pinned.far(), port) })
+    Some(PinTarget { role, vrf, station: SocketAddr::new(pinned.far(), port) })
 }
 
 /// Describes a pin to an operator: `pinned to up2, from 192.0.2.65 (the configured address)`.
@@ -160,7 +160,7 @@ mod tests {
         let device = device.map(|(index, name)| Interface { index, name: name.to_owned() });
         let egress = device.iter().cloned().collect();
         let source = Some(source.parse().unwrap());
-        let target = Target { role: Role::Connect, vrf: 0, station: "198.51.100.7:11019".parse().unwrap() };
+        let target = PinTarget { role: Role::Connect, vrf: 0, station: "198.51.100.7:11019".parse().unwrap() };
         PinDecision::Ready(Grant {
             target,
             resolved: ResolvedPin { source, device, egress, path: None, rule },

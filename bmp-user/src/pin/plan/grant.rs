@@ -1,13 +1,13 @@
 //! A pin that is in force.
 
 use super::resolve::ResolvedPin;
-use crate::pin::kernel::Target;
+use crate::pin::kernel::PinTarget;
 
 /// A resolved connect-interface that the kernel tables hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The connections that the grant is for.
-    pub target: Target,
+    pub target: PinTarget,
     /// Source and egress.
     pub resolved: ResolvedPin,
     /// Identifies the pin over its changes. Connections of an earlier grant with the same number go

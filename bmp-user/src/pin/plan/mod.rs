@@ -29,7 +29,7 @@ pub use resolve::{NextHopPath, PinQuestion, ResolvedPin, SourceRule, absent, res
 use crate::{
     link::Host,
     pin::{
-        kernel::Target,
+        kernel::PinTarget,
         reason::{DownCause, Reason},
     },
 };
@@ -40,14 +40,14 @@ pub(super) enum PinDraft {
     /// A source and an egress. Whether they lead to the station is for the routing tables to say.
     Resolved {
         /// The connections that the pin is for.
-        target: Target,
+        target: PinTarget,
         /// Source and egress.
         resolved: ResolvedPin,
     },
     /// Down, with the connections that the kernel can deny: none where no port is configured.
     Down {
         /// The connections to deny.
-        target: Option<Target>,
+        target: Option<PinTarget>,
         /// Why.
         cause: DownCause,
     },

@@ -12,7 +12,7 @@ use super::{demand::Pinned, resolve::ResolvedPin};
 use crate::{
     link::{Host, Interface, KernelRoute, RouteLookup},
     pin::{
-        kernel::{Role, Target},
+        kernel::{PinTarget, Role},
         reason::{DownCause, Reason},
     },
 };
@@ -32,7 +32,7 @@ pub(in crate::pin) struct RouteAnswer {
 /// Where the kernel cannot be asked, the previous answer stands. Without one a route is assumed.
 pub(in crate::pin) async fn has_route(
     pinned: &Pinned,
-    target: &Target,
+    target: &PinTarget,
     resolved: &ResolvedPin,
     host: &Host,
     routes: &RouteLookup,
@@ -120,7 +120,7 @@ pub async fn led_astray(pinned: &Pinned, resolved: &ResolvedPin, host: &Host, ro
 
 /// Returns the command that makes the routing tables send a session's packets by an interface that
 /// it may leave by. `None` where no routing table decides.
-pub fn back_on_its_way(target: &Target, resolved: &ResolvedPin) -> Option<String> {
+pub fn back_on_its_way(target: &PinTarget, resolved: &ResolvedPin) -> Option<String> {
     let Interface { name: device, .. } = resolved.egress.first().filter(|_| follows_routing_tables(resolved))?;
     let vrf = resolved.device.as_ref().map(|vrf| format!(" vrf {vrf}")).unwrap_or_default();
     let route = format!("ip route add {} via GATEWAY dev {device}{vrf}", target.station.ip());

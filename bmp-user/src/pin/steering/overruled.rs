@@ -9,7 +9,7 @@ use super::NextHopRoutes;
 use crate::{
     link::{EarlierRule, Host, KernelRoute, MarkedFlow, PRIORITY, RouteLookup},
     pin::{
-        kernel::Target,
+        kernel::PinTarget,
         plan::{NextHopPath, Pinned, ResolvedPin},
         reason::{DownCause, Reason},
     },
@@ -40,7 +40,7 @@ impl NextHopAnswer {
 
 /// A session whose packets bear a mark, by which a rule finds its own route.
 pub(in crate::pin) struct MarkedSession<'a> {
-    pub(in crate::pin) target: &'a Target,
+    pub(in crate::pin) target: &'a PinTarget,
     pub(in crate::pin) resolved: &'a ResolvedPin,
     pub(in crate::pin) path: &'a NextHopPath,
     pub(in crate::pin) mark: u32,

@@ -6,24 +6,26 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use bmp_ebpf::{PIN_DENY, Pin};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::world::{Arrived, STATION4, STATION6, Session, UP0, UP1, UP1_IPV6, World, connect, pin, stop_listening};
+use super::world::{
+    Arrived, ConnectionPair, STATION4, STATION6, UP0, UP1, UP1_IPV6, UplinkWorld, connect, pin, stop_listening,
+};
 
 const EPERM: Option<i32> = Some(libc::EPERM);
 
 /// Returns the interface that a session's socket is bound to.
-fn device(world: &World, session: &Session) -> u32 {
+fn device(world: &UplinkWorld, session: &ConnectionPair) -> u32 {
     let socket = socket2::SockRef::from(&session.router);
     let name = socket.device().unwrap().map(|name| String::from_utf8(name).unwrap());
     name.map_or(0, |name| world.router.ifindex(name.trim_end_matches('\0')))
 }
 
-fn error_of(result: io::Result<Session>) -> Option<i32> {
+fn error_of(result: io::Result<ConnectionPair>) -> Option<i32> {
     result.err().and_then(|error| error.raw_os_error())
 }
 
 #[test]
 fn an_unbound_ipv4_socket_gets_the_source_and_the_interface() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     let session = world.connect(&listener).unwrap();
@@ -34,7 +36,7 @@ fn an_unbound_ipv4_socket_gets_the_source_and_the_interface() {
 
 #[test]
 fn an_unbound_ipv6_socket_gets_the_source_and_the_interface() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION6);
     let pin = pin(Some(UP1_IPV6.into()), world.router.ifindex("up1"));
     world.datapath.install(&world.key(&listener), pin).unwrap();
@@ -45,7 +47,7 @@ fn an_unbound_ipv6_socket_gets_the_source_and_the_interface() {
 
 #[test]
 fn an_ipv6_socket_to_an_ipv4_mapped_station_is_under_the_ipv4_pin() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     let mapped = SocketAddr::new(STATION4.to_ipv6_mapped().into(), listener.local_addr().unwrap().port());
@@ -66,7 +68,7 @@ fn an_ipv6_socket_to_an_ipv4_mapped_station_is_under_the_ipv4_pin() {
 
 #[test]
 fn a_pin_with_a_source_alone_lets_routing_choose_the_interface() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let lent = IpAddr::from([192, 0, 2, 1]);
     world.datapath.install(&world.key(&listener), pin(Some(lent), 0)).unwrap();
@@ -77,7 +79,7 @@ fn a_pin_with_a_source_alone_lets_routing_choose_the_interface() {
 
 #[test]
 fn an_empty_pin_only_counts() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let slot = world.datapath.install(&world.key(&listener), Pin::default()).unwrap();
     let mut session = world.connect(&listener).unwrap();
@@ -88,7 +90,7 @@ fn an_empty_pin_only_counts() {
 
 #[test]
 fn a_socket_bound_to_the_pins_own_source_passes_and_one_bound_to_another_is_refused() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let address = listener.local_addr().unwrap();
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -111,7 +113,7 @@ fn a_socket_bound_to_the_pins_own_source_passes_and_one_bound_to_another_is_refu
 
 #[test]
 fn a_source_that_is_not_on_the_host_is_refused_at_connect() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION6);
     let absent = Ipv6Addr::new(0x2001, 0xdb8, 99, 0, 0, 0, 0, 1);
     let slot = world.datapath.install(&world.key(&listener), pin(Some(absent.into()), 0)).unwrap();
@@ -121,7 +123,7 @@ fn a_source_that_is_not_on_the_host_is_refused_at_connect() {
 
 #[test]
 fn a_socket_bound_to_the_pins_interface_passes_and_to_another_is_refused() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let address = listener.local_addr().unwrap();
     let bound = |name: &str| {
@@ -147,7 +149,7 @@ fn a_socket_bound_to_the_pins_interface_passes_and_to_another_is_refused() {
 
 #[test]
 fn under_a_denial_a_connect_fails_at_once_and_nothing_leaves() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let port = listener.local_addr().unwrap().port();
     let captures = ["dn0", "dn1"].map(|link| world.capture(link, port));
@@ -165,7 +167,7 @@ fn under_a_denial_a_connect_fails_at_once_and_nothing_leaves() {
 
 #[test]
 fn a_socket_that_was_refused_is_pinned_by_its_next_connect() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
     let address = SockAddr::from(listener.local_addr().unwrap());
@@ -181,7 +183,7 @@ fn a_socket_that_was_refused_is_pinned_by_its_next_connect() {
 
 #[test]
 fn a_socket_that_the_station_rejected_is_pinned_by_its_next_connect() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let address = listener.local_addr().unwrap();
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -197,7 +199,7 @@ fn a_socket_that_the_station_rejected_is_pinned_by_its_next_connect() {
 
 #[test]
 fn a_connect_without_a_pin_stays_as_it_is_on_a_socket_that_had_one() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let (pinned, free) = (world.listen(STATION4), world.listen(STATION4));
     let address = pinned.local_addr().unwrap();
     let slot = world.datapath.install(&world.key(&pinned), Pin::default()).unwrap();
@@ -214,7 +216,7 @@ fn a_connect_without_a_pin_stays_as_it_is_on_a_socket_that_had_one() {
 
 #[test]
 fn a_connect_to_the_station_from_another_namespace_stays_as_it_is() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), Pin { flags: PIN_DENY, ..Pin::default() }).unwrap();
     let address = SockAddr::from(listener.local_addr().unwrap());
@@ -226,7 +228,7 @@ fn a_connect_to_the_station_from_another_namespace_stays_as_it_is() {
 
 #[test]
 fn two_datapaths_work_side_by_side() {
-    let (one, other) = (World::new(), World::new());
+    let (one, other) = (UplinkWorld::new(), UplinkWorld::new());
     for world in [&one, &other] {
         let listener = world.listen(STATION4);
         let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();

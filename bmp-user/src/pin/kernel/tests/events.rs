@@ -7,17 +7,19 @@ use std::os::fd::AsRawFd;
 use bmp_ebpf::{EVENTS_BYTES, Pin};
 use socket2::{Domain, SockRef};
 
-use super::super::{Change, Events, Occurrence, Owner, SocketEvent};
-use super::world::{PATIENCE, STATION4, STATION6, UP0, UP1, UP1_IPV6, World, connect, pin, stop_listening, wait_for};
+use super::super::{Events, Occurrence, SocketChange, SocketEvent, SocketOwner};
+use super::world::{
+    PATIENCE, STATION4, STATION6, UP0, UP1, UP1_IPV6, UplinkWorld, connect, pin, stop_listening, wait_for,
+};
 
 /// Reads events with a runtime of its own.
-struct Reader {
+struct EventReader {
     runtime: tokio::runtime::Runtime,
     events: Events,
 }
 
-impl Reader {
-    fn new(world: &World) -> Self {
+impl EventReader {
+    fn new(world: &UplinkWorld) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let events = runtime.block_on(async { world.datapath.events().unwrap() });
         Self { runtime, events }
@@ -43,8 +45,8 @@ fn retransmits(socket: &impl AsRawFd) -> u64 {
 
 #[test]
 fn a_connection_is_reported_when_it_is_established_and_when_it_is_closed() {
-    let world = World::new();
-    let mut reader = Reader::new(&world);
+    let world = UplinkWorld::new();
+    let mut reader = EventReader::new(&world);
     let up1 = world.router.ifindex("up1");
     let sources: [(IpAddr, IpAddr); 2] = [(STATION4.into(), UP1.into()), (STATION6.into(), UP1_IPV6.into())];
     for (station, source) in sources {
@@ -53,13 +55,13 @@ fn a_connection_is_reported_when_it_is_established_and_when_it_is_closed() {
         let session = world.connect(&listener).unwrap();
         let (local, cookie) = (session.router.local_addr().unwrap(), SockRef::from(&session.router).cookie().unwrap());
         let connected = reader.event();
-        assert_eq!((connected.change, connected.own), (Change::Connected, false));
+        assert_eq!((connected.change, connected.own), (SocketChange::Connected, false));
         assert_eq!((connected.local, connected.remote), (local, listener.local_addr().unwrap()));
         assert_eq!((connected.cookie, connected.slot()), (cookie, slot.number()));
         assert!(connected.is_under(&slot));
         session.close();
         let closed = reader.event();
-        assert_eq!(closed.change, Change::Closed { established: true });
+        assert_eq!(closed.change, SocketChange::Closed { established: true });
         assert_eq!((closed.local, closed.remote), (local, listener.local_addr().unwrap()));
         assert_eq!(closed.cookie, cookie);
         assert!(closed.at > connected.at);
@@ -68,8 +70,8 @@ fn a_connection_is_reported_when_it_is_established_and_when_it_is_closed() {
 
 #[test]
 fn a_connection_to_an_ipv4_mapped_station_is_reported_as_ipv4() {
-    let world = World::new();
-    let mut reader = Reader::new(&world);
+    let world = UplinkWorld::new();
+    let mut reader = EventReader::new(&world);
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     let mapped = SocketAddr::new(STATION4.to_ipv6_mapped().into(), listener.local_addr().unwrap().port());
@@ -80,8 +82,8 @@ fn a_connection_to_an_ipv4_mapped_station_is_reported_as_ipv4() {
 
 #[test]
 fn a_failed_attempt_is_reported_and_bmpds_own_is_marked() {
-    let world = World::new();
-    let mut reader = Reader::new(&world);
+    let world = UplinkWorld::new();
+    let mut reader = EventReader::new(&world);
     let listener = world.listen(STATION4);
     let address = listener.local_addr().unwrap();
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -90,13 +92,13 @@ fn a_failed_attempt_is_reported_and_bmpds_own_is_marked() {
     world.datapath.claim(&socket).unwrap();
     socket.connect(&address.into()).unwrap_err();
     let event = reader.event();
-    assert_eq!((event.change, event.own), (Change::Closed { established: false }, true));
+    assert_eq!((event.change, event.own), (SocketChange::Closed { established: false }, true));
 }
 
 #[test]
 fn sockets_without_a_tag_are_not_reported() {
-    let world = World::new();
-    let mut reader = Reader::new(&world);
+    let world = UplinkWorld::new();
+    let mut reader = EventReader::new(&world);
     let (free, pinned) = (world.listen(STATION4), world.listen(STATION4));
     world.datapath.install(&world.key(&pinned), Pin::default()).unwrap();
     world.connect(&free).unwrap().close();
@@ -106,20 +108,20 @@ fn sockets_without_a_tag_are_not_reported() {
 
 #[test]
 fn events_from_before_a_restart_are_reported_to_the_next_bmpd() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     world.connect(&listener).unwrap().close();
     world.crash_and_restart();
-    let mut reader = Reader::new(&world);
+    let mut reader = EventReader::new(&world);
     let told = [reader.event(), reader.event()];
     assert!(told.iter().all(|event| event.is_under(&slot)));
-    assert_eq!(told.map(|event| event.change), [Change::Connected, Change::Closed { established: true }]);
+    assert_eq!(told.map(|event| event.change), [SocketChange::Connected, SocketChange::Closed { established: true }]);
 }
 
 #[test]
 fn events_that_find_the_ring_full_are_counted_and_reported() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let address = listener.local_addr().unwrap();
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -131,7 +133,7 @@ fn events_that_find_the_ring_full_are_counted_and_reported() {
             std::net::TcpStream::connect(address).unwrap_err();
         }
     });
-    let mut reader = Reader::new(&world);
+    let mut reader = EventReader::new(&world);
     let mut read = 0;
     let lost = loop {
         match reader.next() {
@@ -145,15 +147,15 @@ fn events_that_find_the_ring_full_are_counted_and_reported() {
 
 #[test]
 fn events_have_one_reader() {
-    let world = World::new();
-    let reader = Reader::new(&world);
+    let world = UplinkWorld::new();
+    let reader = EventReader::new(&world);
     let again = reader.runtime.block_on(async { world.datapath.events().unwrap_err().to_string() });
     assert_eq!(again, "the events of the kernel programs have one reader, which is there already");
 }
 
 #[test]
 fn retransmits_are_counted_as_tcp_itself_counts_them() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     let mut session = world.connect(&listener).unwrap();
@@ -170,18 +172,18 @@ fn retransmits_are_counted_as_tcp_itself_counts_them() {
 }
 
 /// Returns a listener of the router that the station connects to.
-fn listen_at_router(world: &World) -> TcpListener {
+fn listen_at_router(world: &UplinkWorld) -> TcpListener {
     world.router.run(|| TcpListener::bind((UP1, 0)).unwrap())
 }
 
 #[test]
 fn accepted_sockets_are_under_the_slot_of_their_listener() {
-    let world = World::new();
-    let mut reader = Reader::new(&world);
+    let world = UplinkWorld::new();
+    let mut reader = EventReader::new(&world);
     let listener = listen_at_router(&world);
     let key = world.key_of(SocketAddr::new(STATION4.into(), 1));
     let slot = world.datapath.install(&key, world.by_up1()).unwrap();
-    world.datapath.tag(&listener, &slot, Owner::Bmpd).unwrap();
+    world.datapath.tag(&listener, &slot, SocketOwner::Bmpd).unwrap();
     world.router.ip(&format!("route del {STATION4} via 198.51.100.2"));
     let connecting = world.station.socket(Domain::IPV4);
     let source = SocketAddr::new(STATION4.into(), 0);
@@ -189,7 +191,7 @@ fn accepted_sockets_are_under_the_slot_of_their_listener() {
     let mut session = connect_back(&world, connecting, &listener);
     session.send(1000);
     let event = reader.event();
-    assert_eq!((event.change, event.own, event.is_under(&slot)), (Change::Accepted, true, true));
+    assert_eq!((event.change, event.own, event.is_under(&slot)), (SocketChange::Accepted, true, true));
     assert_eq!(event.local, listener.local_addr().unwrap());
     assert_eq!(event.remote.ip(), IpAddr::from(STATION4));
     let counters = world.datapath.counters(&slot);
@@ -203,31 +205,31 @@ fn accepted_sockets_are_under_the_slot_of_their_listener() {
 }
 
 /// Connects from the station.
-fn connect_back(world: &World, socket: socket2::Socket, listener: &TcpListener) -> super::world::Session {
+fn connect_back(world: &UplinkWorld, socket: socket2::Socket, listener: &TcpListener) -> super::world::ConnectionPair {
     let address = listener.local_addr().unwrap();
     world.station.run(|| socket.connect(&address.into()).unwrap());
     let (router, _) = listener.accept().unwrap();
     let station: std::net::TcpStream = socket.into();
     station.set_read_timeout(Some(PATIENCE)).unwrap();
-    super::world::Session { router, station }
+    super::world::ConnectionPair { router, station }
 }
 
 #[test]
 fn a_connection_from_before_its_pin_can_be_put_under_a_slot() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let mut session = world.connect(&listener).unwrap();
     session.send(1000);
     let pin = pin(Some(UP0.into()), world.router.ifindex("up0"));
     let slot = world.datapath.install(&world.key(&listener), pin).unwrap();
-    world.datapath.tag(&session.router, &slot, Owner::Process(0)).unwrap();
+    world.datapath.tag(&session.router, &slot, SocketOwner::Process(0)).unwrap();
     session.send(200);
     assert_eq!(world.datapath.counters(&slot).foreign_tx.payload_bytes, 200);
 
     let freed = world.datapath.install(&world.key(&listener), pin).unwrap();
     let number = freed.number();
-    let copy = super::super::Slot { number, generation: freed.generation };
+    let copy = super::super::PinSlot { number, generation: freed.generation };
     world.datapath.free(freed);
-    let error = world.datapath.tag(&session.router, &copy, Owner::Process(0)).unwrap_err();
+    let error = world.datapath.tag(&session.router, &copy, SocketOwner::Process(0)).unwrap_err();
     assert_eq!(error.to_string(), format!("slot {number} is free: no socket can be put under it"));
 }

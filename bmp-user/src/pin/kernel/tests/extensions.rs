@@ -8,9 +8,9 @@ use std::os::fd::AsRawFd as _;
 use bmp_ebpf::Traffic;
 use socket2::{Domain, Socket};
 
-use super::super::Slot;
+use super::super::PinSlot;
 use super::world::{
-    Arrived, Capture, Namespace, STATION4, STATION6, Session, UP1, UP1_IPV6, World, connect, pin, wait_for,
+    Arrived, Capture, ConnectionPair, Namespace, STATION4, STATION6, UP1, UP1_IPV6, UplinkWorld, connect, pin, wait_for,
 };
 
 /// The station's host on the link of `up1`.
@@ -20,7 +20,7 @@ const DN1: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2);
 const MUCH: usize = 1_000_003;
 
 /// Switches segment routing on at the station's host.
-fn segment_routing(world: &World) {
+fn segment_routing(world: &UplinkWorld) {
     for conf in ["all", "dn0", "dn1"] {
         let path = format!("/proc/sys/net/ipv6/conf/{conf}/seg6_enabled");
         world.station.run(|| std::fs::write(&path, "1").unwrap_or_else(|error| panic!("{path}: {error}")));
@@ -29,17 +29,17 @@ fn segment_routing(world: &World) {
 
 /// A session of another process under a pin, and captures of what it sends by each uplink.
 struct Counted<'a> {
-    world: &'a World,
+    world: &'a UplinkWorld,
     source: IpAddr,
-    slot: Slot,
-    session: Session,
+    slot: PinSlot,
+    session: ConnectionPair,
     by_up0: Capture,
     by_up1: Capture,
 }
 
 impl<'a> Counted<'a> {
     /// Connects the socket to the listener under a pin to `up1` and this source.
-    fn connect(world: &'a World, listener: &TcpListener, source: IpAddr, socket: Socket) -> Self {
+    fn connect(world: &'a UplinkWorld, listener: &TcpListener, source: IpAddr, socket: Socket) -> Self {
         let address = listener.local_addr().unwrap();
         let [by_up0, by_up1] = ["up0", "up1"].map(|link| world.capture_leaving(link, address.port()));
         let pin = pin(Some(source), world.router.ifindex("up1"));
@@ -87,7 +87,7 @@ impl<'a> Counted<'a> {
 
 /// A session of another process sends [`MUCH`] under a pin, and its slot counts what the wire
 /// carried.
-fn is_counted(world: &World, listener: &TcpListener, source: IpAddr, socket: Socket) -> Traffic {
+fn is_counted(world: &UplinkWorld, listener: &TcpListener, source: IpAddr, socket: Socket) -> Traffic {
     let mut counted = Counted::connect(world, listener, source, socket);
     counted.session.send(MUCH);
     counted.close(MUCH)
@@ -95,7 +95,7 @@ fn is_counted(world: &World, listener: &TcpListener, source: IpAddr, socket: Soc
 
 #[test]
 fn buffers_above_64_kibibytes_are_counted_as_their_segments() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     world.router.ip("link set up1 gso_max_size 185000");
     let set = |host: &Namespace, name: &str, value: &str| {
         let path = format!("/proc/sys/net/ipv4/tcp_{name}");
@@ -119,7 +119,7 @@ fn buffers_above_64_kibibytes_are_counted_as_their_segments() {
 
 #[test]
 fn packets_with_a_routing_header_are_counted_as_the_wire_carries_them() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     segment_routing(&world);
     let listener = world.listen(STATION6);
     let socket = world.router.socket(Domain::IPV6);
@@ -143,7 +143,7 @@ fn packets_with_a_routing_header_are_counted_as_the_wire_carries_them() {
 
 #[test]
 fn encapsulated_packets_are_held_to_the_inner_source_and_counted_whole() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     segment_routing(&world);
     world.router.ip("addr add 2001:db8:ff::1/128 dev lo nodad\nsr tunsrc set 2001:db8:ff::1");
     for (station, source) in [(IpAddr::from(STATION6), IpAddr::from(UP1_IPV6)), (STATION4.into(), UP1.into())] {
@@ -160,7 +160,7 @@ fn encapsulated_packets_are_held_to_the_inner_source_and_counted_whole() {
 
 #[test]
 fn encapsulated_packets_with_another_inner_source_are_dropped() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     segment_routing(&world);
     // The tunnel's source is the pin's.
     world.router.ip(&format!(

@@ -8,9 +8,11 @@ use std::os::fd::AsRawFd as _;
 use bmp_ebpf::{PIN_DENY, Pin};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::super::Slot;
+use super::super::PinSlot;
 use super::rewriter::Rewriter;
-use super::world::{Arrived, Capture, PATIENCE, STATION4, Session, UP0, UP1, World, connect, from, pin, wait_for};
+use super::world::{
+    Arrived, Capture, ConnectionPair, PATIENCE, STATION4, UP0, UP1, UplinkWorld, connect, from, pin, wait_for,
+};
 
 /// An address of the station's host without a pin.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
@@ -37,7 +39,7 @@ fn begin(socket: &Socket, address: SocketAddr) {
 }
 
 /// Checks that the slot counts a packet dropped for its interface, and that nothing arrives.
-fn is_dropped(world: &World, slot: &Slot, capture: &Capture) {
+fn is_dropped(world: &UplinkWorld, slot: &PinSlot, capture: &Capture) {
     let counters = wait_for(|| world.datapath.counters(slot), |counters| counters.denied_interface > 0);
     assert!(counters.denied_interface > 0, "{counters:?}");
     assert_eq!((counters.foreign_tx.packets, counters.own_tx.packets), (0, 0));
@@ -46,7 +48,7 @@ fn is_dropped(world: &World, slot: &Slot, capture: &Capture) {
 
 #[test]
 fn a_connect_that_another_program_leads_to_a_station_is_held_to_its_pin() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let station = listener.local_addr().unwrap();
     let service = SocketAddrV4::new(SERVICE, 7);
@@ -72,7 +74,7 @@ fn a_connect_that_another_program_leads_to_a_station_is_held_to_its_pin() {
 
 #[test]
 fn a_connect_that_another_program_leads_away_from_a_station_has_no_pin() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     world.station.ip(&format!("addr add {ELSEWHERE}/32 dev lo"));
     world.router.ip(&format!(
         "route add {ELSEWHERE} via 198.51.100.2 metric 10
@@ -97,7 +99,7 @@ fn a_connect_that_another_program_leads_away_from_a_station_has_no_pin() {
 
 #[test]
 fn a_connect_to_the_unspecified_address_is_one_to_the_loopback_station() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let unspecified = [
         (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv4Addr::UNSPECIFIED)),
         (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().into()),
@@ -115,7 +117,7 @@ fn a_connect_to_the_unspecified_address_is_one_to_the_loopback_station() {
 }
 
 /// Returns a socket that has been connected and sends its SYN with the first byte written.
-fn in_flight(world: &World, to: SocketAddr) -> TcpStream {
+fn in_flight(world: &UplinkWorld, to: SocketAddr) -> TcpStream {
     /// Client, without a cookie (Documentation/networking/ip-sysctl.rst).
     const FAST_OPEN: &str = "5";
     let socket = world.router.run(|| {
@@ -147,7 +149,7 @@ fn let_go(mut stream: &TcpStream) {
 
 #[test]
 fn a_connect_in_flight_while_its_pin_is_put_in_force_is_held_to_it() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let station = listener.local_addr().unwrap();
     let by_up0 = world.capture("dn0", station.port());
@@ -159,7 +161,7 @@ fn a_connect_in_flight_while_its_pin_is_put_in_force_is_held_to_it() {
 
 #[test]
 fn a_connect_in_flight_while_its_pin_is_switched_is_held_to_the_new_one() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let station = listener.local_addr().unwrap();
     let by_up1 = world.capture("dn1", station.port());
@@ -174,13 +176,13 @@ fn a_connect_in_flight_while_its_pin_is_switched_is_held_to_the_new_one() {
 
 #[test]
 fn a_connect_in_flight_while_its_pin_becomes_a_denial_sends_nothing() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let station = listener.local_addr().unwrap();
     let by_up0 = world.capture("dn0", station.port());
     for denial in [None, Some(Pin { flags: PIN_DENY, ..Pin::default() })] {
         let stream = in_flight(&world, station);
-        let slot = denial.map_or_else(|| Slot::shared_denial(false), |pin| world.datapath.place(pin).unwrap());
+        let slot = denial.map_or_else(|| PinSlot::shared_denial(false), |pin| world.datapath.place(pin).unwrap());
         world.datapath.point(&world.key(&listener), &slot).unwrap();
         // A denial without a slot has no counters of its own.
         let counters = || if slot.is_shared_denial() { world.datapath.stale() } else { world.datapath.counters(&slot) };
@@ -192,7 +194,7 @@ fn a_connect_in_flight_while_its_pin_becomes_a_denial_sends_nothing() {
 }
 
 /// Connects the station to another process's listener.
-fn accepted(world: &World, listener: &TcpListener, to: SocketAddr) -> Session {
+fn accepted(world: &UplinkWorld, listener: &TcpListener, to: SocketAddr) -> ConnectionPair {
     let station = world.station.run(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((STATION4, 0)).into()).unwrap();
@@ -201,12 +203,12 @@ fn accepted(world: &World, listener: &TcpListener, to: SocketAddr) -> Session {
         TcpStream::from(socket)
     });
     station.set_read_timeout(Some(PATIENCE)).unwrap();
-    Session { router: listener.accept().unwrap().0, station }
+    ConnectionPair { router: listener.accept().unwrap().0, station }
 }
 
 #[test]
 fn a_connection_that_another_process_accepts_is_held_to_the_stations_pin() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     // The second listener sees an IPv4 station as an IPv4-mapped one.
     for (listens, device) in [(IpAddr::from(UP0), "up0"), (Ipv6Addr::UNSPECIFIED.into(), "up1")] {
         let listener = world.router.run(|| TcpListener::bind((listens, 0)).unwrap());
@@ -227,8 +229,8 @@ fn a_connection_that_another_process_accepts_is_held_to_the_stations_pin() {
 }
 
 /// Returns a world with a station of the same link-local address on each link, and a listener.
-fn link_local_stations() -> (World, TcpListener, u16) {
-    let world = World::new();
+fn link_local_stations() -> (UplinkWorld, TcpListener, u16) {
+    let world = UplinkWorld::new();
     world.station.ip(&format!("addr add {ON_LINK}/64 dev dn0 nodad\naddr add {ON_LINK}/64 dev dn1 nodad"));
     let listener = world.listen(Ipv6Addr::UNSPECIFIED);
     let port = listener.local_addr().unwrap().port();

@@ -8,8 +8,10 @@ use std::time::Duration;
 use bmp_ebpf::{Counters, PIN_DENY, Pin, RefusedTraffic};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::super::{Change, Datapath, Occurrence, Slot};
-use super::world::{PATIENCE, STATION4, STATION6, Session, UP0, UP1, UP1_IPV6, World, from, pin, wait_for};
+use super::super::{Datapath, Occurrence, PinSlot, SocketChange};
+use super::world::{
+    ConnectionPair, PATIENCE, STATION4, STATION6, UP0, UP1, UP1_IPV6, UplinkWorld, from, pin, wait_for,
+};
 
 /// Another address of the station's host.
 const STRANGER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
@@ -18,15 +20,15 @@ const STRANGER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
 const BRIEFLY: Duration = Duration::from_millis(1300);
 
 /// A world with two station addresses, and a listener at an address of the router.
-struct Trial {
-    world: World,
+struct ListenerTrial {
+    world: UplinkWorld,
     listener: TcpListener,
     port: u16,
 }
 
-impl Trial {
+impl ListenerTrial {
     fn new(local: impl Into<IpAddr>) -> Self {
-        let world = World::new();
+        let world = UplinkWorld::new();
         world.station.ip(&format!("addr add {STRANGER4}/32 dev lo"));
         // Answers leave by up1 alone, as from a socket that is bound to it.
         world.router.ip(&format!(
@@ -47,15 +49,20 @@ impl Trial {
         Self { world, listener, port }
     }
 
-    fn install(&self, station: impl Into<IpAddr>, pin: Pin) -> Slot {
+    fn install(&self, station: impl Into<IpAddr>, pin: Pin) -> PinSlot {
         self.world.datapath.install(&self.world.datapath.key(&from(station, self.port)), pin).unwrap()
     }
 
-    fn counters(&self, slot: &Slot) -> Counters {
+    fn counters(&self, slot: &PinSlot) -> Counters {
         self.world.datapath.counters(slot)
     }
 
-    fn connect(&self, station: impl Into<IpAddr>, to: impl Into<IpAddr>, patience: Duration) -> io::Result<Session> {
+    fn connect(
+        &self,
+        station: impl Into<IpAddr>,
+        to: impl Into<IpAddr>,
+        patience: Duration,
+    ) -> io::Result<ConnectionPair> {
         let (from, to) = (SocketAddr::new(station.into(), 0), SocketAddr::new(to.into(), self.port));
         let station = self.world.station.run(|| {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
@@ -66,7 +73,7 @@ impl Trial {
         })?;
         station.set_read_timeout(Some(PATIENCE))?;
         let (router, _) = self.listener.accept()?;
-        Ok(Session { router, station })
+        Ok(ConnectionPair { router, station })
     }
 
     /// Fails to connect by a timeout.
@@ -82,7 +89,7 @@ impl Trial {
 
 #[test]
 fn each_packet_counts_for_its_stations_session_from_the_first_on() {
-    let trial = Trial::new(UP1);
+    let trial = ListenerTrial::new(UP1);
     let station = trial.install(STATION4, trial.by_up1());
     let other = trial.install(STRANGER4, trial.by_up1());
     for (address, slot) in [(STATION4, &station), (STRANGER4, &other)] {
@@ -105,7 +112,7 @@ fn each_packet_counts_for_its_stations_session_from_the_first_on() {
 
 #[test]
 fn an_ipv6_station_is_recognised() {
-    let trial = Trial::new(UP1_IPV6);
+    let trial = ListenerTrial::new(UP1_IPV6);
     let slot = trial.install(STATION6, pin(Some(UP1_IPV6.into()), trial.world.router.ifindex("up1")));
     let mut session = trial.connect(STATION6, UP1_IPV6, PATIENCE).unwrap();
     session.send(1000);
@@ -119,7 +126,7 @@ fn an_ipv6_station_is_recognised() {
 
 #[test]
 fn a_stranger_gets_no_answer_and_is_counted() {
-    let trial = Trial::new(UP1);
+    let trial = ListenerTrial::new(UP1);
     trial.install(STATION4, trial.by_up1());
     let key = Datapath::guard_key(trial.world.router.ifindex("up1"), UP1.into(), trial.port);
     trial.world.datapath.set_guarded(&BTreeMap::from([(key, 0)])).unwrap();
@@ -135,7 +142,7 @@ fn a_stranger_gets_no_answer_and_is_counted() {
 
 #[test]
 fn a_denied_station_gets_no_answer_and_is_counted_in_its_own_slot() {
-    let trial = Trial::new(UP1);
+    let trial = ListenerTrial::new(UP1);
     let slot = trial.install(STATION4, Pin { flags: PIN_DENY, ..Pin::default() });
     trial.gets_no_answer(STATION4, UP1);
     assert!(trial.counters(&slot).denied_no_pin >= 1);
@@ -144,7 +151,7 @@ fn a_denied_station_gets_no_answer_and_is_counted_in_its_own_slot() {
 
 #[test]
 fn a_station_gets_no_answer_by_another_interface_or_at_another_address() {
-    let trial = Trial::new(Ipv4Addr::UNSPECIFIED);
+    let trial = ListenerTrial::new(Ipv4Addr::UNSPECIFIED);
     let slot = trial.install(STATION4, trial.by_up1());
     trial.gets_no_answer(STATION4, UP0);
     assert!(trial.counters(&slot).denied_interface >= 1);
@@ -156,7 +163,7 @@ fn a_station_gets_no_answer_by_another_interface_or_at_another_address() {
 
 #[test]
 fn an_accepted_connection_is_held_to_its_pin() {
-    let trial = Trial::new(UP1);
+    let trial = ListenerTrial::new(UP1);
     let slot = trial.install(STATION4, trial.by_up1());
     let mut session = trial.connect(STATION4, UP1, PATIENCE).unwrap();
     session.send(10);
@@ -168,7 +175,7 @@ fn an_accepted_connection_is_held_to_its_pin() {
 
 #[test]
 fn an_accepted_connection_moves_to_the_slot_that_its_key_has_by_then() {
-    let trial = Trial::new(UP1);
+    let trial = ListenerTrial::new(UP1);
     let old = trial.install(STATION4, trial.by_up1());
     let mut session = trial.connect(STATION4, UP1, PATIENCE).unwrap();
     session.send(10);
@@ -185,14 +192,14 @@ fn an_accepted_connection_moves_to_the_slot_that_its_key_has_by_then() {
 
 #[test]
 fn events_of_accepted_connections_belong_to_their_sessions() {
-    let trial = Trial::new(UP1);
+    let trial = ListenerTrial::new(UP1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut events = runtime.block_on(async { trial.world.datapath.events().unwrap() });
     let slot = trial.install(STATION4, trial.by_up1());
     let session = trial.connect(STATION4, UP1, PATIENCE).unwrap();
     let cookie = SockRef::from(&session.router).cookie().unwrap();
     session.close();
-    for expected in [Change::Accepted, Change::Closed { established: true }] {
+    for expected in [SocketChange::Accepted, SocketChange::Closed { established: true }] {
         let next = runtime.block_on(async { tokio::time::timeout(PATIENCE, events.next()).await });
         let Occurrence::Socket(event) = next.expect("an event").unwrap() else { panic!("none is lost") };
         assert_eq!((event.change, event.own, event.cookie), (expected, true, cookie));

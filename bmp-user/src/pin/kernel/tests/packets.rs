@@ -7,14 +7,15 @@ use bmp_ebpf::{Counters, Pin, Traffic};
 use socket2::{Domain, SockRef};
 
 use super::world::{
-    Arrived, STATION4, STATION6, Session, UP0, UP1, UP1_IPV6, World, connect, pin, stop_listening, wait_for,
+    Arrived, ConnectionPair, STATION4, STATION6, UP0, UP1, UP1_IPV6, UplinkWorld, connect, pin, stop_listening,
+    wait_for,
 };
 
 /// Bytes that take several segments, and several buffers.
 const MUCH: usize = 1_000_003;
 
 /// Connects as bmpd does.
-fn connect_own(world: &World, listener: &TcpListener) -> Session {
+fn connect_own(world: &UplinkWorld, listener: &TcpListener) -> ConnectionPair {
     let address = listener.local_addr().unwrap();
     let socket = world.router.socket(Domain::for_address(address));
     world.datapath.claim(&socket).unwrap();
@@ -23,7 +24,7 @@ fn connect_own(world: &World, listener: &TcpListener) -> Session {
 
 #[test]
 fn counters_equal_what_a_capture_on_the_pinned_link_sees() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let up1 = world.router.ifindex("up1");
     for (listener, pin) in [
         (world.listen(STATION4), pin(Some(UP1.into()), up1)),
@@ -49,7 +50,7 @@ fn counters_equal_what_a_capture_on_the_pinned_link_sees() {
 
 #[test]
 fn bmpds_own_connections_and_foreign_ones_are_counted_apart() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     let (mut own, mut foreign) = (connect_own(&world, &listener), world.connect(&listener).unwrap());
@@ -62,7 +63,7 @@ fn bmpds_own_connections_and_foreign_ones_are_counted_apart() {
 
 #[test]
 fn a_socket_stays_bmpds_own_over_connects_without_a_pin() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let (free, pinned) = (world.listen(STATION4), world.listen(STATION4));
     let gone = free.local_addr().unwrap();
     stop_listening(free);
@@ -77,7 +78,7 @@ fn a_socket_stays_bmpds_own_over_connects_without_a_pin() {
 
 #[test]
 fn a_packet_by_another_interface_is_dropped_and_counted() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let capture = world.capture("dn0", listener.local_addr().unwrap().port());
     let slot = world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
@@ -96,7 +97,7 @@ fn a_packet_by_another_interface_is_dropped_and_counted() {
 
 #[test]
 fn a_packet_with_another_source_is_dropped_and_counted() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let ip = |text: &str| Some(text.parse().unwrap());
     for (listener, right, wrong) in [
         (world.listen(STATION4), pin(Some(UP0.into()), 0), pin(ip("198.51.100.0"), 0)),
@@ -116,7 +117,7 @@ fn a_packet_with_another_source_is_dropped_and_counted() {
 #[test]
 fn a_packet_without_the_pins_mark_is_dropped_and_counted() {
     const MARK: u32 = 0x626d_0001;
-    let world = World::new();
+    let world = UplinkWorld::new();
     for (listener, source) in [(world.listen(STATION4), UP1.into()), (world.listen(STATION6), UP1_IPV6.into())] {
         let port = listener.local_addr().unwrap().port();
         let marked = Pin { mark: MARK, ..pin(Some(source), world.router.ifindex("up1")) };
@@ -139,7 +140,7 @@ fn a_packet_without_the_pins_mark_is_dropped_and_counted() {
 
 #[test]
 fn a_pin_names_the_last_of_eight_interfaces_and_no_ninth() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let up0 = world.router.ifindex("up0");
     let named = |last| Pin { egress_count: 8, egress: [901, 902, 903, 904, 905, 906, 907, last], ..Pin::default() };
@@ -155,7 +156,7 @@ fn a_pin_names_the_last_of_eight_interfaces_and_no_ninth() {
 
 #[test]
 fn packets_received_by_another_interface_are_counted_as_such() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let up1 = world.router.ifindex("up1");
     // Packets leave by up1 with the loopback's address. The station routes its answers to up0.
@@ -171,7 +172,7 @@ fn packets_received_by_another_interface_are_counted_as_such() {
 
 #[test]
 fn sockets_under_a_replaced_pin_stay_under_it() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
     let old_slot = world.datapath.install(&key, world.by_up1()).unwrap();
@@ -194,7 +195,7 @@ fn sockets_under_a_replaced_pin_stay_under_it() {
 
 #[test]
 fn sockets_under_a_freed_slot_send_nothing_any_more() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
     let slot = world.datapath.install(&key, world.by_up1()).unwrap();
@@ -212,7 +213,7 @@ fn sockets_under_a_freed_slot_send_nothing_any_more() {
 
 #[test]
 fn a_reused_slot_does_not_take_the_sockets_of_its_earlier_pin() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
     let slot = world.datapath.install(&key, world.by_up1()).unwrap();

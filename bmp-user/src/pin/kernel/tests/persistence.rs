@@ -17,8 +17,8 @@ use bmp_ebpf::{PIN_DENY, Pin, VERSION};
 use programs::Built;
 use socket2::{Domain, SockAddr};
 
-use super::super::{Datapath, Mode, Options, bpf, detach, mounts};
-use super::world::{Folder, PATIENCE, STATION4, UP0, UP1, World, pin, to};
+use super::super::{Datapath, DatapathMode, DatapathOptions, bpf, detach, mounts};
+use super::world::{PATIENCE, STATION4, TestFolder, UP0, UP1, UplinkWorld, pin, to};
 
 /// Makes a process of this test program a bmpd: the folder and the station.
 const CHILD: &str = "BMPD_TEST_CHILD";
@@ -42,7 +42,7 @@ pub(super) fn pinned(folder: &Path, kind: &str) -> Vec<String> {
 
 #[test]
 fn programs_tables_and_links_are_pinned_under_the_layouts_version() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let links = ["connect4", "connect6", "egress", "ingress", "lifecycle"];
     assert_eq!(pinned(world.folder.path(), "links"), links);
     let programs = ["connect4", "connect6", "egress", "guard", "ingress", "lifecycle"];
@@ -60,7 +60,7 @@ pub(super) fn link_ids(folder: &Path) -> Vec<u32> {
 
 #[test]
 fn links_are_taken_over_in_place_and_those_of_another_cgroup_are_not() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let links = link_ids(world.folder.path());
     world.crash_and_restart();
     assert_eq!(link_ids(world.folder.path()), links);
@@ -69,7 +69,8 @@ fn links_are_taken_over_in_place_and_those_of_another_cgroup_are_not() {
     cgroup.push(format!("bmpd-test-{}", process::id()));
     fs::create_dir(&cgroup).unwrap();
     world.datapath.clone().detach(true).unwrap();
-    let elsewhere = Options { cgroup: Some(cgroup.clone()), mode: Mode::Auto, ..world.folder.options() };
+    let elsewhere =
+        DatapathOptions { cgroup: Some(cgroup.clone()), mode: DatapathMode::Auto, ..world.folder.options() };
     let root = cgroup.parent().unwrap().to_owned();
     let move_to = |cgroup: &Path| fs::write(cgroup.join("cgroup.procs"), process::id().to_string()).unwrap();
     move_to(&cgroup);
@@ -93,7 +94,7 @@ fn links_are_taken_over_in_place_and_those_of_another_cgroup_are_not() {
 
 #[test]
 fn an_adopted_slot_keeps_its_number_its_counters_and_its_sockets() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
     let before = world.datapath.install(&key, world.by_up1()).unwrap();
@@ -122,7 +123,7 @@ fn an_adopted_slot_keeps_its_number_its_counters_and_its_sockets() {
 
 #[test]
 fn a_slot_that_nobody_adopts_stays_for_its_sockets_until_it_is_freed() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let (listener, gone) = (world.listen(STATION4), world.listen(STATION4));
     let key = world.key(&listener);
     world.datapath.install(&key, world.by_up1()).unwrap();
@@ -150,7 +151,7 @@ fn a_slot_that_nobody_adopts_stays_for_its_sockets_until_it_is_freed() {
 
 #[test]
 fn counts_of_freed_slots_are_known_after_a_crash_and_added_once() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
     for bytes in [1000, 200, 30] {
@@ -169,7 +170,7 @@ fn counts_of_freed_slots_are_known_after_a_crash_and_added_once() {
 
 #[test]
 fn slot_numbers_and_generations_go_on_after_a_crash() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let key = world.key_of("192.0.2.99:1".parse().unwrap());
     let freed = world.datapath.install(&key, Pin::default()).unwrap();
     let (number, generation) = (freed.number, freed.generation);
@@ -187,7 +188,7 @@ fn slot_numbers_and_generations_go_on_after_a_crash() {
 
 #[test]
 fn no_connect_gets_through_while_one_bmpd_takes_over_from_another() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), deny()).unwrap();
     let address = SockAddr::from(listener.local_addr().unwrap());
@@ -217,7 +218,7 @@ fn no_connect_gets_through_while_one_bmpd_takes_over_from_another() {
 
 #[test]
 fn a_link_of_another_attach_type_is_not_taken_over() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     let links = layout(world.folder.path()).join("links");
@@ -234,7 +235,7 @@ fn a_link_of_another_attach_type_is_not_taken_over() {
 
 #[test]
 fn another_layout_stays_in_force_until_the_new_one_is() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     let other = world.folder.path().join("v0");
@@ -254,7 +255,7 @@ fn another_layout_stays_in_force_until_the_new_one_is() {
 
 #[test]
 fn tables_of_other_sizes_are_another_layout_whatever_the_folders_name() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     let tables = layout(world.folder.path()).join("tables");
@@ -272,7 +273,7 @@ fn tables_of_other_sizes_are_another_layout_whatever_the_folders_name() {
 
 #[test]
 fn detach_leaves_nothing_and_clones_do_nothing_from_then_on() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
     let clone = world.datapath.clone();
@@ -287,7 +288,7 @@ fn detach_leaves_nothing_and_clones_do_nothing_from_then_on() {
 
 #[test]
 fn kept_objects_are_there_for_the_next_bmpd_and_detach_removes_them() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     world.datapath.install(&world.key(&listener), world.by_up1()).unwrap();
     world.datapath.clone().detach(true).unwrap();
@@ -308,9 +309,9 @@ fn kept_objects_are_there_for_the_next_bmpd_and_detach_removes_them() {
 
 #[test]
 fn a_second_bmpd_with_the_same_folder_is_refused_in_one_line_whatever_the_mode() {
-    let world = World::new();
-    for mode in [Mode::Auto, Mode::Ebpf] {
-        let options = Options { mode, ..world.folder.options() };
+    let world = UplinkWorld::new();
+    for mode in [DatapathMode::Auto, DatapathMode::Ebpf] {
+        let options = DatapathOptions { mode, ..world.folder.options() };
         let error = format!("{:#}", Datapath::load(&options).unwrap_err());
         let process = process::id();
         let path = world.folder.path().display();
@@ -326,8 +327,8 @@ fn a_second_bmpd_with_the_same_folder_is_refused_in_one_line_whatever_the_mode()
 
 #[test]
 fn a_folder_outside_of_bpf_file_systems_is_refused() {
-    let options = Options { bpffs: Some("/proc/bmpd".into()), ..Folder::new().options() };
-    let error = Datapath::load(&Options { mode: Mode::Auto, ..options }).unwrap_err();
+    let options = DatapathOptions { bpffs: Some("/proc/bmpd".into()), ..TestFolder::new().options() };
+    let error = Datapath::load(&DatapathOptions { mode: DatapathMode::Auto, ..options }).unwrap_err();
     assert_eq!(
         error.to_string(),
         "--bpffs /proc/bmpd: not in a BPF file system (`mount -t bpf -o mode=0700 bpf /sys/fs/bpf` mounts one)"
@@ -336,10 +337,10 @@ fn a_folder_outside_of_bpf_file_systems_is_refused() {
 
 #[test]
 fn a_folder_that_another_user_could_change_is_refused_and_left_as_it_is() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let (path, options) = (folder.path(), folder.options());
     let refused = |path: &Path| {
-        let options = Options { mode: Mode::Auto, bpffs: Some(path.into()), ..options.clone() };
+        let options = DatapathOptions { mode: DatapathMode::Auto, bpffs: Some(path.into()), ..options.clone() };
         let (loaded, detached) = (Datapath::load(&options).unwrap_err(), detach(Some(path)).unwrap_err());
         assert_eq!(loaded.to_string(), detached.to_string());
         loaded.to_string()
@@ -361,7 +362,7 @@ fn a_folder_that_another_user_could_change_is_refused_and_left_as_it_is() {
         assert!(written.contains("`mount -t bpf -o mode=0700 bpf /sys/fs/bpf`"), "{written}");
     }
     fs::remove_dir(&below).unwrap();
-    Datapath::load(&Options { bpffs: Some(below.clone()), ..options.clone() }).unwrap_err();
+    Datapath::load(&DatapathOptions { bpffs: Some(below.clone()), ..options.clone() }).unwrap_err();
     assert!(!below.exists(), "nothing is made in it");
 
     fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
@@ -401,7 +402,9 @@ fn a_bpf_file_system_below_a_folder_for_everybody_is_refused() {
         // The folder can be removed after the unmount alone.
         let _mounted = Mounted(path);
         let refused = |path: PathBuf| {
-            Datapath::load(&Options { bpffs: Some(path), ..Options::default() }).unwrap_err().to_string()
+            Datapath::load(&DatapathOptions { bpffs: Some(path), ..DatapathOptions::default() })
+                .unwrap_err()
+                .to_string()
         };
         let above = refused(mounted.join("bmpd"));
         let advice = format!("name a folder that is not below {}, which is for all users", shared.path().display());
@@ -419,7 +422,7 @@ fn a_bpf_file_system_below_a_folder_for_everybody_is_refused() {
 
 #[test]
 fn links_that_root_changed_while_no_bmpd_ran_are_found_and_restored() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     world.crash_and_restart();
     assert_eq!(world.datapath.losses(), 0);
     let links = layout(world.folder.path()).join("links");
@@ -445,16 +448,16 @@ fn links_that_root_changed_while_no_bmpd_ran_are_found_and_restored() {
 
 #[test]
 fn a_start_that_fails_leaves_nothing() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     // The layout's folder cannot be made: its name is taken.
-    let options = Options { cgroup: Some("/proc".into()), ..folder.options() };
+    let options = DatapathOptions { cgroup: Some("/proc".into()), ..folder.options() };
     Datapath::load(&options).unwrap_err();
     assert!(!folder.path().exists());
 }
 
 #[test]
 fn a_bmpd_that_is_killed_leaves_its_pins_in_force_for_the_next() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let address = listener.local_addr().unwrap();
     world.datapath.clone().detach(false).unwrap();
@@ -489,7 +492,8 @@ fn a_bmpd_that_is_killed_leaves_its_pins_in_force_for_the_next() {
 fn be_a_bmpd() {
     let order = std::env::var(CHILD).unwrap();
     let (folder, station) = order.split_once(' ').unwrap();
-    let options = Options { mode: Mode::Ebpf, bpffs: Some(folder.into()), ..Options::default() };
+    let options =
+        DatapathOptions { mode: DatapathMode::Ebpf, bpffs: Some(folder.into()), ..DatapathOptions::default() };
     let datapath = Datapath::load(&options).unwrap();
     // SAFETY: the name is a string.
     let up1 = unsafe { libc::if_nametoindex(c"up1".as_ptr()) };

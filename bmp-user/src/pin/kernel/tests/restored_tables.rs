@@ -8,27 +8,27 @@ use bmp_ebpf::{GuardKey, Guarded, LinkKey, Pin, PinKey, VRF_LINKS_MAX};
 use super::super::Datapath;
 use super::super::Mended;
 use super::persistence::layout;
-use super::world::{STATION4, UP1, World};
+use super::world::{STATION4, UP1, UplinkWorld};
 
 /// Opens a table in the BPF file system, as root does.
-fn table(world: &World, name: &str) -> MapData {
+fn table(world: &UplinkWorld, name: &str) -> MapData {
     MapData::from_pin(layout(world.folder.path()).join("tables").join(name)).unwrap()
 }
 
-fn pins(world: &World) -> HashMap<MapData, PinKey, u32> {
+fn pins(world: &UplinkWorld) -> HashMap<MapData, PinKey, u32> {
     Map::HashMap(table(world, "PINS")).try_into().unwrap()
 }
 
-fn vrfs(world: &World) -> HashMap<MapData, LinkKey, u32> {
+fn vrfs(world: &UplinkWorld) -> HashMap<MapData, LinkKey, u32> {
     Map::HashMap(table(world, "VRFS")).try_into().unwrap()
 }
 
-fn guarded(world: &World) -> HashMap<MapData, GuardKey, Guarded> {
+fn guarded(world: &UplinkWorld) -> HashMap<MapData, GuardKey, Guarded> {
     Map::HashMap(table(world, "GUARDED")).try_into().unwrap()
 }
 
 /// Checks that the change is reported and mended, once.
-fn is_mended(world: &World, said: &str, how: Mended) {
+fn is_mended(world: &UplinkWorld, said: &str, how: Mended) {
     std::thread::sleep(super::super::loaded::FRESH);
     let loss = world.datapath.look().expect("it is found");
     assert_eq!(loss.why, said);
@@ -39,7 +39,7 @@ fn is_mended(world: &World, said: &str, how: Mended) {
 
 #[test]
 fn pins_that_root_removes_changes_or_adds_are_restored() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let (key, strange) = (world.key(&listener), world.key_of(([192, 0, 2, 7], 1).into()));
     let slot = world.datapath.install(&key, world.by_up1()).unwrap();
@@ -68,7 +68,7 @@ fn pins_that_root_removes_changes_or_adds_are_restored() {
 
 #[test]
 fn pins_that_were_taken_over_are_watched_and_freed_ones_are_not() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let keys: Vec<_> = (1..=600).map(|port| world.key_of(([192, 0, 2, 7], port).into())).collect();
     for key in &keys {
         world.datapath.install(key, Pin::default()).unwrap();
@@ -88,7 +88,7 @@ fn pins_that_were_taken_over_are_watched_and_freed_ones_are_not() {
 
 #[test]
 fn interfaces_of_vrfs_and_guarded_addresses_are_restored() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     world.datapath.set_vrfs(&BTreeMap::from([(7, 7), (8, 7)]), &BTreeSet::new()).unwrap();
     let known: Vec<_> = vrfs(&world).keys().map(Result::unwrap).collect();
     assert_eq!(known.len(), 2);
@@ -111,7 +111,7 @@ fn interfaces_of_vrfs_and_guarded_addresses_are_restored() {
 
 #[test]
 fn a_full_table_of_vrfs_prefers_those_with_sessions_and_names_the_others() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let links = |vrf: u32, from: u32, count: u32| (from..from + count).map(move |link| (link, vrf));
     let full: BTreeMap<u32, u32> = links(1, 1, VRF_LINKS_MAX).collect();
     world.datapath.set_vrfs(&full, &BTreeSet::new()).unwrap();

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use bmp_ebpf::{Counters, EGRESS_MAX, InetFamily, NO_SLOT, PIN_DENY, PIN_OWN, Pin};
 
-use super::super::{Datapath, Enforcement, Mode, Options, Room, Slot};
-use super::world::{Folder, STATION4, UP0, UP1, World, to};
+use super::super::{Datapath, DatapathMode, DatapathOptions, Enforcement, PinSlot, Room};
+use super::world::{STATION4, TestFolder, UP0, UP1, UplinkWorld, to};
 
 /// Runs on a thread of its own, with capabilities and mounts of its own.
 fn alone<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
@@ -30,7 +30,7 @@ fn keep_capabilities(bits: u64) {
 
 #[test]
 fn keys_tell_families_ports_and_namespaces_apart() {
-    let (one, other) = (World::new(), World::new());
+    let (one, other) = (UplinkWorld::new(), UplinkWorld::new());
     let key = one.key_of("192.0.2.7:11019".parse().unwrap());
     assert_eq!((key.family, key.port, key.station), (InetFamily::IPV4, 11019, Ipv4Addr::new(192, 0, 2, 7).into()));
     assert_eq!(key, one.key_of("[::ffff:192.0.2.7]:11019".parse().unwrap()));
@@ -40,7 +40,7 @@ fn keys_tell_families_ports_and_namespaces_apart() {
 
 #[test]
 fn without_a_free_slot_a_pin_is_refused_until_one_is_freed() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     world.resize(20);
     let key = |port| world.key_of(([192, 0, 2, 7], port).into());
     let mut slots: Vec<_> = (1..=40).map(|port| world.datapath.install(&key(port), Pin::default()).unwrap()).collect();
@@ -55,33 +55,33 @@ fn without_a_free_slot_a_pin_is_refused_until_one_is_freed() {
 
 #[test]
 fn a_denial_without_a_slot_refuses_all_or_bmpd_alone_and_counts_in_slot_0() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
-    let refused = |world: &World| world.connect(&listener).err().and_then(|error| error.raw_os_error());
-    world.datapath.point(&key, &Slot::shared_denial(false)).unwrap();
+    let refused = |world: &UplinkWorld| world.connect(&listener).err().and_then(|error| error.raw_os_error());
+    world.datapath.point(&key, &PinSlot::shared_denial(false)).unwrap();
     let before = world.datapath.stale().denied_no_pin;
     assert_eq!(refused(&world), Some(libc::EPERM));
     assert_eq!(world.datapath.stale().denied_no_pin, before + 1);
 
-    world.datapath.point(&key, &Slot::shared_denial(true)).unwrap();
+    world.datapath.point(&key, &PinSlot::shared_denial(true)).unwrap();
     assert_eq!(world.connect(&listener).unwrap().source(), UP0, "it is for bmpd's own sockets alone");
     let address = listener.local_addr().unwrap();
     let own = world.router.socket(socket2::Domain::IPV4);
     world.datapath.claim(&own).unwrap();
     let error = own.connect(&address.into()).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EPERM));
-    world.datapath.remove(&key, &Slot::shared_denial(true)).unwrap();
+    world.datapath.remove(&key, &PinSlot::shared_denial(true)).unwrap();
     assert_eq!(world.datapath.slot_of(&key), None);
 }
 
 #[test]
 fn a_denial_without_a_slot_survives_a_crash_until_it_is_retired() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     let listener = world.listen(STATION4);
     let [key, other] = [world.key(&listener), world.key_of(([192, 0, 2, 7], 1).into())];
     for key in [&key, &other] {
-        world.datapath.point(key, &Slot::shared_denial(false)).unwrap();
+        world.datapath.point(key, &PinSlot::shared_denial(false)).unwrap();
     }
     world.crash_and_restart();
     world.connect(&listener).unwrap_err();
@@ -94,22 +94,22 @@ fn a_denial_without_a_slot_survives_a_crash_until_it_is_retired() {
 
 #[test]
 fn every_session_can_be_denied_beside_as_many_of_an_earlier_bmpd() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     world.resize(3);
     for port in 1..=3 {
-        world.datapath.point(&world.key_of(([192, 0, 2, 7], port).into()), &Slot::shared_denial(false)).unwrap();
+        world.datapath.point(&world.key_of(([192, 0, 2, 7], port).into()), &PinSlot::shared_denial(false)).unwrap();
     }
     world.crash_and_restart_with(Room::new(3).unwrap());
     let listeners: Vec<_> = (0..3).map(|_| world.listen(STATION4)).collect();
     for listener in &listeners {
-        world.datapath.point(&world.key(listener), &Slot::shared_denial(false)).unwrap();
+        world.datapath.point(&world.key(listener), &PinSlot::shared_denial(false)).unwrap();
         world.connect(listener).unwrap_err();
     }
 }
 
 #[test]
 fn tables_that_are_too_small_grow_with_their_sockets_and_counters() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     world.resize(2);
     let listener = world.listen(STATION4);
     let key = world.key(&listener);
@@ -141,7 +141,7 @@ fn tables_that_are_too_small_grow_with_their_sockets_and_counters() {
 
 #[test]
 fn a_pin_with_more_interfaces_than_there_is_room_for_is_refused() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let pin = Pin { egress_count: EGRESS_MAX as u32 + 1, ..Pin::default() };
     let key = world.key_of("192.0.2.7:1".parse().unwrap());
     assert_eq!(world.datapath.install(&key, pin).unwrap_err().to_string(), "a pin names at most 8 interfaces, not 9");
@@ -149,7 +149,7 @@ fn a_pin_with_more_interfaces_than_there_is_room_for_is_refused() {
 
 #[test]
 fn removing_a_pin_that_is_not_there_is_no_error() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let [one, other] = [1, 2].map(|port| world.key_of(([192, 0, 2, 7], port).into()));
     let slot = world.datapath.install(&one, Pin::default()).unwrap();
     world.datapath.remove(&other, &slot).unwrap();
@@ -157,7 +157,7 @@ fn removing_a_pin_that_is_not_there_is_no_error() {
 
 #[test]
 fn a_key_that_leads_to_another_slot_by_now_is_not_removed() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let [first, second] = [1, 2].map(|port| world.key_of(([192, 0, 2, 7], port).into()));
     let [a, b] = [first, second].map(|key| world.datapath.install(&key, Pin::default()).unwrap());
     // Two sessions exchange their ports: each leaves a key that the other has by now.
@@ -171,7 +171,8 @@ fn a_key_that_leads_to_another_slot_by_now_is_not_removed() {
 
 #[test]
 fn with_socket_enforcement_everything_is_harmless() {
-    let datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
+    let datapath =
+        Datapath::load(&DatapathOptions { mode: DatapathMode::Socket, ..DatapathOptions::default() }).unwrap();
     assert_eq!(datapath.enforcement(), Enforcement::Socket { why: "--datapath socket".to_owned() });
     let key = datapath.key(&to("192.0.2.7:1".parse().unwrap()));
     let slot = datapath.install(&key, Pin::default()).unwrap();
@@ -185,12 +186,12 @@ fn with_socket_enforcement_everything_is_harmless() {
 
 #[test]
 fn a_missing_capability_is_named_and_auto_goes_on_without_the_kernel() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let options = folder.options();
     let (auto, ebpf) = alone(move || {
         keep_capabilities(1 << 12 | 1 << 38);
-        let load = |mode| Datapath::load(&Options { mode, ..options.clone() });
-        (load(Mode::Auto).unwrap().enforcement(), format!("{:#}", load(Mode::Ebpf).unwrap_err()))
+        let load = |mode| Datapath::load(&DatapathOptions { mode, ..options.clone() });
+        (load(DatapathMode::Auto).unwrap().enforcement(), format!("{:#}", load(DatapathMode::Ebpf).unwrap_err()))
     });
     let Enforcement::Socket { why } = auto else { panic!("{auto:?}") };
     assert!(why.starts_with("bmpd lacks CAP_BPF (run it as root"), "{why}");
@@ -200,7 +201,7 @@ fn a_missing_capability_is_named_and_auto_goes_on_without_the_kernel() {
 
 #[test]
 fn three_capabilities_are_enough() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let options = folder.options();
     let enforcement = alone(move || {
         keep_capabilities(1 << 12 | 1 << 38 | 1 << 39);
@@ -225,7 +226,8 @@ fn without_mounts_of_its_own_the_kernel_enforces_as_long_as_bmpd_runs() {
         }
         let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         assert!(!mounts.contains("cgroup2"));
-        let datapath = Datapath::load(&Options { mode: Mode::Ebpf, ..Options::default() }).unwrap();
+        let datapath =
+            Datapath::load(&DatapathOptions { mode: DatapathMode::Ebpf, ..DatapathOptions::default() }).unwrap();
         assert_eq!(
             std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap(),
             mounts,

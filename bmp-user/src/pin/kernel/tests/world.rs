@@ -24,7 +24,7 @@ use bmp_ebpf::{Counters, InetAddress, PIN_SOURCE, Pin, PinKey};
 use programs::Program;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::super::{Datapath, Mode, Options, Role, Room, Target, home};
+use super::super::{Datapath, DatapathMode, DatapathOptions, PinTarget, Role, Room, home};
 
 pub(super) const STATION4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 pub(super) const STATION6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7);
@@ -90,8 +90,8 @@ impl Namespace {
     /// Switches TCP segmentation offload off (`ETHTOOL_STSO`, linux/ethtool.h).
     fn segment_in_software(&self, name: &str) {
         #[repr(C)]
-        struct Value(u32, u32);
-        let mut value = Value(0x1f, 0);
+        struct EthtoolValue(u32, u32);
+        let mut value = EthtoolValue(0x1f, 0);
         // SAFETY: all zeroes is a value of this plain structure.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
@@ -111,9 +111,9 @@ impl Namespace {
 }
 
 /// The test's own folder for pinned objects. On drop everything in it is removed.
-pub(super) struct Folder(PathBuf);
+pub(super) struct TestFolder(PathBuf);
 
-impl Folder {
+impl TestFolder {
     pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         home::mount().unwrap();
@@ -126,12 +126,12 @@ impl Folder {
     }
 
     /// Returns options to load with it.
-    pub(super) fn options(&self) -> Options {
-        Options { mode: Mode::Ebpf, bpffs: Some(self.0.clone()), ..Options::default() }
+    pub(super) fn options(&self) -> DatapathOptions {
+        DatapathOptions { mode: DatapathMode::Ebpf, bpffs: Some(self.0.clone()), ..DatapathOptions::default() }
     }
 }
 
-impl Drop for Folder {
+impl Drop for TestFolder {
     fn drop(&mut self) {
         if self.0.exists() {
             home::Home::remove(&self.0).unwrap();
@@ -140,14 +140,14 @@ impl Drop for Folder {
 }
 
 /// The two hosts, and the router's datapath.
-pub(super) struct World {
+pub(super) struct UplinkWorld {
     pub(super) router: Namespace,
     pub(super) station: Namespace,
     pub(super) datapath: Datapath,
-    pub(super) folder: Folder,
+    pub(super) folder: TestFolder,
 }
 
-impl World {
+impl UplinkWorld {
     pub(super) fn new() -> Self {
         let (router, station) = (Namespace::new(), Namespace::new());
         let station_fd = format!("/proc/{}/fd/{}", process::id(), station.0.as_raw_fd());
@@ -195,7 +195,7 @@ impl World {
         for uplink in ["up0", "up1"] {
             router.segment_in_software(uplink);
         }
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         let datapath = router.run(|| Datapath::load(&folder.options()).unwrap());
         Self { router, station, datapath, folder }
     }
@@ -208,7 +208,8 @@ impl World {
 
     /// Drops the datapath as a bmpd that is killed does.
     pub(super) fn crash(&mut self) {
-        self.datapath = Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).unwrap();
+        self.datapath =
+            Datapath::load(&DatapathOptions { mode: DatapathMode::Socket, ..DatapathOptions::default() }).unwrap();
     }
 
     /// Loads a datapath after the earlier one was detached.
@@ -218,7 +219,7 @@ impl World {
 
     /// As [`Self::restart`], with room for so many sessions.
     pub(super) fn restart_with(&mut self, room: Room) {
-        let options = Options { room, ..self.folder.options() };
+        let options = DatapathOptions { room, ..self.folder.options() };
         self.datapath = self.router.run(|| Datapath::load(&options).unwrap());
     }
 
@@ -234,7 +235,7 @@ impl World {
         self.restart_with(Room::new(sessions).unwrap());
     }
 
-    /// Returns a listener of the station. [`Session::close`] reads its connection to the end.
+    /// Returns a listener of the station. [`ConnectionPair::close`] reads its connection to the end.
     pub(super) fn listen(&self, address: impl Into<IpAddr>) -> TcpListener {
         let address = SocketAddr::new(address.into(), 0);
         self.station.run(|| TcpListener::bind(address).unwrap())
@@ -255,7 +256,7 @@ impl World {
     }
 
     /// Connects a socket that nobody has bound.
-    pub(super) fn connect(&self, listener: &TcpListener) -> io::Result<Session> {
+    pub(super) fn connect(&self, listener: &TcpListener) -> io::Result<ConnectionPair> {
         let address = listener.local_addr().unwrap();
         connect(self.router.socket(Domain::for_address(address)), address, listener)
     }
@@ -288,31 +289,31 @@ pub(super) fn stop_listening(listener: TcpListener) {
 
 /// Both ends of a connection.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct ConnectionPair {
     pub(super) router: TcpStream,
     pub(super) station: TcpStream,
 }
 
 /// Connections from here to a station, outside any VRF.
-pub(super) fn to(station: SocketAddr) -> Target {
-    Target { role: Role::Connect, vrf: 0, station }
+pub(super) fn to(station: SocketAddr) -> PinTarget {
+    PinTarget { role: Role::Connect, vrf: 0, station }
 }
 
 /// Connections from a station to a port of this host, outside any VRF.
-pub(super) fn from(station: impl Into<IpAddr>, port: u16) -> Target {
-    Target { role: Role::Listen, vrf: 0, station: SocketAddr::new(station.into(), port) }
+pub(super) fn from(station: impl Into<IpAddr>, port: u16) -> PinTarget {
+    PinTarget { role: Role::Listen, vrf: 0, station: SocketAddr::new(station.into(), port) }
 }
 
 /// Connects a socket of the router to the listener.
-pub(super) fn connect(socket: Socket, address: SocketAddr, listener: &TcpListener) -> io::Result<Session> {
+pub(super) fn connect(socket: Socket, address: SocketAddr, listener: &TcpListener) -> io::Result<ConnectionPair> {
     socket.connect_timeout(&SockAddr::from(address), PATIENCE)?;
     socket.set_nonblocking(false)?;
     let (station, _) = listener.accept()?;
     station.set_read_timeout(Some(PATIENCE))?;
-    Ok(Session { router: socket.into(), station })
+    Ok(ConnectionPair { router: socket.into(), station })
 }
 
-impl Session {
+impl ConnectionPair {
     /// Returns the source address that the station sees.
     pub(super) fn source(&self) -> IpAddr {
         self.station.peer_addr().unwrap().ip().to_canonical()

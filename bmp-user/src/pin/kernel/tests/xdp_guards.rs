@@ -11,7 +11,7 @@ use super::frames::{
     syn, tagged,
 };
 use super::persistence::{link_ids, pinned};
-use super::world::{Folder, STATION4, STATION6, UP0, UP1, UP1_IPV6, World, from};
+use super::world::{STATION4, STATION6, TestFolder, UP0, UP1, UP1_IPV6, UplinkWorld, from};
 
 const PORT: u16 = 11019;
 const STRANGER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
@@ -41,8 +41,8 @@ fn v6(extensions: Vec<(u8, Vec<u8>)>) -> V6 {
 
 /// Returns a world in which both stations may connect to one port of the router. The port is
 /// guarded on the interface of `run_guard`.
-fn guarded() -> World {
-    let world = World::new();
+fn guarded() -> UplinkWorld {
+    let world = UplinkWorld::new();
     let addresses: [(IpAddr, IpAddr); 2] = [(STATION4.into(), UP1.into()), (STATION6.into(), UP1_IPV6.into())];
     for (station, _) in addresses {
         world.datapath.install(&world.datapath.key(&from(station, PORT)), Pin::default()).unwrap();
@@ -52,7 +52,7 @@ fn guarded() -> World {
     world
 }
 
-fn dropped(world: &World) -> RefusedTraffic {
+fn dropped(world: &UplinkWorld) -> RefusedTraffic {
     world.datapath.refused(|key| key.ifindex != 0)
 }
 
@@ -85,7 +85,7 @@ fn a_denied_station_is_a_stranger_and_so_is_one_whose_session_is_gone() {
 #[test]
 fn a_session_that_this_host_opens_does_not_let_its_station_in() {
     let world = guarded();
-    let target = super::super::Target { role: super::super::Role::Connect, ..from(STRANGER4, PORT) };
+    let target = super::super::PinTarget { role: super::super::Role::Connect, ..from(STRANGER4, PORT) };
     world.datapath.install(&world.datapath.key(&target), Pin::default()).unwrap();
     assert_eq!(world.datapath.run_guard(&v4().frame()), DROP);
 }
@@ -213,21 +213,21 @@ fn frames_pass_where_the_guard_ends_and_its_count_stays_until_forgotten() {
     assert_eq!(dropped(&world), RefusedTraffic::default());
 }
 
-fn attach(world: &World, link: &str, native: bool) -> Result<Hook, NoGuard> {
+fn attach(world: &UplinkWorld, link: &str, native: bool) -> Result<Hook, NoGuard> {
     let ifindex = world.router.ifindex(link);
     world.router.run(|| world.datapath.attach_guard(ifindex, native)).unwrap()
 }
 
 #[test]
 fn the_guard_attaches_as_asked_and_gives_way_to_another_xdp_program() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     assert_eq!(attach(&world, "up0", true).unwrap(), Hook::Native);
     assert_eq!(attach(&world, "up1", false).unwrap(), Hook::Generic);
     assert_eq!(attach(&world, "up1", true).unwrap(), Hook::Generic, "it stays as it is");
     // The loopback driver has no XDP of its own.
     assert_eq!(attach(&world, "lo", true).unwrap(), Hook::Generic);
 
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let other = world.router.run(|| Datapath::load(&folder.options()).unwrap());
     for (link, native) in [("up0", true), ("up0", false), ("up1", true), ("up1", false)] {
         let ifindex = world.router.ifindex(link);
@@ -243,7 +243,7 @@ fn the_guard_attaches_as_asked_and_gives_way_to_another_xdp_program() {
 
 #[test]
 fn a_new_interface_of_the_same_index_is_guarded_anew() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let ifindex = world.router.ifindex("up1");
     attach(&world, "up1", false).unwrap();
     let before = pinned(world.folder.path(), "links");
@@ -299,7 +299,7 @@ fn an_orderly_end_removes_guards_and_keeps_the_rest() {
 
 #[test]
 fn detach_removes_guards() {
-    let mut world = World::new();
+    let mut world = UplinkWorld::new();
     attach(&world, "up1", false).unwrap();
     world.datapath.clone().detach(false).unwrap();
     assert!(!world.folder.path().exists());
@@ -309,7 +309,7 @@ fn detach_removes_guards() {
 
 #[test]
 fn addresses_without_room_in_the_table_are_counted_and_the_others_guarded() {
-    let world = World::new();
+    let world = UplinkWorld::new();
     let keys = (1..=3000).map(|port| (Datapath::guard_key(1, UP1.into(), port), 0)).collect();
     let refused = format!("{:#}", world.datapath.set_guarded(&keys).unwrap_err());
     let guarded = world.datapath.guarded().len();
