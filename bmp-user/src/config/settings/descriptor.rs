@@ -111,14 +111,17 @@ impl SettingDescriptor {
         }
     }
 
-    /// Returns the name of the command, with `A` for an address: `hold-down`, `peer A port`.
+    /// Returns the name of the command, with `A` for an address between keywords: `hold-down`,
+    /// `peer A port`, `allow`.
     pub(in crate::config) fn command(&self) -> String {
         let words = self.head.iter().filter_map(|piece| match piece {
             Syntax::Word(keyword, _) => Some(*keyword),
             Syntax::Value(..) => Some("A"),
             Syntax::Optional(_) | Syntax::Choice(_) => None,
         });
-        words.collect::<Vec<_>>().join(" ")
+        let words: Vec<_> = words.collect();
+        let end = words.iter().rposition(|word| *word != "A").map_or(0, |last| last + 1);
+        words.get(..end).unwrap_or_default().join(" ")
     }
 
     /// Returns the form of the command, or what may follow its `undo`.

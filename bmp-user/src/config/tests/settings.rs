@@ -108,6 +108,7 @@ fn rows_of_one_label_are_one_row_with_both_commands() {
     assert_eq!(row("DSCP, TCP MSS"), "as the kernel chooses (dscp, tcp mss)");
     assert_eq!(row("Told to a station"), "everything (monitor, route-mode)");
     assert_eq!(row("Hold-down"), "0 ms (hold-down)");
+    assert_eq!(row("A relay takes"), "connections of this host alone (allow)");
     assert_eq!(row("BGP peer's timers"), "keepalive 60 s, hold 180 s (peer A timer)");
     assert!(parameters.is_sorted_by(|one, other| one.rank < other.rank));
 }
