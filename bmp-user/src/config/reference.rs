@@ -148,10 +148,10 @@ fn form(syntax: &'static [Syntax], inside: bool) -> String {
     words.join(" ")
 }
 
-/// Writes a form as a block of code, wrapped between its words.
+/// Writes a form as indented code, wrapped between its words.
 fn write_form(text: &mut String, parts: &[&str]) -> std::fmt::Result {
     let form = parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ");
-    writeln!(text, "```text\n{}```\n", wrapped(&form, "", "    "))
+    writeln!(text, "{}", wrapped(&form, "    ", "        "))
 }
 
 /// Writes what each argument is, and which words it takes.
