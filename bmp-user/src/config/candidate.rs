@@ -1,4 +1,4 @@
-//! One operator at work: where they are, what they have changed, and what of it is not in force.
+//! One operator at work: the view, and the candidate with changes that are not in force.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,65 +14,67 @@ use super::{
     view::View,
 };
 
-/// How many sessions a remark names.
+/// The most sessions that a remark names.
 const REMARKED: usize = 8;
 
-/// `198.51.100.7`, `vpn-instance mgmt 198.51.100.7`: as in a command, without the alias.
+/// Returns the words that a command names a session by, without the alias: `198.51.100.7`,
+/// `vpn-instance mgmt 198.51.100.7`.
 fn in_words(SessionId { vpn_instance, station, .. }: &SessionId) -> String {
     let vpn_instance = vpn_instance.as_ref().map(|name| format!("vpn-instance {name} ")).unwrap_or_default();
     format!("{vpn_instance}{station}")
 }
 
-/// A candidate that one operator edits, and the view they are in.
+/// The candidate of one operator, and the view that the operator is in.
 #[derive(Debug)]
 pub struct Editor {
     store: Store,
     operator: OperatorId,
     view: View,
-    /// What was in force when the first change was made.
+    /// The configuration in force when the operator made the first change.
     base: Arc<Config>,
     candidate: Config,
 }
 
 impl Editor {
-    /// Begins in the user view, with what is in force.
+    /// Begins in the user view, with the configuration in force.
     pub fn new(store: Store) -> Self {
         let base = store.running();
         Self { operator: store.operator(), view: View::User, candidate: Config::clone(&base), base, store }
     }
 
-    /// Where the operator is.
+    /// Returns the view that the operator is in.
     pub fn view(&self) -> &View {
         &self.view
     }
 
-    /// The configuration being edited.
+    /// Returns the candidate.
     pub fn candidate(&self) -> &Config {
         &self.candidate
     }
 
-    /// Whether anything was changed that is not in force.
+    /// Decides whether the candidate has changes that are not in force.
     pub fn is_pending(&self) -> bool {
         self.candidate != *self.base
     }
 
-    /// Whether the configuration in force is another than when the first change was made.
+    /// Decides whether the configuration in force has changed since the operator's first change.
     pub fn is_behind(&self) -> bool {
         self.is_pending() && self.store.running() != self.base
     }
 
-    /// Why the changes cannot be put on top of what is in force by now, if they cannot.
+    /// Returns why the changes do not go together with the configuration in force, if so.
     pub fn conflict(&self) -> Option<Conflict> {
         rebase(&self.base, &self.candidate, &self.store.running()).err()
     }
 
-    /// What was changed and is not in force.
+    /// Returns the changes that are not in force.
     pub fn changes(&self) -> Difference {
         Difference::between(&self.base, &self.candidate)
     }
 
-    /// As carrier routers show where one is: `<edge1>`, `[~edge1]`, `[*edge1-bmp]`, `[*edge1-bmp-session-198.51.100.7-lab]`,
-    /// `[~edge1-bmp-session-mgmt-198.51.100.7]` in a VPN instance, `[~edge1-bmp-relay-frr]`; `*` where something is pending.
+    /// Returns the prompt in the form of carrier routers: `<edge1>`, `[~edge1]`, `[*edge1-bmp]`,
+    /// `[*edge1-bmp-session-198.51.100.7-lab]`, `[~edge1-bmp-session-mgmt-198.51.100.7]` in a VPN
+    /// instance, `[~edge1-bmp-relay-frr]`. `*` marks pending changes.
     pub fn prompt(&self, sysname: &str) -> String {
         let inside = match &self.view {
             View::User => return format!("<{sysname}>"),
@@ -91,15 +93,15 @@ impl Editor {
         format!("[{pending}{sysname}{inside}]")
     }
 
-    /// Where nothing is pending, takes up what is in force by now; a view that is gone from it is left.
+    /// Takes up the configuration in force unless changes are pending. Leaves views that are gone.
     pub fn follow(&mut self) {
         if !self.is_pending() {
             self.clear();
         }
     }
 
-    /// What an operator should know before a command is done: which sessions `undo bmp-session ADDRESS` leaves there, where others to the same
-    /// station have an alias.
+    /// Returns what an operator should know before a command takes effect: the sessions to the same
+    /// station that `undo bmp-session ADDRESS` leaves, because they have another alias.
     pub fn remark(&self, command: &Command) -> Option<String> {
         let Command::Configure(configure) = command else { return None };
         let Edit::Undo(setting) = configure.edit() else { return None };
@@ -129,11 +131,11 @@ impl Editor {
         }
     }
 
-    /// Does to candidate and view what the command says; see [`apply`].
+    /// Applies a command to candidate and view; see [`apply`].
     ///
     /// # Errors
     ///
-    /// See [`apply`]: nothing has changed then.
+    /// See [`apply`]. Nothing has changed then.
     pub fn apply(&mut self, command: &Command) -> Result<(), Error> {
         apply(&mut self.candidate, &mut self.view, command)?;
         self.leave_what_is_gone();
@@ -151,7 +153,7 @@ impl Editor {
     ///
     /// # Errors
     ///
-    /// See [`Store::commit`]: the candidate stays as it is.
+    /// See [`Store::commit`]. The candidate stays as it is.
     pub async fn commit(&mut self, who: &Who, allow: Allow) -> Result<Committed, CommitError> {
         let committed = self.store.commit(&self.operator, who, &self.base, &self.candidate, allow).await?;
         self.clear();
@@ -162,7 +164,7 @@ impl Editor {
     ///
     /// # Errors
     ///
-    /// See [`Store::commit_trial`]: the candidate stays as it is.
+    /// See [`Store::commit_trial`]. The candidate stays as it is.
     pub async fn commit_trial(&mut self, who: &Who, time: Duration) -> Result<Committed, CommitError> {
         let committed = self.store.commit_trial(&self.operator, who, &self.base, &self.candidate, time).await?;
         self.clear();

@@ -1,4 +1,4 @@
-//! How many sessions a configuration may have: as many as the kernel tables have room for.
+//! The number of sessions that a configuration may have. The kernel tables limit it.
 
 use super::model::Config;
 
@@ -9,14 +9,15 @@ use super::model::Config;
      start bmpd with --sessions {wanted}"
 )]
 pub struct TooManySessions {
-    /// How many the configuration has.
+    /// Sessions of the configuration.
     pub wanted: usize,
-    /// How many there is room for.
+    /// Sessions that there is room for.
     pub room: usize,
 }
 
 impl Config {
-    /// How many entries of the kernel tables it needs: one for each `bmp-session`, and one for each end that may open a BGP peer's connection.
+    /// Returns how many entries of the kernel tables the configuration needs: one for each
+    /// `bmp-session`, and one for each end that may open a BGP peer's connection.
     pub fn session_count(&self) -> usize {
         let peers = self.bgp.iter().flat_map(|bgp| {
             let listens = usize::from(bgp.listen_port.is_some());
@@ -29,7 +30,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// There is not.
+    /// There is no room for all of them.
     pub fn check_room(&self, room: usize) -> Result<(), TooManySessions> {
         match self.session_count() {
             wanted if wanted > room => Err(TooManySessions { wanted, room }),

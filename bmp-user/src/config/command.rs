@@ -62,7 +62,8 @@ pub enum CandidateCommand {
     Clear,
 }
 
-/// `reset bmp session [ vpn-instance V ] { ADDR [ alias A ] | all }`: which sessions to end and begin again.
+/// The sessions that a command ends and begins again:
+/// `reset bmp session [ vpn-instance V ] { ADDR [ alias A ] | all }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reset {
     /// In this VPN instance. `None` is the public one if a station is named, else all instances.
@@ -294,12 +295,14 @@ fn action(action: Action, arguments: Arguments<'_>, line: &Line) -> Command {
     }
 }
 
-/// Does to `config` and `view` what the command says. Commands that neither configure nor go to another view change nothing.
+/// Applies a command to `config` and `view`. Commands that neither configure nor go to another view
+/// change nothing.
 ///
 /// # Errors
 ///
-/// The command contradicts what is configured (another session has this station, port and VPN instance; `undo` names other
-/// arguments than those configured), or was read in a view that it is not applied in. Nothing has changed then.
+/// The command contradicts the configuration: another session has this station, port and VPN
+/// instance, or `undo` names other arguments than those configured. Or the command was read in
+/// another view. Nothing has changed then.
 pub fn apply(config: &mut Config, view: &mut View, command: &Command) -> Result<(), Error> {
     match command {
         Command::Nothing | Command::Display(..) | Command::Reset(_) | Command::Candidate(_) => Ok(()),

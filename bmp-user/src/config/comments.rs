@@ -1,4 +1,4 @@
-//! What people have written into a configuration file beside its commands, kept when the file is written anew.
+//! The comments of a configuration file, kept when bmpd writes the file.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,12 @@ use super::{
     model::Config,
 };
 
-/// The comments of a file: lines that begin with `#` and hold more than that.
+/// The comments of a file: lines that begin with `#` and have text behind it.
 ///
-/// A comment belongs to the line that it stands before, and goes with it. One that is indented more than that line is the end of a view that
-/// ends there, or stands before the `quit` of one: it belongs to that view, and stays at its end. Those at the top of the file with a blank
-/// line or `#` behind them belong to the file, and so do those before `return` and behind it.
+/// A comment belongs to the line behind it, and goes with that line. A comment that is indented
+/// more than the line behind it, or stands before `quit`, belongs to the view that ends there.
+/// Comments at the top of the file, with a blank line or `#` behind them, belong to the file. So do
+/// those before `return` and behind it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Comments {
     pub(super) top: Vec<String>,
@@ -24,11 +25,11 @@ pub(super) struct Comments {
     inside: BTreeMap<Place, Vec<String>>,
 }
 
-/// Comments that have been read, and not the line behind them.
+/// Comments whose line has not been read yet.
 #[derive(Default)]
 struct Waiting {
     comments: Vec<(usize, String)>,
-    /// The views that one is in: each with the indentation of the line that entered it.
+    /// The views around, each with the indentation of the line that entered it.
     views: Vec<(usize, Place)>,
 }
 
@@ -37,7 +38,8 @@ impl Waiting {
         std::mem::take(&mut self.comments).into_iter().map(|(_, comment)| comment).collect()
     }
 
-    /// The view of those that a comment with this indentation is in, and which `is_there`.
+    /// Returns the innermost view around a comment with this indentation for which `is_there`
+    /// holds.
     fn view_of(&self, indent: usize, is_there: impl Fn(&Place) -> bool) -> Option<&Place> {
         let around = self.views.iter().rev().filter(|(of_view, _)| *of_view < indent);
         around.map(|(_, view)| view).find(|view| is_there(view))
@@ -45,7 +47,8 @@ impl Waiting {
 }
 
 impl Comments {
-    /// Those of the text of a configuration file; none where it is no configuration. The file is to hold `new`.
+    /// Reads the comments of a configuration file that will hold `new`. A text with errors has
+    /// none.
     pub(super) fn of(text: &str, new: &Config) -> Self {
         let Some((config, places)) = read_places(text) else { return Self::default() };
         let (old, new) = (lines(&config), lines(new));
@@ -74,7 +77,8 @@ impl Comments {
         comments
     }
 
-    /// A line that is no comment: what waits belongs to it, or to a view that it ends.
+    /// Takes a line that is no comment. The pending comments belong to it, or to a view that it
+    /// ends.
     fn line(
         &mut self,
         indent: usize,
@@ -89,7 +93,7 @@ impl Comments {
             return;
         }
         if let Some(view) = places.left.get(&number) {
-            // Whatever its indentation, it is inside.
+            // A comment before `quit` is inside, whatever its indentation.
             let inside = (1..=view.len()).rev().filter_map(|depth| view.get(..depth)).map(<[_]>::to_vec);
             match inside.into_iter().find(|view| is_printed(view)) {
                 Some(view) => self.inside.entry(view).or_default().append(&mut waiting.take()),
@@ -97,7 +101,8 @@ impl Comments {
             }
         } else if let Some(place) = places.set.get(&number) {
             self.leave_views(waiting, indent, &is_printed);
-            // A line that changes nothing is not printed: the comment goes on to the next that is.
+            // A line that changes nothing is not printed. Its comment goes to the next printed
+            // line.
             if is_printed(place) {
                 self.before.entry(place.clone()).or_default().append(&mut waiting.take());
             }
@@ -111,14 +116,16 @@ impl Comments {
         }
     }
 
-    /// A line with this indentation is next: comments that are indented more are ends of views.
+    /// Ends views before a line with this indentation: pending comments that are indented more
+    /// belong to them.
     fn leave_views(&mut self, waiting: &mut Waiting, indent: usize, is_printed: impl Fn(&Place) -> bool) {
         let number = waiting.comments.iter().take_while(|(of_comment, _)| *of_comment > indent).count();
         let leaving: Vec<_> = waiting.comments.drain(..number).collect();
         let mut stays = Vec::new();
         for (of_comment, comment) in leaving {
             match waiting.view_of(of_comment, &is_printed) {
-                // What is indented as the line that entered the view, or less, is around it.
+                // A comment with the indentation of the line that entered the view, or less, is
+                // outside.
                 Some(view) if stays.is_empty() => self.inside.entry(view.clone()).or_default().push(comment),
                 _ => stays.push((of_comment, comment)),
             }
@@ -126,18 +133,18 @@ impl Comments {
         waiting.comments.splice(..0, stays);
     }
 
-    /// Those that stand before the line at this place.
+    /// Returns the comments before the line at this place.
     pub(super) fn before(&self, place: &Place) -> &[String] {
         self.before.get(place).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Those at the end of the view that is entered at this place.
+    /// Returns the comments at the end of the view that is entered at this place.
     pub(super) fn inside(&self, view: &Place) -> &[String] {
         self.inside.get(view).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
-/// Whether the file has a line at this place, or is to have it.
+/// Decides whether the file has a line at this place, or will have it.
 fn is_printed(place: &Place, old: &Lines, new: &Lines) -> bool {
     old.contains_key(place) || new.contains_key(place)
 }

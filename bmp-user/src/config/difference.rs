@@ -1,4 +1,4 @@
-//! What differs between two configurations, and how the changes of two operators come together: line by line.
+//! Differences between configurations, and the merge of two operators' changes, line by line.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -32,13 +32,14 @@ pub(super) type Place = Vec<LineId>;
 /// A configuration as lines by place.
 pub(super) type Lines = BTreeMap<Place, Setting>;
 
-/// The difference between two configurations. Printed, `-` lines go and `+` lines come, below the views that they are in.
+/// The difference between two configurations. Its printed form has `-` lines that go and `+` lines
+/// that come, below the views that they are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference(BTreeMap<Place, Change>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Change {
-    /// A view that is in both and holds a change.
+    /// A view that both have, with a change inside.
     Around(Setting),
     Gone(Setting),
     New(Setting),
@@ -49,12 +50,12 @@ enum Change {
 }
 
 impl Difference {
-    /// What must be done to `old` to make it `new`.
+    /// Returns the changes that make `new` of `old`.
     pub fn between(old: &Config, new: &Config) -> Self {
         Self::of(&lines(old), &lines(new), |_| true)
     }
 
-    /// Nothing differs.
+    /// Decides whether nothing differs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -99,16 +100,17 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Why the changes of two operators do not come together.
+/// Why the changes of two operators cannot be merged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
-    /// Both changed the same lines, or one took away the view that the other changed: what the other operator changed there.
+    /// Both changed the same lines, or one removed the view that the other changed. The value is
+    /// what the other operator changed there.
     #[error(
         "the configuration in force has changed meanwhile, where the candidate changes it too (`clear configuration candidate` gives the \
          candidate up):\n{0}"
     )]
     Lines(Difference),
-    /// The lines go together, but not what they say.
+    /// The lines can be merged, but break a rule of the language together.
     #[error(
         "the configuration in force has changed meanwhile, and does not go together with the candidate: {0} (`clear configuration candidate` \
          gives the candidate up)"
@@ -116,12 +118,12 @@ pub enum Conflict {
     Rule(String),
 }
 
-/// Does to `running` what was done to `base` to make it `candidate`.
+/// Applies to `running` the changes that made `candidate` of `base`.
 ///
 /// # Errors
 ///
-/// Somebody else has done something else to the same lines of `base` to make it `running`; or together they break a rule of the
-/// language.
+/// `running` differs from `base` in the same lines, but in another way. Or the merged lines break a
+/// rule of the language.
 pub fn rebase(base: &Config, candidate: &Config, running: &Config) -> Result<Config, Conflict> {
     if base == running || candidate == running {
         return Ok(candidate.clone());
@@ -143,7 +145,7 @@ pub fn rebase(base: &Config, candidate: &Config, running: &Config) -> Result<Con
             merged.insert(place.clone(), setting.clone());
         }
     }
-    // A line whose view one of both has taken away.
+    // One operator removed the view that the other's line is in.
     for place in merged.keys() {
         if let Some((_, view)) = place.split_last()
             && !view.is_empty()
@@ -165,7 +167,7 @@ pub fn rebase(base: &Config, candidate: &Config, running: &Config) -> Result<Con
     Ok(config)
 }
 
-/// All lines of a configuration by their place.
+/// Returns all lines of a configuration by place.
 pub(super) fn lines(config: &Config) -> Lines {
     let mut lines = Lines::new();
     for section in sections(config) {

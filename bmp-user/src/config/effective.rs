@@ -1,20 +1,20 @@
-//! Which connect-interface is in force.
+//! The connect-interface in force for a session.
 
 use super::model::{Bmp, ConnectInterface, Session, SessionId};
 
-/// The view that a connect-interface in force comes from; in JSON its name in lower case.
+/// The view that the connect-interface in force comes from. JSON has its name in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum From {
     /// The session's own view.
     Session,
     /// The `bmp` view.
     Bmp,
-    /// Neither: the kernel chooses.
+    /// No view. The kernel chooses the source.
     Default,
 }
 
 impl From {
-    /// As in JSON: `session`, `bmp`, `default`.
+    /// Returns the word of the JSON form: `session`, `bmp`, `default`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Session => "session",
@@ -27,13 +27,14 @@ impl From {
 /// The connect-interface in force for one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
-    /// What the session's source is to be; `None` leaves it to the kernel.
+    /// The source of the session. `None` leaves it to the kernel.
     pub connect: Option<ConnectInterface>,
-    /// Where that is configured.
+    /// The view that configures it.
     pub from: From,
 }
 
-/// The session view goes before the bmp view, whatever form it has; the bmp view counts for IPv4 stations only.
+/// Returns the connect-interface in force. The session view precedes the bmp view, which counts for
+/// IPv4 stations only.
 pub fn effective(bmp: &Bmp, id: &SessionId, session: &Session) -> Effective {
     match (&session.connect_interface, bmp.connect_interface) {
         (Some(connect), _) => Effective { connect: Some(connect.clone()), from: From::Session },

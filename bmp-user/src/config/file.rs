@@ -1,4 +1,4 @@
-//! A whole file: every error of it at once.
+//! Reads a whole file, and reports all its errors at once.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use super::{
 /// The largest file that is read, in bytes.
 pub(super) const LARGEST: u64 = 1 << 20;
 
-/// Why a configuration file was not taken.
+/// Why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It cannot be opened or read.
@@ -32,7 +32,7 @@ pub enum LoadError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// It is larger than 1 MiB: not a configuration.
@@ -57,7 +57,7 @@ pub enum LoadError {
         /// The first line that is not, 1-based.
         line: usize,
     },
-    /// Commands in it are wrong: all of them, in order, one after another when printed.
+    /// Commands in it are wrong. All errors, in order; the printed form has one after another.
     #[error("{}", all(.0))]
     Wrong(Vec<Error>),
 }
@@ -70,12 +70,12 @@ fn all(errors: &[Error]) -> String {
 ///
 /// # Errors
 ///
-/// See [`LoadError`]; each says which file.
+/// See [`LoadError`]. Each error names the file.
 pub fn load(path: impl AsRef<Path>) -> Result<Config, LoadError> {
     let path = path.as_ref();
     let own = || path.to_owned();
     let mut bytes = Vec::new();
-    // Not by the size that the file says it has: it may grow meanwhile.
+    // The size of the file may change while it is read, so do not trust it.
     let read = sys::open_regular(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
     if let Err(source) = read {
         return Err(LoadError::Unreadable { path: own(), source });
@@ -83,7 +83,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Config, LoadError> {
     parse_bytes(path, &bytes)
 }
 
-/// Reads what a file holds, as [`load`] does.
+/// Reads the bytes of a file, as [`load`] does.
 pub(super) fn parse_bytes(path: &Path, bytes: &[u8]) -> Result<Config, LoadError> {
     let own = || path.to_owned();
     if bytes.len() as u64 > LARGEST {
@@ -99,15 +99,16 @@ pub(super) fn parse_bytes(path: &Path, bytes: &[u8]) -> Result<Config, LoadError
     }
 }
 
-/// Reads the text of a configuration file; `name` is what errors call the file.
+/// Reads the text of a configuration file. Errors call the file `name`.
 ///
-/// Indentation and lines that begin with `#` are for people. A command that its view does not know is looked up in the views
-/// around it; `quit` leaves a view; `return` ends the configuration, and a command after it is an error.
+/// Indentation and lines that begin with `#` are for people. A command that its view does not know
+/// is looked up in the views around it. `quit` leaves a view. `return` ends the configuration, and
+/// a command after it is an error.
 ///
 /// # Errors
 ///
-/// Every error of the file, in order, and no error that only follows from an earlier one: after a wrong `bmp-session` line,
-/// the commands that belong to its view are read, and dropped.
+/// All errors of the file, in order, without errors that only follow from an earlier one. After a
+/// wrong `bmp-session` line, the commands of its view are read and dropped.
 pub fn parse_file(name: &str, text: &str) -> Result<Config, Vec<Error>> {
     let reader = Reader::of(text);
     if reader.errors.is_empty() {
@@ -117,29 +118,29 @@ pub fn parse_file(name: &str, text: &str) -> Result<Config, Vec<Error>> {
     Err(reader.errors.into_iter().map(|error| error.in_file(&file)).collect())
 }
 
-/// Where the lines of a configuration stand, by their numbers.
+/// The places of a file's lines, by line number.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// Of each line that sets something, its place.
+    /// The place of each line that sets something.
     pub(super) set: BTreeMap<usize, Place>,
-    /// The view that one is in behind a line.
+    /// The view behind each line.
     pub(super) view: BTreeMap<usize, Place>,
-    /// The view that a `quit` leaves.
+    /// The view that each `quit` leaves.
     pub(super) left: BTreeMap<usize, Place>,
     /// The line with `return`.
     pub(super) end: Option<usize>,
 }
 
-/// The configuration, and where its lines stand. `None` where it has errors.
+/// Returns the configuration and the places of its lines; `None` if it has errors.
 pub(super) fn read_places(text: &str) -> Option<(Config, Places)> {
     let reader = Reader::of(text);
     reader.errors.is_empty().then_some((reader.config, reader.places))
 }
 
-/// Where the reader is.
+/// The view that the reader is in.
 enum Where {
     In(View),
-    /// In a view of this kind, but the line that should have entered it is wrong.
+    /// A view of this kind. The line that should have entered it is wrong.
     Lost(ViewKind),
 }
 
@@ -159,7 +160,7 @@ struct Reader {
     place: Where,
     /// `return` was read.
     ended: bool,
-    /// An unknown command was the last that was read: it may have been meant to enter a view.
+    /// The last command was unknown, and may have been meant to enter a view.
     dangling: bool,
     /// Lines with more indentation than this belong to an unknown command.
     skip_inside: Option<usize>,
@@ -188,7 +189,7 @@ impl Reader {
         reader
     }
 
-    /// Whether there is sense in reading on.
+    /// Reads a line. Returns false if reading on makes no sense.
     fn line(&mut self, number: usize, text: &str) -> bool {
         let line = match Line::new(number, text) {
             Ok(line) if line.is_empty() => return true,
@@ -252,7 +253,7 @@ impl Reader {
         }
         let Where::In(view) = &mut self.place else { return };
         if command == Command::Quit && *view == View::System {
-            // After an error it may be the end of a view that was never entered.
+            // After an error, `quit` may end a view that was never entered.
             if self.errors.is_empty() {
                 self.refuse(&line, "there is no view to leave here");
             }
@@ -280,7 +281,8 @@ impl Reader {
         }
     }
 
-    /// Keeps the error, unless it follows from an earlier one, and goes to where the next lines are likely to belong.
+    /// Keeps the error unless it follows from an earlier one. Goes to the view that the next lines
+    /// are likely to belong to.
     fn recover(&mut self, misfit: &Misfit, indent: usize, error: Error) {
         let follows = self.dangling && matches!(misfit, Misfit::Elsewhere(_));
         if !follows {

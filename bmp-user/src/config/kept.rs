@@ -1,4 +1,4 @@
-//! The configuration file, as something that is replaced whole or not at all.
+//! The configuration file, which is replaced whole or not at all.
 
 use std::{
     fs, io,
@@ -7,10 +7,10 @@ use std::{
 
 use crate::replace::{Replacement, clean_up, name_too, sync_folder};
 
-/// Why the file was not replaced: it is as it was.
+/// Why the file was not replaced. It is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
-    /// Somebody else has written it since it was read.
+    /// Somebody else has written the file since bmpd read it.
     #[error(
         "{} was changed since bmpd read it, and a commit would undo that: have bmpd read it again (`kill -HUP`), or put it back",
         .0.display()
@@ -21,29 +21,29 @@ pub enum KeepError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What reading it comes to.
+        /// The error of reading it.
         why: String,
     },
-    /// The system did not let it be written.
+    /// The system refused to write it.
     #[error("cannot keep the configuration in {}: {source}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// The configuration file and what is known to be in it.
+/// The configuration file, and its content as bmpd knows it.
 #[derive(Debug)]
 pub(super) struct Kept {
     path: PathBuf,
-    /// What it held when it was last read or written; `None` if it could not be read.
+    /// The content when bmpd last read or wrote the file; `None` if it could not be read.
     known: Option<Vec<u8>>,
 }
 
 impl Kept {
-    /// A file that has just been read. What a bmpd that was killed has left beside it is removed.
+    /// Takes a file that has just been read. Removes what a killed bmpd has left beside it.
     pub(super) fn new(path: &Path) -> Self {
         let file = real(path);
         clean_up(&file);
@@ -53,19 +53,19 @@ impl Kept {
         kept
     }
 
-    /// Takes what is in the file now for known.
+    /// Takes the content of the file for known.
     pub(super) fn read_again(&mut self) {
-        // Of a pipe there is nothing more to be read, and it would be waited for.
+        // Reading a pipe again would wait for good.
         self.known =
             fs::metadata(&self.path).is_ok_and(|found| found.is_file()).then(|| fs::read(&self.path).ok()).flatten();
     }
 
-    /// Replaces the file with what `text` makes of what it holds. What it held before is then in a file beside it, with `.previous` behind
-    /// the name.
+    /// Replaces the content with what `text` makes of it. A file beside it, with `.previous` behind
+    /// the name, keeps the content before.
     ///
-    /// The file always has its name and is always whole, the old or the new.
+    /// The file always has its name, and is always whole: the old one or the new one.
     pub(super) fn replace(&mut self, text: impl FnOnce(&[u8]) -> Result<String, KeepError>) -> Result<(), KeepError> {
-        // A symbolic link stays one: what it points to is replaced.
+        // A symbolic link stays, and its target is replaced.
         let path = real(&self.path);
         let found = self.found(&path)?;
         let text = text(found.as_deref().unwrap_or_default())?;
@@ -74,12 +74,12 @@ impl Kept {
         Ok(())
     }
 
-    /// What it holds: what it is known to hold, or nothing where it is gone.
+    /// Returns the known content, or nothing if the file is gone.
     pub(super) fn as_known(&self) -> Result<Vec<u8>, KeepError> {
         Ok(self.found(&real(&self.path))?.unwrap_or_default())
     }
 
-    /// What the file holds, if there is one. An error if somebody else has written it.
+    /// Returns the content, if the file is there. Fails if somebody else has written it.
     fn found(&self, path: &Path) -> Result<Option<Vec<u8>>, KeepError> {
         let found = match fs::metadata(path) {
             Ok(found) if !found.is_file() => return Err(self.failed(io::Error::other("this is not a regular file"))),
@@ -108,7 +108,7 @@ fn previous(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Gives the old file its second name and the new one the name of the old.
+/// Gives the old file its second name, and the new file the name of the old.
 fn exchange(path: &Path, text: &[u8], there: bool) -> io::Result<()> {
     let mut new = Replacement::create(path)?;
     new.copy_owner_and_mode(0o640)?;
@@ -120,7 +120,7 @@ fn exchange(path: &Path, text: &[u8], there: bool) -> io::Result<()> {
     new.put_in_place()?;
     let synced = sync_folder(path);
     if synced.is_err() && there {
-        // The old one goes back: what is not certain to be kept is not committed.
+        // Put the old file back. A commit must not depend on a file that may be lost.
         name_too(&previous, path)?;
     }
     synced
@@ -167,7 +167,7 @@ mod tests {
             fs::write(folder.path().join(name), "old\n").unwrap();
         }
         let mut kept = Kept::new(&path);
-        // A file of somebody else's is left alone.
+        // The file of somebody else stays.
         assert_eq!(names(folder.path()), ["f", "f.new", "f.previous"]);
         put(&mut kept, "new\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");

@@ -1,4 +1,4 @@
-//! The configuration as a value: what is in a file, and what every module compares with the value before.
+//! The configuration as a value. Every module compares it with the value it had before.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,12 +12,13 @@ use std::{
 use super::language::secret::Secret;
 use crate::wire::{bgp::Family, bmp::RibView};
 
-/// A whole configuration. Two that are equal ask for the same thing.
+/// A whole configuration. Equal configurations ask for the same thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// `sysname`: what the device calls itself in prompts and in the Initiation message; the host's name if absent.
+    /// `sysname`: the name of this device in prompts and in the Initiation message. Without it, the
+    /// host's name.
     pub sysname: Option<String>,
-    /// `interface-alias KERNEL-NAME NAME`: from the name given here to the kernel's.
+    /// `interface-alias KERNEL-NAME NAME`: the kernel's name of each further name.
     pub interface_aliases: BTreeMap<String, String>,
     /// `bgp AS-NUMBER`.
     pub bgp: Option<Bgp>,
@@ -29,7 +30,7 @@ pub struct Config {
     pub bmp: Bmp,
 }
 
-/// The `bgp AS-NUMBER` view: an input that takes routes over BGP and says nothing itself.
+/// The `bgp AS-NUMBER` view: an input that takes routes over BGP and announces none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bgp {
     /// The AS number of this device.
@@ -42,16 +43,16 @@ pub struct Bgp {
     pub peers: BTreeMap<IpAddr, BgpPeer>,
 }
 
-/// What is configured of a BGP peer.
+/// The settings of a BGP peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BgpPeer {
-    /// `as-number N`: without it the peer is not spoken to.
+    /// `as-number N`: bmpd opens no session to a peer without it.
     pub asn: Option<u32>,
-    /// `port N`: the peer's; 179 if absent.
+    /// `port N`: the peer's port. Without it, [`BgpPeer::PORT`].
     pub port: Option<u16>,
     /// `password TEXT`: TCP MD5 (RFC 2385).
     pub password: Option<Secret>,
-    /// `listen-only`: the peer connects, this device does not.
+    /// `listen-only`: the peer connects, and this device does not.
     pub listen_only: bool,
     /// `connect-interface ...`.
     pub connect_interface: Option<ConnectInterface>,
@@ -61,19 +62,20 @@ pub struct BgpPeer {
     pub families: BTreeSet<Family>,
 }
 
-/// `timer keepalive K hold H`, in seconds; both zero: neither keepalives nor an end without them (RFC 4271 §4.2).
+/// `timer keepalive K hold H`, in seconds. Both are zero for a session without keepalives, which no
+/// silence ends (RFC 4271 §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BgpTimer {
     /// Seconds between keepalives.
     pub keepalive: u16,
-    /// Seconds without any message after which the peer is gone.
+    /// Seconds without a message after which the session ends.
     pub hold: u16,
 }
 
 impl BgpPeer {
-    /// What is so without `port` (RFC 4271 §8.2.1).
+    /// The default of `port` (RFC 4271 §8.2.1).
     pub const PORT: u16 = 179;
-    /// What is so without `timer`.
+    /// The default of `timer`.
     pub const TIMER: BgpTimer = BgpTimer { keepalive: 60, hold: 180 };
 }
 
@@ -82,48 +84,50 @@ impl BgpPeer {
 pub struct Relay {
     /// `listen ADDR port N`.
     pub listen: Option<SocketAddr>,
-    /// `allow PREFIX ...`: who may connect; only this host if empty.
+    /// `allow PREFIX`: the hosts that may connect. If empty, only this host.
     pub allow: BTreeSet<Prefix>,
     /// `hold SECONDS`: how long the peers of a daemon that went away stay up.
     pub hold: Duration,
-    /// `end-of-rib-after SECONDS`: how long a RIB without End-of-RIB is quiet before it is taken to be complete; zero is never.
+    /// `end-of-rib-after SECONDS`: how long a RIB without End-of-RIB must be quiet to count as
+    /// complete. Zero is never.
     pub end_of_rib_after: Duration,
     /// `max-connections NUMBER per-source NUMBER`.
     pub max_connections: Option<MaxConnections>,
 }
 
 impl Relay {
-    /// What is so without `max-connections`.
+    /// The default of `max-connections`.
     pub const MAX_CONNECTIONS: MaxConnections = MaxConnections { total: 256, per_source: Some(32) };
 }
 
-/// How many connections a relay has at one time.
+/// The connections that a relay has at one time, at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxConnections {
-    /// In all.
+    /// Of all sources together.
     pub total: u32,
-    /// Of one source; see [`crate::visitors`].
+    /// Of one source, as [`crate::visitors`] tells sources apart.
     pub per_source: Option<u32>,
 }
 
-/// An IP prefix without bits behind its length.
+/// An IP prefix. All bits behind its length are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
-    /// The address, its bits behind the length zero.
+    /// The address.
     pub address: IpAddr,
     /// Length in bits.
     pub length: u8,
 }
 
 impl Prefix {
-    /// `None` if the length is too much for the address, or bits are set behind it.
+    /// Returns the prefix; `None` if it is longer than the address, or if bits are set behind its
+    /// length.
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
         let (bits, width) = bits_of(address);
         let whole = length <= width && (length == width || (bits << (128 - u32::from(width)) << length) == 0);
         whole.then_some(Self { address, length })
     }
 
-    /// Whether an address is in it. An IPv4 address that is written as IPv6 is the IPv4 address.
+    /// Decides whether the prefix has an address. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let ((own, width), (other, its)) = (bits_of(self.address), bits_of(address.to_canonical()));
         width == its && (self.length == 0 || (own ^ other) >> (width - self.length) == 0)
@@ -144,7 +148,7 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// A `mrt-replay NAME` view: an input that takes routes from a file.
+/// A `mrt-replay NAME` view: an input that takes routes from an MRT file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replay {
     /// `file PATH`.
@@ -170,35 +174,37 @@ pub enum Pace {
 /// The `bmp` view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bmp {
-    /// `bmp` was given: the view is there, even with nothing in it. What is in it counts in any case.
+    /// The view is configured, even if nothing is in it. The settings count in any case.
     pub enabled: bool,
-    /// `connect-interface ADDR`: the source of every IPv4 session that names none of its own.
+    /// `connect-interface ADDR`: the source of every IPv4 session that names no source itself.
     pub connect_interface: Option<Ipv4Addr>,
-    /// `statistics-timer SECONDS`: how often BGP peers are reported on; zero is never. See [`Bmp::STATISTICS_TIMER`].
+    /// `statistics-timer SECONDS`: the time between Statistics Reports of BGP peers. Zero is never;
+    /// without it, [`Bmp::STATISTICS_TIMER`].
     pub statistics_timer: Option<Duration>,
-    /// `persist`: what the kernel enforces stays when bmpd is told to end.
+    /// `persist`: the kernel goes on enforcing the pins after bmpd has ended on request.
     pub persist: bool,
     /// `bmp-session ...`.
     pub sessions: BTreeMap<SessionId, Session>,
 }
 
 impl Bmp {
-    /// What is so without `statistics-timer`.
+    /// The default of `statistics-timer`.
     pub const STATISTICS_TIMER: Duration = Duration::from_secs(3600);
 }
 
-/// What tells one `bmp-session` of the configuration from another.
+/// Identifies one `bmp-session` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId {
     /// `vpn-instance NAME`; `None` is the public instance.
     pub vpn_instance: Option<String>,
     /// The station's address.
     pub station: IpAddr,
-    /// `alias NAME`: tells sessions to one station from each other.
+    /// `alias NAME`: distinguishes several sessions to one station.
     pub alias: Option<String>,
 }
 
-/// As in a prompt and in logs: `198.51.100.8`, `198.51.100.8-lab`, `mgmt-198.51.100.8-lab` in the VPN instance `mgmt`.
+/// The form of prompts and logs: `198.51.100.8`, `198.51.100.8-lab`, and `mgmt-198.51.100.8-lab` in
+/// the VPN instance `mgmt`.
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(vpn_instance) = &self.vpn_instance {
@@ -219,51 +225,54 @@ pub struct Session {
     pub transport: Option<Transport>,
     /// `connect-interface ...`.
     pub connect_interface: Option<ConnectInterface>,
-    /// `egress-interface NAME ...`, at most 8, in the order given: what the session may leave by, whatever its source.
+    /// `egress-interface NAME ...`: up to 8 interfaces that the session may leave by, in the order
+    /// given.
     pub egress_interfaces: Vec<String>,
-    /// `next-hop ADDR`: the router that the session's packets are sent to, whatever the routing tables say.
+    /// `next-hop ADDR`: the router that gets the session's packets, whatever the routing tables
+    /// say.
     pub next_hop: Option<IpAddr>,
     /// `hold-down MILLISECONDS`: how long the session outlives the loss of its interface.
     pub hold_down: Duration,
     /// `password md5 TEXT` behind `tcp connect port N`: TCP MD5 (RFC 2385).
     pub password: Option<Secret>,
-    /// `tcp mss N`: the longest segment that the station is sent, in bytes.
+    /// `tcp mss N`: the longest segment to the station, in bytes.
     pub mss: Option<u16>,
-    /// `dscp N`: of the session's packets (RFC 2474).
+    /// `dscp N`: the DSCP of the session's packets (RFC 2474).
     pub dscp: Option<u8>,
-    /// `keepalive SECONDS`: how long the connection is silent before TCP asks whether the station is there; zero is never.
+    /// `keepalive SECONDS`: the silence after which TCP probes the station. Zero is never.
     pub keepalive: Option<Duration>,
-    /// `connect-retry MIN MAX`: between which waits attempts to connect are spread.
+    /// `connect-retry FIRST LONGEST`: the waits between attempts to connect.
     pub connect_retry: Option<ConnectRetry>,
     /// `initial-delay SECONDS`: how long the first attempt to connect waits.
     pub initial_delay: Duration,
-    /// `flap-damping SECONDS`: how long an attempt to connect waits at least after a connection was lost.
+    /// `flap-damping SECONDS`: the shortest wait after a connection was lost.
     pub flap_damping: Duration,
-    /// `monitor ...`: what the station is told, with the RIBs of `route-mode`; all of them where there are none. Everything without any.
+    /// `monitor ...`: the peers that the station is told of, each with the RIBs of `route-mode`. A
+    /// monitor without RIBs has all of them. A session without monitors is told everything.
     pub monitors: BTreeMap<MonitorId, BTreeSet<RouteMode>>,
-    /// `route-mirroring`: mirrored messages too where there are monitors.
+    /// `route-mirroring`: a session with monitors gets mirrored messages too.
     pub route_mirroring: bool,
-    /// `adopt`: another local process opens the session; it is only pinned and counted.
+    /// `adopt`: another local process opens the session. bmpd only pins and counts it.
     pub adopt: bool,
-    /// `shutdown`.
+    /// `shutdown`: the session stays down.
     pub shutdown: bool,
 }
 
-/// `connect-retry MIN MAX`.
+/// The waits between attempts to connect: `connect-retry FIRST LONGEST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectRetry {
     /// The first wait.
     pub first: Duration,
-    /// The longest.
+    /// The longest wait.
     pub longest: Duration,
 }
 
-/// `monitor ...`: which peers the station is told of.
+/// `monitor ...`: peers that a station is told of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MonitorId {
-    /// `public`: those of no VPN instance.
+    /// `public`: the peers of no VPN instance.
     Public,
-    /// `all-vpn-instance`: those of every VPN instance.
+    /// `all-vpn-instance`: the peers of every VPN instance.
     AllVpnInstances,
     /// `vpn-instance NAME`: by table name or route distinguisher.
     VpnInstance(String),
@@ -274,15 +283,15 @@ pub enum MonitorId {
         /// The peer's address.
         address: IpAddr,
     },
-    /// `relay NAME`: those of one relay.
+    /// `relay NAME`: the peers of one relay.
     Relay(String),
-    /// `mrt-replay NAME`: those of one file.
+    /// `mrt-replay NAME`: the peers of one file.
     Replay(String),
-    /// `bgp`: those of the `bgp` view.
+    /// `bgp`: the peers of the bgp view.
     Bgp,
 }
 
-/// As in the command, and in a prompt with `-` for blanks.
+/// The form of the command. Prompts have `-` for its blanks.
 impl fmt::Display for MonitorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -307,35 +316,36 @@ pub struct RouteMode {
     pub view: RibView,
 }
 
-/// Who opens the connection, and the port that it goes to.
+/// The end that opens the connection, and the port that it goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// `tcp connect port N`: this device, to the station's port.
+    /// `tcp connect port N`: this device connects to the station's port.
     Connect(u16),
-    /// `tcp listen port N`: the station, to this device's port.
+    /// `tcp listen port N`: the station connects to this device's port.
     Listen(u16),
 }
 
 impl Session {
-    /// What is so without `connect-retry`.
+    /// The default of `connect-retry`.
     pub const CONNECT_RETRY: ConnectRetry =
         ConnectRetry { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
-    /// What is so without `keepalive`.
+    /// The default of `keepalive`.
     pub const KEEPALIVE: Duration = Duration::from_secs(30);
 
-    /// The port that is connected to: the station's, or this device's where the station connects.
+    /// Returns the port that the connection goes to: the station's, or this device's if the station
+    /// connects.
     pub fn port(&self) -> Option<u16> {
         self.transport.map(|(Transport::Connect(port) | Transport::Listen(port))| port)
     }
 }
 
-/// `connect-interface` of a session view. Interface names are as the operator gave them (type and number already joined):
-/// which interface they name is decided by what the host has.
+/// `connect-interface` of a session view. Names are as the operator gave them, with type and number
+/// joined. Which interface a name means depends on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectInterface {
     /// The source address alone.
     Address(IpAddr),
-    /// The source interface alone: the address is one of its own.
+    /// The source interface alone. The source address is one of the interface's own.
     Interface(String),
     /// Both.
     Both {
@@ -347,7 +357,7 @@ pub enum ConnectInterface {
 }
 
 impl ConnectInterface {
-    /// The interface, if one is named.
+    /// Returns the interface, if it is named.
     pub fn interface(&self) -> Option<&str> {
         match self {
             Self::Address(_) => None,
@@ -355,7 +365,7 @@ impl ConnectInterface {
         }
     }
 
-    /// The address, if one is named.
+    /// Returns the address, if it is named.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Interface(_) => None,

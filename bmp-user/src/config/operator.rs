@@ -31,7 +31,8 @@ impl fmt::Display for Who {
     }
 }
 
-/// One operator's connection. It lasts until the last clone is dropped; a trial is its connection's to confirm.
+/// The identity of one operator's connection, until the last clone is dropped. The connection that
+/// begins a trial owns it.
 #[derive(Clone, Debug)]
 pub struct OperatorId(Arc<u64>);
 

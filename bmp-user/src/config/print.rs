@@ -1,4 +1,4 @@
-//! The printed form of a configuration: what `display current-configuration` answers and what a file holds.
+//! The printed form of a configuration, as in `display current-configuration` and in the file.
 
 use std::{
     fmt::{self, Write},
@@ -14,15 +14,16 @@ use super::{
     settings::Setting,
 };
 
-/// The configuration as a file holds it, secrets included: `#` before every view, one space of indentation a level, `return` at the
-/// end; what is as by default is not there. Equal configurations print the same, and reading it back gives an equal one.
+/// Prints a configuration as its file has it, with secrets. `#` stands before every view, one space
+/// of indentation a level, `return` at the end. Defaults are left out. Equal configurations print
+/// the same, and reading the text gives an equal configuration.
 ///
-/// To show a configuration to somebody use its [`fmt::Display`].
+/// Use [`fmt::Display`] to show a configuration to somebody.
 pub fn print(config: &Config) -> String {
     print_with(config, &Comments::default())
 }
 
-/// The same with comments of an earlier file.
+/// Prints a configuration with the comments of an earlier file.
 pub(super) fn print_with(config: &Config, comments: &Comments) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -30,7 +31,7 @@ pub(super) fn print_with(config: &Config, comments: &Comments) -> String {
     text
 }
 
-/// As in [`print()`], with secrets masked.
+/// The form of [`print()`], with secrets masked.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Printer { out: f, comments: &Comments::default(), secrets: Secrets::Masked }.config(self)

@@ -1,4 +1,4 @@
-//! The configuration in force: who may put another in its place, and how.
+//! The configuration in force, and the commits that replace it.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,12 +26,13 @@ use super::{
     trial::{Notice, Trial, TrialEnd, TrialReport},
 };
 
-/// So many notices wait for an operator whose terminal does not take them; the oldest are dropped.
+/// The most notices that wait for a slow terminal. The oldest are dropped.
 const NOTICES: usize = 16;
 
-/// The configuration in force, and the file that it is kept in. Cheap to clone.
+/// The configuration in force, and its file. Cheap to clone.
 ///
-/// All changes go through here, one at a time: each is checked whole, written, and then in force, or nothing of it is.
+/// Commits are made one at a time. Each is checked whole, written, and then in force, or has no
+/// effect.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Shared>);
 
@@ -39,10 +40,10 @@ pub struct Store(Arc<Shared>);
 struct Shared {
     running: watch::Sender<Arc<Config>>,
     keeper: Mutex<Keeper>,
-    /// Whether the configuration in force is one on trial.
+    /// True while the configuration in force is on trial.
     on_trial: watch::Sender<bool>,
     notices: broadcast::Sender<Notice>,
-    /// How many sessions there is room for.
+    /// The most sessions that there is room for.
     room: usize,
     operators: AtomicU64,
 }
@@ -50,16 +51,16 @@ struct Shared {
 #[derive(Debug)]
 struct Keeper {
     path: PathBuf,
-    /// Used with blocking calls alone; that one at a time does is seen to by the lock of the keeper.
+    /// Used in blocking calls alone. The lock around this struct admits one at a time.
     file: Arc<StdMutex<Kept>>,
     trial: Option<Trial>,
     trials: u64,
 }
 
-/// What a commit did.
+/// The result of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// The candidate was what is in force already.
+    /// The candidate was in force already.
     Nothing,
     /// The candidate is in force, and in the file.
     Changes,
@@ -72,8 +73,8 @@ pub enum Committed {
 }
 
 impl Store {
-    /// The configuration `running` was read from the file at `path`. No configuration comes into force that has more sessions than `room`
-    /// (see [`Config::session_count`]).
+    /// Begins with the configuration `running`, which was read from the file at `path`. Refuses
+    /// configurations with more sessions than `room` (see [`Config::session_count`]).
     pub fn new(path: &Path, running: Config, room: usize) -> Self {
         Self(Arc::new(Shared {
             room,
@@ -90,7 +91,7 @@ impl Store {
         }))
     }
 
-    /// The configuration in force.
+    /// Returns the configuration in force.
     pub fn running(&self) -> Arc<Config> {
         Arc::clone(&self.0.running.borrow())
     }
@@ -100,38 +101,40 @@ impl Store {
         self.0.running.subscribe()
     }
 
-    /// One more operator.
+    /// Returns the identity of one more operator.
     pub fn operator(&self) -> OperatorId {
         OperatorId::new(self.0.operators.fetch_add(1, Relaxed))
     }
 
-    /// Whether the trial of this number runs.
+    /// Decides whether the trial of this number runs.
     pub async fn runs(&self, number: u64) -> bool {
         self.0.keeper.lock().await.trial.as_ref().is_some_and(|trial| trial.number == number)
     }
 
-    /// Follows whether the configuration in force is one on trial: not kept, and gone by itself unless it is confirmed.
+    /// Follows whether the configuration in force is on trial: not in the file, and replaced unless
+    /// confirmed.
     pub fn on_trial(&self) -> watch::Receiver<bool> {
         self.0.on_trial.subscribe()
     }
 
-    /// The trial that runs.
+    /// Returns the trial that runs.
     pub async fn trial(&self) -> Option<TrialReport> {
         self.0.keeper.lock().await.trial.as_ref().map(Trial::report)
     }
 
-    /// What is told of trials from now on.
+    /// Returns the notices of trials from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.0.notices.subscribe()
     }
 
     fn tell(&self, text: String, by: Option<&Who>) {
-        // Nobody may be there to be told.
+        // There may be no receiver.
         let _ = self.0.notices.send(Notice { text, by: by.and_then(|who| who.process) });
     }
 
-    /// Puts what was done to `base` to make it `candidate` in force, and in the file. A trial that is in force is confirmed: by its
-    /// own operator, and with `allow` by another who has nothing else to commit.
+    /// Puts the changes that made `candidate` of `base` in force and in the file. Confirms a trial
+    /// that is in force, if the operator owns it. Another operator confirms it with `allow`, and
+    /// only without own changes.
     ///
     /// # Errors
     ///
@@ -169,7 +172,7 @@ impl Store {
         Ok(if was_on_trial { Committed::TrialAndChanges } else { Committed::Changes })
     }
 
-    /// Whether there was a trial.
+    /// Ends the trial and keeps its configuration. Returns true if there was a trial.
     fn trial_is_kept(&self, keeper: &mut Keeper, who: &Who) -> bool {
         let Some(trial) = keeper.trial.take() else { return false };
         info!("the trial is confirmed");
@@ -178,9 +181,9 @@ impl Store {
         true
     }
 
-    /// Puts what was done to `base` to make it `candidate` in force, but not in the file: unless it is confirmed by
-    /// [`Self::commit`] within `time`, the configuration before it is to return, by [`Self::end_in_time`]. So it does if bmpd itself ends
-    /// meanwhile.
+    /// Puts the changes that made `candidate` of `base` in force, but not in the file. Unless
+    /// [`Self::commit`] confirms them within `time`, [`Self::end_in_time`] puts the configuration
+    /// before them in force. It also returns if bmpd ends meanwhile.
     ///
     /// # Errors
     ///
@@ -209,7 +212,7 @@ impl Store {
         let trial = Trial::begin(keeper.trials, by, who.clone(), before, time);
         let end = trial.end();
         keeper.trial = Some(trial);
-        // Before the configuration: what is kept of a configuration must not be kept of this one.
+        // Tell this before the configuration, of which nothing may be kept.
         self.0.on_trial.send_replace(true);
         self.0.running.send_replace(new);
         info!("a changed configuration is in force for {} s on trial", time.as_secs());
@@ -217,8 +220,8 @@ impl Store {
         Ok(Committed::OnTrial(end))
     }
 
-    /// Waits until a trial's time is over. Unless it has ended before, the configuration before it is in force then; `first` is done just
-    /// before that, and what it came to is returned.
+    /// Waits until a trial's time is over. Unless it has ended before, calls `first`, puts the
+    /// configuration before it in force, and returns the result of `first`.
     pub async fn end_in_time<T>(&self, end: TrialEnd, first: impl FnOnce() -> T) -> Option<T> {
         tokio::time::sleep_until(end.at).await;
         let mut keeper = self.0.keeper.lock().await;
@@ -232,7 +235,7 @@ impl Store {
         Some(before)
     }
 
-    /// Ends the trial: the configuration before it is in force.
+    /// Ends the trial, and puts the configuration before it in force.
     ///
     /// # Errors
     ///
@@ -257,11 +260,12 @@ impl Store {
         self.0.on_trial.send_replace(false);
     }
 
-    /// Reads the file again and puts what it holds in force. False if it was in force already.
+    /// Reads the file again and puts its configuration in force. Returns false if it was in force
+    /// already.
     ///
     /// # Errors
     ///
-    /// The file is wrong or has more sessions than there is room for, or a trial is in force.
+    /// The file is wrong, or has more sessions than there is room for. Or a trial is in force.
     pub async fn reload(&self) -> Result<bool, CommitError> {
         let keeper = self.0.keeper.lock().await;
         if let Some(trial) = &keeper.trial {
@@ -281,13 +285,14 @@ impl Store {
 }
 
 impl Keeper {
-    /// Writes the file, if what is written can be read again.
+    /// Writes the file, if the text can be read again.
     async fn write(&self, config: &Arc<Config>) -> Result<(), KeepError> {
         let (path, config) = (self.path.clone(), Arc::clone(config));
         self.with_file(move |file| file.replace(|before| written(&path, before, &config))).await
     }
 
-    /// Whether [`Self::write`] would write something that can be read again, over a file that nobody else has changed.
+    /// Checks that [`Self::write`] would succeed: the text can be read again, and nobody else has
+    /// changed the file.
     async fn check(&self, config: &Arc<Config>) -> Result<(), KeepError> {
         let (path, config) = (self.path.clone(), Arc::clone(config));
         self.with_file(move |file| written(&path, &file.as_known()?, &config).map(|_| ())).await
@@ -298,13 +303,13 @@ impl Keeper {
         act: impl FnOnce(&mut Kept) -> Result<(), KeepError> + Send + 'static,
     ) -> Result<(), KeepError> {
         let file = Arc::clone(&self.file);
-        // A disk may take its time, which the tasks that share this thread have not.
+        // A slow disk must not hold up the tasks that share this thread.
         let done = tasks::blocking(move || act(&mut file.lock().unwrap_or_else(PoisonError::into_inner)));
         done.await.unwrap_or_else(|ended| Err(KeepError::Io { path: self.path.clone(), source: ended }))
     }
 }
 
-/// What the file is to hold, with the comments that it has, if it is read as the same configuration.
+/// Returns the new text of the file, with its comments, if it reads as the same configuration.
 fn written(path: &Path, before: &[u8], config: &Config) -> Result<String, KeepError> {
     let comments = std::str::from_utf8(before).map(|text| Comments::of(text, config)).unwrap_or_default();
     let text = print_with(config, &comments);

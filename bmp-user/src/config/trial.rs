@@ -1,4 +1,4 @@
-//! A configuration that is in force for a time: whose it is, how long it has, and what operators are told of it.
+//! A configuration that is in force for a time: its owner, the time left, and notices to operators.
 
 use std::{
     sync::{Arc, Weak},
@@ -14,7 +14,7 @@ use super::{
     operator::{Allow, OperatorId, Who},
 };
 
-/// When a trial ends by itself, and which one that is.
+/// The time when a trial ends by itself, and the trial's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrialEnd {
     pub(super) number: u64,
@@ -98,7 +98,7 @@ pub struct TrialReport {
     pub seconds_left: u64,
 }
 
-/// What operators are told when a trial begins or ends.
+/// A notice to operators that a trial begins or ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// One sentence with its full stop.

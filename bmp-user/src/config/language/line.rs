@@ -1,4 +1,4 @@
-//! A line cut into words, and the error that points at one of them.
+//! A line cut into words, and the error that points at a word.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -45,9 +45,13 @@ impl fmt::Debug for Line {
 }
 
 impl Line {
-    /// `number` is 1-based; `text` is without its line end. A character that has no place in a command (a control
-    /// character, or white space other than space and tab) is an error at that character: it would hide in a name and come
-    /// out again on an operator's terminal. Comments may hold anything.
+    /// Cuts a line into words. `number` is 1-based; `text` is without its line end. Comments may hold
+    /// any character.
+    ///
+    /// # Errors
+    ///
+    /// A command has a control character, or white space other than space and tab. Such a character
+    /// would hide in a name and come out again on an operator's terminal.
     pub(in crate::config) fn new(number: usize, text: &str) -> Result<Self, Error> {
         let mut words = Vec::new();
         let mut open: Option<(usize, usize)> = None;
@@ -92,12 +96,12 @@ impl Line {
         self.number
     }
 
-    /// Whether a part of the text is not to be shown.
+    /// Decides whether a part of the text is secret.
     pub(in crate::config) fn has_secrets(&self) -> bool {
         !self.hidden().is_empty()
     }
 
-    /// What of the text is not to be shown, in order.
+    /// Returns the secret parts of the text, in order.
     fn hidden(&self) -> Vec<Range<usize>> {
         let known = self.secrets.iter().filter_map(|number| self.words.get(*number));
         let mut hidden: Vec<_> = known.map(|word| word.start..word.end).chain(after_password(&self.text)).collect();
@@ -124,7 +128,8 @@ impl Line {
         }
     }
 
-    /// Where the word of this number (from 0) is; past the last one, the place where the next would stand.
+    /// Returns the place of the word of this number (from 0). Past the last word, returns the place
+    /// of the next one.
     pub(in crate::config) fn span(&self, index: usize) -> Span {
         match (self.words.get(index), self.words.last()) {
             (Some(word), _) => word.span,
@@ -133,7 +138,7 @@ impl Line {
         }
     }
 
-    /// Whether no blank is behind the last word.
+    /// Decides whether the text ends in a word, and not in a blank.
     pub(in crate::config) fn ends_in_word(&self) -> bool {
         self.words.last().is_some_and(|word| word.end == self.text.len())
     }
@@ -161,7 +166,7 @@ impl Line {
     }
 }
 
-/// What is wrong with a command, and with which word of it.
+/// The fault of a command, and the word that has it.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
     /// The file that the line comes from; `None` where an operator typed it.
@@ -172,23 +177,24 @@ pub struct Error {
     pub column: usize,
     /// How long the word is, in characters; at least 1.
     pub length: usize,
-    /// What is wrong, in words, without a full stop.
+    /// The fault in words, without a full stop.
     pub message: String,
     /// The whole line as it came, without its line end.
     pub(in crate::config) line_text: String,
-    /// What of it is not to be shown, in order.
+    /// The secret parts of the line, in order.
     hidden: Vec<Range<usize>>,
 }
 
-/// As it is shown, in one line.
+/// The printed form in one line.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.to_string())
     }
 }
 
-/// From a file `FILE:LINE:COLUMN: error: MESSAGE`, then the line and carets under the word. Typed by an operator, the line and
-/// the carets, then `Error: MESSAGE.`, as carrier routers answer. No line end after the last line.
+/// For a file `FILE:LINE:COLUMN: error: MESSAGE`, then the line and carets under the word. For a
+/// typed line the line and the carets, then `Error: MESSAGE.`, as carrier routers answer. No line
+/// end after the last line.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(file) = &self.file else {
@@ -210,8 +216,9 @@ impl Error {
         Self { line, ..self.in_file(&file.into()) }
     }
 
-    /// The line and, below, carets under the word: two lines without a line end after the second. Tabs stay tabs in both, so
-    /// that the carets stand right whatever a tab's width is; other control characters are replaced; a long line is cut.
+    /// Returns the line and, below it, carets under the word, without a line end at the end. Tabs
+    /// stay tabs in both lines, so that the carets stand right for any tab width. Other control
+    /// characters are replaced. A long line is cut.
     pub fn marked_line(&self) -> String {
         let shown = mask(&self.line_text, &self.hidden);
         let before = self.shown_column(self.column.saturating_sub(1));
@@ -238,7 +245,8 @@ impl Error {
         if count > first + EXCERPT {
             line.push('…');
         }
-        // Behind the end of the line; or the word takes no room, as a mark alone that combines with what is before it.
+        // The word is behind the end of the line, or takes no room because it combines with the
+        // character before it.
         if before >= count || !carets.contains('^') {
             carets.push('^');
         }
@@ -264,8 +272,8 @@ impl Error {
     }
 }
 
-/// How many columns a terminal gives a character: the ranges of Unicode's EastAsianWidth.txt that are Wide or Fullwidth, and
-/// the common marks that combine with what is before them.
+/// Returns the columns that a terminal gives a character: two in the ranges of Unicode's
+/// EastAsianWidth.txt that are Wide or Fullwidth, none for the common combining marks.
 fn columns(c: char) -> usize {
     match u32::from(c) {
         0x0300..=0x036f | 0x200b..=0x200f | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f => 0,

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, net::IpAddr, ops::Range};
 
 use serde::{Serialize, Serializer};
 
-/// What is shown in the place of a secret.
+/// The text that displays have in the place of a secret.
 pub const MASK: &str = "******";
 
 /// A secret. However it is shown, it is masked.
@@ -58,7 +58,7 @@ impl Secrets {
     }
 }
 
-/// The line with whatever may be a secret masked: what follows a word like `password`, also where the line is wrong.
+/// Masks whatever may be a secret: all words behind one like `password`, even in a wrong line.
 pub fn masked(line: &str) -> Cow<'_, str> {
     let hidden = after_password(line);
     if hidden.is_empty() { Cow::Borrowed(line) } else { Cow::Owned(mask(line, &hidden)) }
@@ -77,7 +77,8 @@ pub(in crate::config) fn mask(line: &str, hidden: &[Range<usize>]) -> String {
     text
 }
 
-/// What stands behind a word that is, or may be meant as, `password`. No command begins with it.
+/// Returns the words behind a word that is, or may be meant as, `password`. No command begins with
+/// it.
 pub(in crate::config) fn after_password(line: &str) -> Vec<Range<usize>> {
     let words = words(line);
     let text = |word: &Range<usize>| line.get(word.clone()).unwrap_or_default();
@@ -122,11 +123,11 @@ fn words(line: &str) -> Vec<Range<usize>> {
 
 const PASSWORD: &str = "password";
 
-/// What other routers call it.
+/// The keywords of other routers.
 const OTHERS: [&str; 5] = ["passphrase", "passwd", "secret", "key-string", "authentication-key"];
 
-/// What of a word may be a keyword: small letters, without quotes. Also where the rest begins that is glued to it: `password=hunter2`,
-/// `passwordhunter2`.
+/// Returns the part of a word that may be a keyword, in small letters and without quotes. Returns
+/// also where the rest begins that is glued to it: `password=hunter2`, `passwordhunter2`.
 fn keyword(word: &str) -> (String, Option<usize>) {
     let plain = word.trim_start_matches(QUOTES);
     let quotes = word.len() - plain.len();

@@ -10,7 +10,7 @@ use crate::config::{
     view::ViewKind,
 };
 
-/// What a command does that sets nothing.
+/// The action of a command that sets nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) enum Action {
     AbortTrial,
@@ -64,7 +64,7 @@ const DISPLAY_WORD: Syntax = Word("display", "show something");
 /// The rest of the line.
 static TEXT: [Syntax; 2] =
     [Value(ArgumentKind::Text, "text to look for, as it is, to the end of the line"), Optional(&TEXT)];
-/// What may stand behind every `display`.
+/// The filter that may stand behind every `display`.
 static FILTER: [Syntax; 2] = [
     Word("|", "of the answer, show only some lines"),
     Choice(&[

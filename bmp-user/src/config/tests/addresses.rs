@@ -19,7 +19,7 @@ fn mistyped(text: &str, at: usize, how: u8, c: char) -> String {
     characters.into_iter().collect()
 }
 
-/// The names of interfaces that the commands of a session view set when `word` stands for an address in them.
+/// Returns the interfaces that the commands of a session view set if `word` stands for an address.
 fn interfaces(station: IpAddr, word: &str) -> Vec<String> {
     let view = session_view(&station.to_string());
     let lines = [

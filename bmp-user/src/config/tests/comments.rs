@@ -43,12 +43,13 @@ fn config(chosen: &[bool]) -> Config {
     parse_file("chosen", &text).unwrap()
 }
 
-/// Whether it is a command, and neither a comment nor between commands.
+/// Decides whether a printed line is a command.
 fn is_command(line: &str) -> bool {
     !line.trim_start().starts_with('#') && !line.is_empty() && line != "return"
 }
 
-/// The printed configuration with comments: before the commands of these numbers, and at the ends of the views of others.
+/// Returns the printed configuration with comments before some commands and at the ends of some
+/// views.
 fn commented(config: &Config, before: &[bool], inside: &[bool]) -> String {
     let printed = print(config);
     let lines: Vec<_> = printed.lines().collect();

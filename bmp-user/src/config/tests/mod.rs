@@ -1,4 +1,4 @@
-//! What the command language promises.
+//! Tests of the command language.
 
 mod addresses;
 mod commands;
@@ -20,7 +20,7 @@ fn session_view(station: &str) -> View {
     View::Session(session_id(station))
 }
 
-/// Commands one after another, from the system view, as in an operator's hands but with whole keywords.
+/// Applies commands one after another, from the system view, with whole keywords.
 fn typed(lines: &[&str]) -> (Config, View) {
     let (mut config, mut view) = (Config::default(), View::System);
     for line in lines {

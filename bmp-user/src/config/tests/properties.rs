@@ -1,4 +1,4 @@
-//! What holds for any input.
+//! Properties that hold for any input.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -83,7 +83,7 @@ fn plain() -> impl Strategy<Value = Session> {
     )
 }
 
-/// What of a session depends on nothing else.
+/// Settings of a session that depend on no other setting.
 type More = (
     Option<u16>,
     Option<u8>,

@@ -1,4 +1,4 @@
-//! What a session view holds beyond port and source.
+//! Settings of a session view beyond port and source.
 
 use std::time::Duration;
 
