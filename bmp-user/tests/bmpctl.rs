@@ -13,7 +13,7 @@ use bmp_user::{
     control::{self, ControlSocket},
     feed::Feed,
     link::{Host, RouteLookup},
-    pin::{Datapath, Mode, Options, Pins},
+    pin::{Datapath, DatapathMode, DatapathOptions, Pins},
     session::Sessions,
 };
 use programs::Built;
@@ -35,8 +35,8 @@ impl ServedDevice {
         fs::write(&path, "sysname HUAWEI\n").expect("a file");
         let store = Store::new(&path, load(&path).expect("a configuration"), usize::MAX);
         let (host_sender, host) = watch::channel(Arc::new(Host::default()));
-        let datapath =
-            Datapath::load(&Options { mode: Mode::Socket, ..Options::default() }).expect("nothing is loaded");
+        let datapath = Datapath::load(&DatapathOptions { mode: DatapathMode::Socket, ..DatapathOptions::default() })
+            .expect("nothing is loaded");
         let context = control::ControlContext {
             store: store.clone(),
             host,

@@ -181,7 +181,7 @@ fn a_new_bgp_peer_without_a_route_is_told_the_command_that_mends_it() {
         format!("bgp 65000\nrouter-id 192.0.2.1\npeer {peer} as-number 65001\nipv4-family unicast\npeer {peer} enable");
     let begins = format!("Warning: BGP peer {peer} is not up: ");
     let mend = format!("(what mends it: `ip route add {peer} via GATEWAY`)");
-    assert_one(&said_of(&trial, &lines), &begins, &[&mend, "bmpd goes on trying"]);
+    assert_one(&answer_in_system_view(&trial, &lines), &begins, &[&mend, "bmpd goes on trying"]);
 }
 
 #[test]
