@@ -63,8 +63,8 @@ impl Tshark {
 
     fn read(&self, arguments: &[&str]) -> Command {
         let mut command = Program::Tshark.command();
-        // Complaints about TCP do not matter here, and a packet may hold more messages than
-        // tshark's default tree depth.
+        // Complaints about TCP do not matter, so sequence numbers are not looked at. A packet may hold
+        // more messages than tshark's default tree depth.
         command.args(["-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "gui.max_tree_depth:5000"]);
         command.args(["-d", &format!("tcp.port=={},bmp", self.port), "-r"]).arg(self.file()).args(arguments);
         command
@@ -93,7 +93,10 @@ impl TsharkReport {
 
     /// Returns every BMP message of a type, in order, as tshark's JSON.
     pub fn messages(&self, kind: u8) -> Vec<Value> {
-        let shown = self.read(&["-Y", &format!("bmp.type == {kind}"), "-T", "json", "--no-duplicate-keys"]);
+        // With its look at sequence numbers, tshark reads no message of a retransmission again.
+        let once = ["-o", "tcp.analyze_sequence_numbers:TRUE"];
+        let kinds = format!("bmp.type == {kind}");
+        let shown = self.read(&[once[0], once[1], "-Y", &kinds, "-T", "json", "--no-duplicate-keys"]);
         let packets: Vec<Value> = serde_json::from_str(&shown).expect("tshark prints JSON");
         let of_packet = |packet: &Value| match &packet["_source"]["layers"]["bmp"] {
             Value::Array(messages) => messages.clone(),
