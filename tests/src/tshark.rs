@@ -63,8 +63,8 @@ impl Tshark {
 
     fn read(&self, arguments: &[&str]) -> Command {
         let mut command = Program::Tshark.command();
-        // Complaints about TCP do not matter, so sequence numbers are not looked at. A packet may hold
-        // more messages than tshark's default tree depth.
+        // Complaints about TCP do not matter, so tshark ignores sequence numbers. A packet may hold
+        // more messages than its default tree depth.
         command.args(["-o", "tcp.analyze_sequence_numbers:FALSE", "-o", "gui.max_tree_depth:5000"]);
         command.args(["-d", &format!("tcp.port=={},bmp", self.port), "-r"]).arg(self.file()).args(arguments);
         command
