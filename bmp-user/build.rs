@@ -1,4 +1,5 @@
-//! Compiles the kernel programs with their own toolchain and puts their object file into `OUT_DIR`, where `pin` embeds it.
+//! Compiles the kernel programs with their own toolchain and puts their object file into `OUT_DIR`,
+//! where `pin` embeds it.
 
 use std::{
     env, fs,
@@ -17,7 +18,8 @@ mod toolchain;
 fn main() -> anyhow::Result<()> {
     let mut orders = std::io::stdout();
     writeln!(orders, "cargo::rerun-if-env-changed={}", toolchain::OVERRIDE)?;
-    // The lock file and the workspace's manifest hold the versions and the profile that the programs are compiled with.
+    // The lock file and the workspace's manifest hold the versions and the profile that the
+    // programs are compiled with.
     for source in ["bmp-ebpf", "Cargo.lock", "Cargo.toml"] {
         writeln!(orders, "cargo::rerun-if-changed=../{source}")?;
     }
@@ -26,7 +28,8 @@ fn main() -> anyhow::Result<()> {
             .lines()
             .filter(|line| !line.is_empty())
             .try_for_each(|line| writeln!(orders, "cargo::warning={line}"))?,
-        // Said this way cargo prints the sentence alone, not the whole of what a build script that failed had to say.
+        // Said this way cargo prints the sentence alone, not the whole of what a build script that
+        // failed had to say.
         Err(error) => format!("{error:#}").lines().try_for_each(|line| writeln!(orders, "cargo::error={line}"))?,
     }
     Ok(())
@@ -64,8 +67,9 @@ fn compile() -> anyhow::Result<String> {
     Ok(said.into_owned())
 }
 
-/// The folder for the programs' own build: one for all profiles and for `check`, `clippy` and `build`, which would otherwise each
-/// compile `core` anew. It is not the outer target folder, whose lock the outer cargo holds.
+/// The folder for the programs' own build: one for all profiles and for `check`, `clippy` and
+/// `build`, which would otherwise each compile `core` anew. It is not the outer target folder,
+/// whose lock the outer cargo holds.
 fn shared_folder(out: &Path) -> PathBuf {
     let build = out.ancestors().find(|folder| folder.file_name().is_some_and(|name| name == "build"));
     build.and_then(|build| build.parent()?.parent()).unwrap_or(out).join("bpf")

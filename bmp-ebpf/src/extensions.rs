@@ -38,8 +38,8 @@ pub(crate) trait PacketBytes {
     /// Copies bytes out of the packet and returns 1. Returns 0, and bytes without a meaning, if the
     /// packet ends before.
     ///
-    /// `to` begins without a value: zeroing it calls `memset`, whose stack frame is one too many for
-    /// the verifier of Linux 6.1.
+    /// `to` begins without a value: zeroing it calls `memset`, whose stack frame is one too many
+    /// for the verifier of Linux 6.1.
     fn load<const N: usize>(&self, offset: u32, to: &mut MaybeUninit<[u8; N]>) -> u32;
 }
 

@@ -39,8 +39,8 @@ pub(crate) struct Headers {
 
 /// Reads the headers.
 ///
-/// Each branch makes a value of its own, which stays in registers. One value that is zeroed and lent
-/// to [`behind_extensions`] would cost every packet a call of `memset`: 27 ns.
+/// Each branch makes a value of its own, which stays in registers. One value that is zeroed and
+/// lent to [`behind_extensions`] would cost every packet a call of `memset`: 27 ns.
 #[inline(always)]
 pub(crate) fn headers(skb: *const __sk_buff) -> Headers {
     // SAFETY: `skb` is the program's context. Packet bytes are read below `end` only, as the

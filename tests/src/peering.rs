@@ -160,8 +160,8 @@ impl Peering {
         Self { kind, netns: netns.clone(), process, folder, networks: networks(table) }
     }
 
-    /// Returns false for FRR from 10 on: it finds no static route with a route distinguisher that it
-    /// is told to remove.
+    /// Returns false for FRR from 10 on: it finds no static route with a route distinguisher that
+    /// it is told to remove.
     pub fn withdraws_distinguished_routes(&self) -> bool {
         self.kind != PeeringKind::Frr || frr::major_version() < 10
     }

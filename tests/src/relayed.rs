@@ -67,8 +67,8 @@ impl RelayedKind {
         DaemonTable { ipv6, ..*table }
     }
 
-    /// Returns false for FRR from 10 on: 10.3 without zebra ends with SIGSEGV (`work_queue_run`) when
-    /// it comes back and its peer announces a table at once.
+    /// Returns false for FRR from 10 on: 10.3 without zebra ends with SIGSEGV (`work_queue_run`)
+    /// when it comes back and its peer announces a table at once.
     pub fn comes_back(self) -> bool {
         self.is_old()
     }

@@ -130,7 +130,8 @@ struct OpenReading {
     families: BTreeSet<(u64, u64)>,
 }
 
-/// Reads the first Peer Up of a BGP peer. FRR 10 and GoBGP report their Loc-RIB's peer too (type 3).
+/// Reads the first Peer Up of a BGP peer. FRR 10 and GoBGP report their Loc-RIB's peer too (type
+/// 3).
 fn first_up(to_station: &TsharkReport) -> PeerUpReading {
     let ups = to_station.messages(bmp::PEER_UP);
     let of_bgp = ups.iter().find(|up| up["bmp.peer.header"]["bmp.peer.type"] == "0");

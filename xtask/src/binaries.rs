@@ -17,7 +17,8 @@ use crate::{
 pub(crate) enum Profile {
     /// As for the tests.
     Dev,
-    /// As soon as possible: the crates of others as for the tests, the own ones without optimisation.
+    /// As soon as possible: the crates of others as for the tests, the own ones without
+    /// optimisation.
     Demo,
     /// As operators run them, optimised.
     Release,

@@ -196,8 +196,8 @@ impl Configure {
 }
 
 /// Reads one line that was given in `view`. A command that the view does not know is looked up in
-/// the views around it, as routers do. With `abbreviate` (operators, not files) a keyword may be cut
-/// as long as one keyword alone begins so.
+/// the views around it, as routers do. With `abbreviate` (operators, not files) a keyword may be
+/// cut as long as one keyword alone begins so.
 ///
 /// # Errors
 ///

@@ -3,8 +3,8 @@
 //! Every setting has one descriptor (`settings`). From it come the parser, the help, the printed
 //! form, `undo`, differences, defaults and the reference. Words are matched to a [`Command`]
 //! (`parse`), and [`apply`] does to a [`Config`] what the command says. A whole file
-//! ([`parse_file`], [`load`]) is its commands in order. [`print`] writes a configuration, and reading
-//! that gives an equal one. The [`Store`] has the configuration in force and its file.
+//! ([`parse_file`], [`load`]) is its commands in order. [`print`] writes a configuration, and
+//! reading that gives an equal one. The [`Store`] has the configuration in force and its file.
 //!
 //! * `model`: the configuration as a value
 //! * `language`: words, arguments and syntax; knows no command

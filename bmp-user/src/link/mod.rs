@@ -9,8 +9,8 @@
 //! value is newer than the notification, and addresses are in the kernel's order. Parsers read only
 //! the attributes that they need. An unknown attribute never hides an interface.
 //!
-//! * `host`: the published value and its questions. `watch`: the task that keeps it. `interface`: an
-//!   interface by index and name.
+//! * `host`: the published value and its questions. `watch`: the task that keeps it. `interface`:
+//!   an interface by index and name.
 //! * `routes`: route lookups. `steering`: rules and tables of sessions. `marks`: which bmpd owns a
 //!   mark.
 //! * `drops`: packets that an interface dropped.

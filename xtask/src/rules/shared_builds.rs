@@ -1,5 +1,6 @@
-//! The demonstration and the tests share what cargo compiles: the crates of the demonstration have the
-//! features that the tests ask for. With other features, cargo would compile most of them twice.
+//! The demonstration and the tests share what cargo compiles: the crates of the demonstration have
+//! the features that the tests ask for. With other features, cargo would compile most of them
+//! twice.
 
 use std::collections::BTreeSet;
 

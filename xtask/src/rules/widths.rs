@@ -12,10 +12,10 @@ const LINES: usize = 600;
 const SHORT: [(&str, usize); 2] = [("README.md", 120), ("ARCHITECTURE.md", 150)];
 
 /// How many comment lines are still too wide.
-pub(super) const WIDE_COMMENTS: usize = 29;
+pub(super) const WIDE_COMMENTS: usize = 1;
 
 /// How many lines of documents are still too wide.
-pub(super) const WIDE_DOCUMENTS: usize = 43;
+pub(super) const WIDE_DOCUMENTS: usize = 42;
 
 /// How many files are still too long.
 pub(super) const LONG_FILES: usize = 0;

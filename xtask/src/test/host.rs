@@ -137,8 +137,8 @@ impl<'a> BootedMachine<'a> {
         Self { machine, said: Vec::new(), finished: false, end: RunEnd::Stopped }
     }
 
-    /// Takes what the machine does. At its end, prints its lines, counts its tests in `summary`, and
-    /// adds those that skipped themselves to `skipped`.
+    /// Takes what the machine does. At its end, prints its lines, counts its tests in `summary`,
+    /// and adds those that skipped themselves to `skipped`.
     fn take(&mut self, said: RunOutput<'_>, summary: &mut TestSummary, skipped: &mut String) {
         match said {
             RunOutput::Line(line) if VirtualMachine::is_last(line) => self.finished = true,

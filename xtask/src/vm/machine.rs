@@ -88,7 +88,8 @@ pub(super) fn command(kernel: &DebianKernel, guest: &GuestFiles, accelerator: Ac
     qemu.args(["-chardev", "file,id=out,path=/dev/fd/1,append=on"]).stdin(std::process::Stdio::null());
     let prepare = || {
         set_pdeathsig(Signal::SIGKILL)?;
-        // SAFETY: the call has no condition. Without the lower priority, the machine is only a burden.
+        // SAFETY: the call has no condition. Without the lower priority, the machine is only a
+        // burden.
         let _ = unsafe { nix::libc::nice(NICENESS) };
         Ok(())
     };

@@ -178,7 +178,8 @@ impl VirtualMachine {
         line == guest::FINISHED
     }
 
-    /// Returns how the tests ended, given the end of the machine and whether it printed its last line.
+    /// Returns how the tests ended, given the end of the machine and whether it printed its last
+    /// line.
     /// If they did not end, shows the end of the console.
     pub(crate) fn verdict(&self, end: RunEnd, finished: bool) -> RunEnd {
         if finished || end == RunEnd::Stopped {

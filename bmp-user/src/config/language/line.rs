@@ -45,8 +45,8 @@ impl fmt::Debug for Line {
 }
 
 impl Line {
-    /// Cuts a line into words. `number` is 1-based; `text` is without its line end. Comments may hold
-    /// any character.
+    /// Cuts a line into words. `number` is 1-based; `text` is without its line end. Comments may
+    /// hold any character.
     ///
     /// # Errors
     ///

@@ -34,8 +34,8 @@ impl Filter {
         answer.split_inclusive('\n').filter(|line| self.keeps(line, &mut begun)).collect()
     }
 
-    /// Decides whether the next line of an answer is kept. `begun` is false at first, and belongs to
-    /// this filter.
+    /// Decides whether the next line of an answer is kept. `begun` is false at first, and belongs
+    /// to this filter.
     pub fn keeps(&self, line: &str, begun: &mut bool) -> bool {
         match self {
             Self::Include(text) => line.contains(text.as_str()),

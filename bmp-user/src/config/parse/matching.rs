@@ -201,8 +201,8 @@ pub(in crate::config) fn next(
     Err(refused.unwrap_or_else(|| WrongWord { word: 0, message: "there are no commands here".to_owned() }))
 }
 
-/// Returns the numbers of the words that are secrets, or stand where a secret is expected, as far as
-/// the line is understood.
+/// Returns the numbers of the words that are secrets, or stand where a secret is expected, as far
+/// as the line is understood.
 pub(in crate::config) fn secrets(views: &[ViewContext], line: &Line, abbreviate: bool) -> Vec<usize> {
     const KEYWORD: &str = "password";
     let may_be_keyword = |word: &str| !word.is_empty() && KEYWORD.starts_with(word);

@@ -154,11 +154,13 @@ fn every_keyword_may_be_cut_while_it_is_plain_which_is_meant() {
                         plain = true;
                     }
                     Err(error) => {
-                        // Once it is plain it stays so; before that, the error is under the word and names what it may be.
+                        // Once it is plain it stays so; before that, the error is under the word
+                        // and names what it may be.
                         let word: String = line.chars().skip(error.column - 1).take(error.length).collect();
                         assert!(!plain && word == cut[at].0 && error.message.contains(" may be "), "{error}");
                         assert!(error.message.contains(&format!("`{keyword}`")), "{error}");
-                        // Of the words that name a command, help knows those of the innermost view alone.
+                        // Of the words that name a command, help knows those of the innermost view
+                        // alone.
                         let head = at == 0 || (at == 1 && words[0].0 == "undo");
                         let others = next_words(&view, &text(&cut[..=at])).unwrap().words;
                         for other in others.iter().filter(|other| !head && !other.argument) {
@@ -193,7 +195,8 @@ fn a_command_is_taken_in_its_view_and_inside_it_and_refused_at_its_name_everywhe
                     Some(at) if view(at) == home => assert_eq!(meaning(found.unwrap()), meant, "{line} in {kind:?}"),
                     // Another command of that name is nearer.
                     Some(_) => {}
-                    // As a cut one it may be another command: `hold` of a relay is `hold-down` in a session.
+                    // As a cut one it may be another command: `hold` of a relay is `hold-down` in a
+                    // session.
                     None if abbreviate
                         && rules().any(|rule| rule.keyword() != name && rule.keyword().starts_with(name)) => {}
                     None => {

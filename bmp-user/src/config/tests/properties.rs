@@ -433,7 +433,8 @@ proptest! {
         };
         commit(&after);
         prop_assert_eq!(&load(&path).unwrap(), &after);
-        // A comment that no line has taken along is written once, and what is written once stays as it is.
+        // A comment that no line has taken along is written once, and what is written once stays as
+        // it is.
         let kept = std::fs::read_to_string(&path).unwrap();
         commit(&Config { sysname: Some("other".to_owned()), ..after.clone() });
         commit(&Config { sysname: None, ..after.clone() });

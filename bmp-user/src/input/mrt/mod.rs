@@ -11,7 +11,8 @@
 //!
 //! In the order of the data:
 //!
-//! * `job`: the settings of a replay. `file`: unpacks the file and finds records. `place`: where a record is.
+//! * `job`: the settings of a replay. `file`: unpacks the file and finds records. `place`: where a
+//!   record is.
 //! * `survey`: the first pass. `opening`: OPENs for the Peer Up.
 //! * `translate`: records to frames. `peers`: the peers while it runs. `snapshot`: routes of table
 //!   dumps.

@@ -67,10 +67,10 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// With [`DatapathMode::Ebpf`], what the kernel refused and what to do about it; a cgroup that is not
-    /// the host's root is refused too. [`DatapathMode::Auto`] falls back to [`Enforcement::Socket`]
-    /// instead. In both modes: another bmpd runs with the folder, or the named folder is in no BPF
-    /// file system.
+    /// With [`DatapathMode::Ebpf`], what the kernel refused and what to do about it; a cgroup that
+    /// is not the host's root is refused too. [`DatapathMode::Auto`] falls back to
+    /// [`Enforcement::Socket`] instead. In both modes: another bmpd runs with the folder, or the
+    /// named folder is in no BPF file system.
     pub fn load(options: &DatapathOptions) -> anyhow::Result<Self> {
         if options.mode == DatapathMode::Socket {
             return Ok(Self::new(None, "--datapath socket".to_owned(), None));

@@ -235,7 +235,8 @@ impl UplinkWorld {
         self.restart_with(Room::new(sessions).unwrap());
     }
 
-    /// Returns a listener of the station. [`ConnectionPair::close`] reads its connection to the end.
+    /// Returns a listener of the station. [`ConnectionPair::close`] reads its connection to the
+    /// end.
     pub(super) fn listen(&self, address: impl Into<IpAddr>) -> TcpListener {
         let address = SocketAddr::new(address.into(), 0);
         self.station.run(|| TcpListener::bind(address).unwrap())

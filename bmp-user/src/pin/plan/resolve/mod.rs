@@ -87,8 +87,8 @@ impl fmt::Display for SourceRule {
 /// Resolves a session's connect-interface on `host`.
 ///
 /// The answer names all interfaces of `egress_interfaces` in the session's VRF, usable or not: the
-/// path may move between them while the session stays. [`RouteLookup`](crate::link::RouteLookup) says whether
-/// there is a route to the station.
+/// path may move between them while the session stays. [`RouteLookup`](crate::link::RouteLookup)
+/// says whether there is a route to the station.
 ///
 /// # Errors
 ///
