@@ -178,9 +178,10 @@ fn patiently(command: &mut Command, patience: Duration) -> anyhow::Result<()> {
 }
 
 /// Returns whether an error of dpkg or apt says that another process holds its lock: `dpkg frontend
-/// lock was locked by another process with pid 7`, `Could not get lock /var/lib/apt/lists/lock`.
+/// lock was locked by another process with pid 7` (Debian 12), `dpkg frontend lock was locked by
+/// /usr/bin/apt-get process with pid 7` (Debian 13), `Could not get lock /var/lib/apt/lists/lock`.
 fn is_lock(error: &str) -> bool {
-    error.contains("lock was locked by another process") || error.contains("Could not get lock")
+    error.contains(" lock was locked by ") || error.contains("Could not get lock")
 }
 
 /// Forbids packages to start services while it exists. An administrator's own policy stays.
@@ -263,7 +264,13 @@ mod tests {
 
     #[test]
     fn only_a_lock_is_waited_for() {
-        assert!(is_lock("E: Could not get lock /var/lib/apt/lists/lock. It is held by process 12 (apt-get)"));
+        for lock in [
+            "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 12 (apt-get)",
+            "dpkg: error: dpkg frontend lock was locked by another process with pid 7",
+            "dpkg: error: dpkg frontend lock was locked by /usr/bin/apt-get process with pid 7",
+        ] {
+            assert!(is_lock(lock), "{lock}");
+        }
         assert!(!is_lock("E: Unable to locate package frr"));
         let begun = Instant::now();
         let failing = || {
