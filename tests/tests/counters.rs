@@ -232,10 +232,11 @@ fn packets_dropped_by_a_full_queue_count_as_sent_and_are_displayed() {
     trial.bmpd.wait_session(STATION, "with drops", |session| drops(session) > 0);
     let shown = trial.bmpd.display("display bmp session verbose");
     assert!(shown.contains("Interface drops     : up2: "), "{shown}");
+    // Soon, because TCP gives a connection up after a few seconds of dropped retransmissions.
+    tc(router, "qdisc del dev up2 root");
+    trial.station.wait_connection(0, "the retransmitted routes", |c| c.announced() == 2000);
     let (session, packets) = trial.at_rest(&trial.up2);
     let captured = sum(&packets, out(trial.station.address())).1;
     assert!(number(&session["kernel"]["tx_packets"]) > captured, "{session:#}");
-    tc(router, "qdisc del dev up2 root");
-    trial.station.wait_connection(0, "the retransmitted routes", |c| c.announced() == 2000);
     assert_left_only_by(&trial.up2, &trial.up1, &trial.station.connections()[0]);
 }
