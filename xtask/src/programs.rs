@@ -131,6 +131,7 @@ programs! {
     // It compiles libFuzzer.
     Cxx = "c++" of ["g++"], for [Fuzz];
     Debootstrap = "debootstrap" of ["debootstrap"], for [Bare];
+    Unshare = "unshare" of ["util-linux"], for [Bare];
     Depmod = "/sbin/depmod" of ["kmod"], for [Vm];
     Dpkg = "dpkg" of ["dpkg"], for [Build];
     DpkgDeb = "dpkg-deb" of ["dpkg"], for [Vm];

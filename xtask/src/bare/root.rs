@@ -67,7 +67,10 @@ pub(super) fn get(folder: &Path, suite: BareSuite) -> anyhow::Result<PathBuf> {
 fn make(root: &Path, suite: BareSuite) -> anyhow::Result<()> {
     note(format_args!("      debootstrap: minbase and {}; kept for the next run", ASSUMED.join(", ")));
     let archives = packages::DebianArchives::of_host()?;
-    let mut debootstrap = Program::Debootstrap.command();
+    // debootstrap may leave `/proc` mounted in the root, where this host, and whoever copies or
+    // removes the folder, would walk through it.
+    let mut debootstrap = Program::Unshare.command();
+    debootstrap.arg("--mount").arg("--").arg(Program::Debootstrap);
     debootstrap.args(["--variant=minbase", &format!("--include={}", ASSUMED.join(","))]);
     quietly(debootstrap.arg(suite.name()).arg(root).arg(&archives.debian))?;
     let write = |path: &str, text: &str| {
