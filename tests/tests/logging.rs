@@ -17,7 +17,7 @@ use lab::{
     bmpd::{StartOptions, number},
     soak,
     sockets::ForeignSocket,
-    topology::{STATION, UP1, UP2_OTHER},
+    topology::{STATION, UP1, UP2, UP2_OTHER},
     trial::{LabTrial, TrialPlan, further_sessions},
     wait::{PATIENCE, until},
 };
@@ -166,4 +166,31 @@ fn flaps_of_three_hundred_sessions_log_a_bounded_number_of_lines() {
     assert!(lines < 300 * flaps / 2, "{lines} lines");
     let with_lines = (0..300).filter(|number| lines_with(&trial, &format!("session {STATION}-s{number}:")) > 0).count();
     assert_eq!(with_lines, 300, "every session has a line");
+}
+
+#[test]
+fn json_lines_name_session_reason_interface_and_source() {
+    let folder = TempDir::with_prefix("lab-log-").expect("the temporary folder is writable");
+    let path = folder.path().join("log");
+    let shell = format!("exec \"$@\" --log-format json 2>{}", path.display());
+    let through = ["sh", "-c", &shell, "sh"];
+    let options = StartOptions { through: &through, ..StartOptions::default() };
+    let trial = TrialPlan { options, ..TrialPlan::session("connect-interface up2") }.start_up();
+    trial.topology.router.ip("link set up2 down");
+    trial.bmpd.wait_session(STATION, "down", |session| session["reason"] == "interface-down");
+    trial.bmpd.terminate();
+    let log = std::fs::read_to_string(&path).expect("bmpd has written its log");
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect();
+    let session = STATION.to_string();
+    let line = |begin: &str| {
+        let begin = format!("session {session}: {begin}");
+        let found = lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.starts_with(&begin)));
+        found.unwrap_or_else(|| panic!("no line begins with {begin:?}: {log}"))
+    };
+    let up = line("up from ");
+    assert_eq!((&up["level"], &up["session"]), (&"info".into(), &session.as_str().into()));
+    assert_eq!((&up["interface"], &up["source"]), (&"up2".into(), &UP2.to_string().into()), "{up}");
+    let down = line("down: interface-down");
+    assert_eq!((&down["level"], &down["reason"]), (&"warn".into(), &"interface-down".into()), "{down}");
 }

@@ -78,6 +78,9 @@ struct RunArguments {
     /// How packets are held to their pin.
     #[arg(long, value_enum, default_value_t)]
     datapath: pin::DatapathMode,
+    /// How lines of the log are written.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    log_format: log::LogFormat,
 }
 
 fn main() -> ExitCode {
@@ -127,7 +130,7 @@ fn run(arguments: RunArguments) -> Result<(), String> {
     let config = load(&path, arguments.sessions)?;
     pin::require_privilege().map_err(|error| format!("bmpd: {error}"))?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
-    log::init(filter).map_err(|error| format!("bmpd: cannot begin to log: {error}"))?;
+    log::init(filter, arguments.log_format).map_err(|error| format!("bmpd: cannot begin to log: {error}"))?;
     tasks::watch_over(log::last_words);
     let options = agent::DaemonOptions {
         config: path,

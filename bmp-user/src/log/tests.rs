@@ -4,13 +4,18 @@ use tracing::{debug, info, warn};
 use super::*;
 use crate::escape::is_unsafe;
 
-/// Returns the lines that `what` logs, without times, and their summaries.
-fn logged(what: impl FnOnce()) -> (Vec<String>, Vec<String>) {
-    let style = LineStyle { colours: false };
-    let lines = LogLines::new(style);
+/// Returns what `what` logs, and the summaries.
+fn encoded(encoding: LogEncoding, what: impl FnOnce()) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let lines = LogLines::new(encoding);
     let (queue, limiter) = (lines.queue.clone(), Arc::clone(&lines.limiter));
     let subscriber = tracing_subscriber::registry().with(lines).with(EnvFilter::new("debug"));
     tracing::subscriber::with_default(subscriber, what);
+    (queue.take(), summaries(&limiter, None, encoding))
+}
+
+/// Returns the lines of text that `what` logs, without times, and their summaries.
+fn logged(what: impl FnOnce()) -> (Vec<String>, Vec<String>) {
+    let (lines, summaries) = encoded(LogEncoding::Text { colours: false }, what);
     let text = |lines: Vec<Vec<u8>>| {
         let line = |line: Vec<u8>| {
             let line = String::from_utf8(line).expect("it is text");
@@ -20,7 +25,7 @@ fn logged(what: impl FnOnce()) -> (Vec<String>, Vec<String>) {
         };
         lines.into_iter().map(line).collect::<Vec<_>>()
     };
-    (text(queue.take()), text(summaries(&limiter, None, style)))
+    (text(lines), text(summaries))
 }
 
 #[test]
@@ -31,6 +36,24 @@ fn a_line_has_its_level_session_message_and_fields() {
     });
     assert_eq!(lines, ["INFO session 10.0.0.1: up", "WARN closed relay=\"frr\" client=127.0.0.1:5"]);
     assert_eq!(summaries, [""; 0]);
+}
+
+#[test]
+fn fields_that_the_message_names_do_not_stand_in_the_text_again() {
+    let down =
+        || warn!(session = %"10.0.0.1", reason = %"no-route", interface = "e1", "down: no-route: e1 has no route");
+    assert_eq!(logged(down).0, ["WARN session 10.0.0.1: down: no-route: e1 has no route"]);
+    let (lines, _) = encoded(LogEncoding::Json, down);
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    let line: serde_json::Value = serde_json::from_slice(line).unwrap();
+    let field = |name: &str| line.get(name).and_then(serde_json::Value::as_str);
+    assert!(field("time").is_some_and(|time| time.ends_with('Z')));
+    assert_eq!(field("level"), Some("warn"));
+    assert_eq!(field("message"), Some("session 10.0.0.1: down: no-route: e1 has no route"));
+    assert_eq!(
+        (field("session"), field("reason"), field("interface")),
+        (Some("10.0.0.1"), Some("no-route"), Some("e1"))
+    );
 }
 
 #[test]
@@ -71,6 +94,15 @@ proptest! {
         prop_assert_eq!((lines.len(), summaries.len()), (10, 1));
         for line in lines.iter().chain(&summaries) {
             prop_assert!(!line.contains(is_unsafe), "{:?}", line);
+        }
+        for encoding in [LogEncoding::Json, LogEncoding::Journal] {
+            let (records, _) = encoded(encoding, || warn!(session = %text, relay = text.as_str(), "{text}"));
+            for record in records {
+                let record = String::from_utf8(record).expect("it is text");
+                let fields = if encoding == LogEncoding::Json { 1 } else { 5 };
+                prop_assert_eq!(record.lines().count(), fields, "{:?}", record);
+                prop_assert!(!record.replace('\n', "").contains(is_unsafe), "{:?}", record);
+            }
         }
     }
 }

@@ -303,8 +303,9 @@ impl AdoptedSession {
         });
         let by = process.as_ref().map(|process| format!(" by {} ({})", process.name, process.id)).unwrap_or_default();
         let SessionContext { id, status, .. } = &self.context;
-        info!(session = %id, "up from {} to {}, opened{by}", connection.local, grant.target.station);
-        let local = connection.local;
+        let (local, station) = (connection.local, grant.target.station);
+        let (interface, source) = (grant.resolved.interface_names(), local.ip());
+        info!(session = %id, %station, interface, %source, "up from {local} to {station}, opened{by}");
         status.update(|shown| {
             shown.phase = SessionPhase::Following;
             shown.clear_cause();

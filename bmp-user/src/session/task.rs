@@ -288,7 +288,7 @@ impl SessionTask {
                 Some(self.stream(stream, grant, denied_before, Some(listener)).await)
             }
             StationStreamEnd::Failed(cause) => {
-                warn!(session = %self.context.id, "down: {}: {}; listening", cause.reason, cause.why);
+                warn!(session = %self.context.id, reason = %cause.reason, "down: {}: {}; listening", cause.reason, cause.why);
                 self.context.status.update(|shown| shown.set_cause(&cause, CauseOrigin::Connection));
                 Some(Stage::Listening(self.listening(grant, listener)))
             }
@@ -414,8 +414,11 @@ impl SessionTask {
             shown.established += 1;
         });
         match local {
-            Some(local) => info!(session = %id, "up from {local} to {peer}"),
-            None => info!(session = %id, "up to {peer}"),
+            Some(local) => {
+                let (interface, source) = (grant.resolved.interface_names(), local.ip());
+                info!(session = %id, station = %peer, interface, source = %source, "up from {local} to {peer}");
+            }
+            None => info!(session = %id, station = %peer, "up to {peer}"),
         }
         if listener.is_some() {
             self.unbind(&stream, &grant).await;
@@ -495,9 +498,9 @@ impl SessionTask {
         let line = format!("down: {}: {}; next attempt in {:.1} s", cause.reason, cause.why, delay.as_secs_f64());
         // The same reason again is no change of state.
         if status.snapshot().reason == Some(cause.reason) {
-            debug!(session = %id, "{line}");
+            debug!(session = %id, reason = %cause.reason, "{line}");
         } else {
-            warn!(session = %id, "{line}");
+            warn!(session = %id, reason = %cause.reason, "{line}");
         }
         let until = Instant::now() + delay;
         status.update(|shown| {

@@ -57,6 +57,15 @@ pub struct ResolvedPin {
     pub rule: SourceRule,
 }
 
+impl ResolvedPin {
+    /// Returns the names of the interfaces that the session may leave by, separated by commas, or
+    /// `any`.
+    pub fn interface_names(&self) -> String {
+        let names: Vec<_> = self.egress.iter().map(|interface| interface.name.as_str()).collect();
+        if names.is_empty() { "any".to_owned() } else { names.join(",") }
+    }
+}
+
 /// The rule that chose a source address; displayed in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceRule {
