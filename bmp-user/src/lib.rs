@@ -20,6 +20,7 @@
 //! * [`link`]: interfaces, addresses and routes of this host, read and watched over netlink.
 //! * [`config`]: the command language, the model of a configuration, the file.
 //! * [`control`]: the control socket, commits and every `display` command.
+//! * [`doctor`]: what on this host would keep a session from working.
 //! * [`agent`]: starts the tasks above, connects them, and ends them in order.
 //!
 //! Small modules serve all of these rooms:
@@ -35,6 +36,7 @@
 pub mod agent;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod escape;
 mod exposure;
 pub mod feed;

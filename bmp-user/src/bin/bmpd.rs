@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use bmp_user::{agent, config, control, escape::escaped_lines, log, pin, tasks};
+use bmp_user::{
+    agent, config, control, doctor,
+    escape::{escaped_lines, json_for_terminal},
+    log, pin, tasks,
+};
 use clap::{Args, Parser};
 use tracing_subscriber::EnvFilter;
 
@@ -46,6 +50,9 @@ enum Subcommand {
         #[arg(long, value_name = "NUMBER", default_value_t)]
         sessions: pin::Room,
     },
+    /// Tell what on this host would keep a session from working, and what mends it. Exit status 1 if
+    /// there is a problem.
+    Doctor(DoctorArguments),
     /// Remove everything that a bmpd which runs no more has left in the kernel: programs and
     /// tables, and the rules and routes of sessions with a next hop in this network namespace.
     Detach {
@@ -53,6 +60,31 @@ enum Subcommand {
         #[arg(long, value_name = "PATH")]
         bpffs: Option<PathBuf>,
     },
+}
+
+#[derive(Args)]
+struct DoctorArguments {
+    /// The configuration file; without one, only the host is examined.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The control socket of the bmpd that may run.
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    control: PathBuf,
+    /// The cgroup v2 folder that bmpd is to attach to.
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// The folder of a BPF file system that bmpd is to have.
+    #[arg(long, value_name = "PATH")]
+    bpffs: Option<PathBuf>,
+    /// How many sessions bmpd is to be started for.
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    sessions: pin::Room,
+    /// The folder of FRR's configuration.
+    #[arg(long, value_name = "PATH", default_value = "/etc/frr")]
+    frr: PathBuf,
+    /// Findings as a JSON array.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -87,6 +119,10 @@ fn main() -> ExitCode {
     let arguments = AgentArguments::parse();
     let outcome = match arguments.command {
         Some(Subcommand::Check { config, sessions }) => check(&config, sessions),
+        Some(Subcommand::Doctor(arguments)) => match examine(arguments) {
+            Ok(true) => return ExitCode::FAILURE,
+            examined => examined.map(|_| ()),
+        },
         Some(Subcommand::Detach { bpffs }) => detach(bpffs.as_deref()),
         None => run(arguments.run),
     };
@@ -113,6 +149,22 @@ fn check(path: &Path, sessions: pin::Room) -> Result<(), String> {
     // A closed stdout does not change the exit status.
     let _ = write!(std::io::stdout(), "{warnings}");
     Ok(())
+}
+
+/// Prints what the doctor finds. True if there is a problem.
+fn examine(arguments: DoctorArguments) -> Result<bool, String> {
+    let DoctorArguments { config, control, cgroup, bpffs, sessions, frr, json } = arguments;
+    let datapath = pin::DatapathOptions { mode: pin::DatapathMode::Auto, cgroup, bpffs, room: sessions };
+    let options = doctor::DoctorOptions { config, control, datapath, frr };
+    let diagnosis =
+        runtime()?.block_on(doctor::examine(&options)).map_err(|error| format!("bmpd doctor: {error:#}"))?;
+    let text = match json {
+        true => json_for_terminal(&serde_json::to_string_pretty(&diagnosis).map_err(|error| error.to_string())?),
+        false => diagnosis.to_string(),
+    };
+    // A closed stdout does not change the exit status.
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    Ok(diagnosis.has_problem())
 }
 
 fn detach(bpffs: Option<&Path>) -> Result<(), String> {

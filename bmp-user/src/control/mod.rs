@@ -31,7 +31,7 @@ pub use socket::{
     Client, CommandAnswer, ControlSocket, DEFAULT_PATH, LINE_MAX, Notices, Origin, Request, RequestMode, Response, ask,
     serve,
 };
-pub use warnings::without_host;
+pub use warnings::{on_host, without_host};
 
 use crate::{
     config::Store,

@@ -152,6 +152,22 @@ pub fn without_host(config: &Config) -> Vec<Remark> {
     sentences.into_iter().map(Remark::warning).collect()
 }
 
+/// Returns everything that this host makes a commit of the whole configuration warn about, for a
+/// bmpd that does not run: settings that take nothing, names that are not there, and interfaces and
+/// addresses that do not fit. Why sessions would be down is not among them.
+pub async fn on_host(config: &Config, host: &Host, routes: &RouteLookup) -> Vec<Remark> {
+    let mut sentences = [of_configuration(config), of_relays(config), unfit(config, host)].concat();
+    // The reason of the session says it.
+    sentences.extend(of_names(config, host, |_, _| true));
+    for (id, session) in &config.bmp.sessions {
+        sentences.extend(of_session(config, id, session, host, routes).await);
+    }
+    for (address, peer) in config.bgp.iter().flat_map(|bgp| &bgp.peers) {
+        sentences.extend(of_peer(config, *address, peer, host));
+    }
+    sentences.into_iter().map(Remark::warning).collect()
+}
+
 /// Returns the warnings about relays for which this bmpd has too few descriptors.
 pub(super) fn of_relays(config: &Config) -> Vec<String> {
     let of = |(name, relay): (&String, &Relay)| {

@@ -44,16 +44,17 @@ pub(crate) use foreign::{name_of, user_of};
 pub use guarded::{GuardReport, GuardedInterface, GuardedPlaces, ListenerState};
 pub use keeper::run;
 pub use kernel::{
-    ConnectRefusal, DEFAULT_BPFFS, Datapath, DatapathMode, DatapathOptions, Enforcement, Events, Hook, Inherited, Loss,
-    NoGuard, Occurrence, PinSlot, PinTarget, Role, Room, SocketChange, SocketEvent, SocketOwner, detach,
+    ConnectRefusal, DEFAULT_BPFFS, Datapath, DatapathMode, DatapathOptions, Enforcement, Events, Hook, Inherited,
+    KernelInspection, Loss, NoGuard, Occurrence, PinSlot, PinTarget, Role, Room, SocketChange, SocketEvent,
+    SocketOwner, detach, inspect,
 };
 pub use kernel_events::follow;
 pub use pins::Pins;
 pub use plan::{
-    Grant, NextHopPath, PinQuestion, Pinned, ResolvedPin, SourceRule, absent, back_on_its_way, in_words, led_astray,
-    resolve, target,
+    Grant, NextHopPath, PinQuestion, Pinned, ResolvedPin, SourceRule, absent, back_on_its_way, forecast, in_words,
+    led_astray, resolve, target,
 };
-pub use privilege::require_privilege;
+pub use privilege::{missing_capabilities, require_privilege};
 pub use reason::{DownCause, Reason};
 pub use source_choices::SourceChoices;
 pub use steering::{NextHopRoutes, remove_next_hop_routes};

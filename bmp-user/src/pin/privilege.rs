@@ -29,8 +29,13 @@ fn missing(effective: u64) -> Vec<&'static str> {
     NEEDED.into_iter().filter(|&needed| !holds(needed) && !holds(SYS_ADMIN)).map(|(name, _)| name).collect()
 }
 
+/// Returns the capabilities that enforcement in the kernel needs and the calling thread has not.
+pub fn missing_capabilities() -> Vec<&'static str> {
+    effective().map(missing).unwrap_or_default()
+}
+
 /// Adds the missing capability to an error, where that is why the kernel refused.
-pub(super) fn explain(error: anyhow::Error) -> anyhow::Error {
+pub(in crate::pin) fn explain(error: anyhow::Error) -> anyhow::Error {
     let refused = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
     if !refused.into_iter().any(|code| code == libc::EPERM) {
         return error;

@@ -11,8 +11,8 @@ use crate::{
     link::Host,
     pin::{
         plan::{
-            Grant, PinDecision, PinDemand, PinDraft, PinSettings, Pinned, draft, has_route, no_route, station_links,
-            target,
+            Grant, PinDecision, PinDemand, PinDraft, PinSettings, Pinned, draft, has_route, needs_route, no_route,
+            station_links, target,
         },
         source_choices::SourceChoice,
         steering::{MarkedSession, overruled},
@@ -162,9 +162,7 @@ impl PinKeeper {
         }
         let own_only = settings.own_only;
         let Some(path) = &resolved.path else {
-            // A session that may leave by any interface needs no question: the kernel finds its
-            // route.
-            let is_routed = resolved.egress.is_empty() && target.vrf == 0
+            let is_routed = !needs_route(&target, &resolved)
                 || has_route(pinned, &target, &resolved, host, &self.routes, &mut tracked.route).await;
             return if is_routed {
                 PinDecision::Ready(Grant { target, resolved, mark: 0, line: 0, own_only })

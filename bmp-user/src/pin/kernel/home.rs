@@ -15,8 +15,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use bmp_ebpf::VERSION;
+use rustix::fs::{Access, AtFlags, CWD};
 use tracing::{info, warn};
 
 use super::{bpf, mounts};
@@ -301,6 +302,28 @@ fn find() -> anyhow::Result<Option<PathBuf>> {
     let usual = Path::new(MOUNT_POINT).to_owned();
     let mut seen = std::iter::once(usual).chain(mounts::roots("bpf")?);
     Ok(seen.find(|path| path.exists() && is_within_bpffs(path)).map(|path| path.join("bmpd")))
+}
+
+/// Returns the folder that [`Home::open`] would have, without making it.
+///
+/// # Errors
+///
+/// There is no BPF file system, other users could change the folder, or this process may not write
+/// there.
+pub(super) fn inspect(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let path = match given {
+        Some(path) => std::path::absolute(path)?,
+        None => find()?.unwrap_or_else(|| PathBuf::from(DEFAULT_BPFFS)),
+    };
+    if !is_within_bpffs(&path) {
+        bail!("{} is in no BPF file system (`mount -t bpf -o mode=0700 bpf {MOUNT_POINT}` mounts one)", path.display());
+    }
+    refuse_exposed(&path)?;
+    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new(MOUNT_POINT));
+    let wanted = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(CWD, existing, wanted, AtFlags::EACCESS)
+        .with_context(|| format!("this process may not write in {}", existing.display()))?;
+    Ok(path)
 }
 
 /// Mounts a BPF file system at the usual place, as iproute2 and bpftool do.

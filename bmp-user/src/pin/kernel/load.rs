@@ -98,7 +98,8 @@ fn load_into(cgroup: &File, layout: Option<&Layout>, found: bool, room: Room) ->
     loaded
 }
 
-fn load_sized(cgroup: &File, layout: Option<&Layout>, found: bool, sizes: &TableSizes) -> anyhow::Result<Loaded> {
+/// Makes the tables, or opens those of an earlier bmpd in `layout`, and prepares the programs.
+pub(super) fn make_tables(layout: Option<&Layout>, sizes: &TableSizes) -> anyhow::Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     for KernelTable { name, .. } in TABLES {
         if let Some(layout) = layout {
@@ -108,7 +109,11 @@ fn load_sized(cgroup: &File, layout: Option<&Layout>, found: bool, sizes: &Table
             loader.map_max_entries(name, entries);
         }
     }
-    let mut ebpf = loader.load(OBJECT).context("cannot make the BPF tables")?;
+    loader.load(OBJECT).context("cannot make the BPF tables")
+}
+
+fn load_sized(cgroup: &File, layout: Option<&Layout>, found: bool, sizes: &TableSizes) -> anyhow::Result<Loaded> {
+    let mut ebpf = make_tables(layout, sizes)?;
     if let Some(layout) = layout {
         sizes.fill(&mut ebpf, layout)?;
     }

@@ -10,7 +10,7 @@
 //!   speak of.
 //! * `loaded`: programs and tables in the kernel, with `retry`, `health` and `held` (what is lost,
 //!   and what is held open to put it back).
-//! * `load`: loading and attaching, or taking over; `object`: the object file; `room`: the sizes of
+//! * `inspect`: what of the kernel could be used; `load`: loading and attaching, or taking over; `object`: the object file; `room`: the sizes of
 //!   tables; `log`: the programs' log.
 //! * `tables`, `tags`, `vrfs`, `xdp_guards`: the tables, by purpose; `written`: a table with a copy
 //!   of what bmpd wrote; `slots`: which slots are taken; `counters`: sums over CPUs.
@@ -25,6 +25,7 @@ mod events;
 mod health;
 mod held;
 mod home;
+mod inspect;
 mod load;
 mod loaded;
 mod log;
@@ -49,6 +50,7 @@ pub use events::{ConnectRefusal, Events, Occurrence, SocketChange, SocketEvent};
 pub use health::Loss;
 pub(super) use health::{LOOK, Mended};
 pub use home::DEFAULT_BPFFS;
+pub use inspect::{KernelInspection, inspect};
 pub use options::{DatapathMode, DatapathOptions, Enforcement};
 pub(super) use retry::AGAIN;
 pub use room::Room;

@@ -6,11 +6,13 @@
 //! - [`demand`]: the settings of each pin
 //! - [`resolve`]: connect-interface to source and egress
 //! - [`decision`]: ready or down, and what the kernel enforces for that; [`grant`]: what is ready
+//! - [`forecast`]: all of that for a bmpd that does not run
 //!
 //! Nothing here changes the kernel: that is the keeper's part.
 
 mod decision;
 mod demand;
+mod forecast;
 mod grant;
 mod reachability;
 mod resolve;
@@ -21,8 +23,9 @@ pub(super) use decision::{PinDecision, denial, denies, pin_of, station_links};
 pub use decision::{in_words, target};
 pub use demand::Pinned;
 pub(super) use demand::{PinDemand, PinSettings, demands};
+pub use forecast::forecast;
 pub use grant::Grant;
-pub(super) use reachability::{RouteAnswer, has_route, no_route};
+pub(super) use reachability::{RouteAnswer, has_route, needs_route, no_route};
 pub use reachability::{back_on_its_way, led_astray};
 pub use resolve::{NextHopPath, PinQuestion, ResolvedPin, SourceRule, absent, resolve};
 

@@ -26,6 +26,12 @@ pub(in crate::pin) struct RouteAnswer {
     found: bool,
 }
 
+/// True if a pin is ready only with a route by its interfaces. A session with a next hop has a
+/// route of its own. One that may leave by any interface has whatever route the kernel finds.
+pub(in crate::pin) fn needs_route(target: &PinTarget, resolved: &ResolvedPin) -> bool {
+    resolved.path.is_none() && !(resolved.egress.is_empty() && target.vrf == 0)
+}
+
 /// True if there is a route to the station by one of the interfaces. Asks the kernel once for each
 /// change of the routes; `last` is the previous answer.
 ///

@@ -1,0 +1,87 @@
+//! The kernel, and what of it this process may use.
+
+use std::{fs, path::Path};
+
+use super::{Examined, Finding};
+use crate::pin::{self, DatapathOptions, KernelInspection};
+
+/// The oldest kernel that takes the programs.
+const OLDEST: (u32, u32) = (6, 1);
+
+/// The type information that the kernel has of itself (BTF).
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Examines the kernel, and whether its programs could hold sessions with these options.
+pub(super) fn examine(options: &DatapathOptions) -> Vec<Finding> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut findings =
+        vec![kernel(release.trim(), Path::new(BTF).exists()), capabilities(&pin::missing_capabilities())];
+    let KernelInspection { cgroup, bpffs, programs } = pin::inspect(options);
+    findings.push(match cgroup {
+        Ok(None) => Finding::ok(Examined::Cgroup, "the host's cgroup v2 root can be had"),
+        Ok(Some(why)) => Finding::warning(Examined::Cgroup, why),
+        Err(error) => Finding::problem(Examined::Cgroup, format!("{error:#}")),
+    });
+    findings.push(match bpffs {
+        Ok(path) => Finding::ok(Examined::Bpffs, format!("{} can be had", path.display())),
+        Err(error) => Finding::problem(Examined::Bpffs, format!("{error:#}")),
+    });
+    findings.push(match programs {
+        Ok(()) => Finding::ok(Examined::Programs, "this kernel's verifier takes the programs"),
+        Err(error) => Finding::problem(Examined::Programs, format!("{error:#}")),
+    });
+    findings
+}
+
+fn kernel(release: &str, has_btf: bool) -> Finding {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (major, minor) = OLDEST;
+    if version < OLDEST {
+        return Finding::problem(
+            Examined::Kernel,
+            format!("Linux {release} is older than {major}.{minor}: the kernel cannot enforce"),
+        );
+    }
+    if !has_btf {
+        let text =
+            format!("Linux {release} has no type information ({BTF}): it is built without CONFIG_DEBUG_INFO_BTF");
+        return Finding::problem(Examined::Kernel, text);
+    }
+    Finding::ok(Examined::Kernel, format!("Linux {release}, with type information"))
+}
+
+fn capabilities(missing: &[&str]) -> Finding {
+    if missing.is_empty() {
+        return Finding::ok(Examined::Capabilities, "all that bmpd needs are effective");
+    }
+    Finding::problem(Examined::Capabilities, format!("{} missing here", missing.join(" and ")))
+        .mended_by("run it as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::FindingState, *};
+
+    #[test]
+    fn kernels_before_6_1_and_kernels_without_btf_are_problems() {
+        let state = |release, has_btf| kernel(release, has_btf).state;
+        for release in ["6.1.0-18-amd64", "6.12.1+", "7.2.13-cloud", "10.0"] {
+            assert_eq!(state(release, true), FindingState::Ok, "{release}");
+            assert_eq!(state(release, false), FindingState::Problem, "{release}");
+        }
+        for release in ["6.0.19", "5.15.0-100-generic", "", "x"] {
+            assert_eq!(state(release, true), FindingState::Problem, "{release}");
+        }
+    }
+
+    #[test]
+    fn each_missing_capability_is_named() {
+        assert_eq!(capabilities(&[]).state, FindingState::Ok);
+        let finding = capabilities(&["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(
+            (finding.state, finding.text.as_str()),
+            (FindingState::Problem, "CAP_BPF and CAP_PERFMON missing here")
+        );
+    }
+}
