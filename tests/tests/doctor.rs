@@ -12,12 +12,12 @@ use lab::{
 use serde_json::Value;
 
 /// What `bmpd doctor` said.
-struct Diagnosis {
+struct DoctorAnswer {
     code: Option<i32>,
     findings: Vec<Value>,
 }
 
-impl Diagnosis {
+impl DoctorAnswer {
     /// Runs `bmpd doctor` where bmpd would run.
     fn of(setup: &BmpdSetup) -> Self {
         let mut command = setup.bmpd();
@@ -52,7 +52,7 @@ fn text(finding: &Value) -> &str {
 fn a_host_that_can_pin_the_session_has_no_problem() {
     let topology = Topology::new();
     let setup = BmpdSetup::new(&topology.router, TrialPlan::session("connect-interface up2").configuration());
-    let diagnosis = Diagnosis::of(&setup);
+    let diagnosis = DoctorAnswer::of(&setup);
     assert_eq!(diagnosis.code, Some(0), "{:#?}", diagnosis.findings);
     for examined in ["kernel", "capabilities", "cgroup", "bpffs", "programs", "configuration", "session"] {
         assert_eq!(diagnosis.about(examined, "ok").len(), 1, "{examined}: {:#?}", diagnosis.findings);
@@ -66,13 +66,13 @@ fn a_missing_route_and_an_absent_interface_are_named_with_their_mend() {
     let topology = Topology::new();
     topology.router.ip(&format!("route del {ROUTE_BY_UP2}"));
     let setup = BmpdSetup::new(&topology.router, TrialPlan::session("connect-interface up2").configuration());
-    let diagnosis = Diagnosis::of(&setup);
+    let diagnosis = DoctorAnswer::of(&setup);
     let problem = diagnosis.problem();
     assert!(text(problem).contains("would be down: no-route"), "{problem}");
     assert_eq!(problem["mend"], format!("ip route add {STATION} dev up2 via GATEWAY metric 1000"));
 
     let setup = BmpdSetup::new(&topology.router, TrialPlan::session("connect-interface up3").configuration());
-    let diagnosis = Diagnosis::of(&setup);
+    let diagnosis = DoctorAnswer::of(&setup);
     assert!(text(diagnosis.problem()).contains("interface-absent"), "{:#?}", diagnosis.findings);
 }
 
@@ -81,7 +81,7 @@ fn a_strict_rp_filter_is_a_warning_with_the_sysctl() {
     let topology = Topology::new();
     topology.router.sysctl("net/ipv4/conf/up2/rp_filter", "1");
     let setup = BmpdSetup::new(&topology.router, TrialPlan::session("connect-interface up2").configuration());
-    let diagnosis = Diagnosis::of(&setup);
+    let diagnosis = DoctorAnswer::of(&setup);
     let warnings = diagnosis.about("session", "warning");
     assert!(
         warnings.iter().any(|finding| text(finding).contains("sysctl net.ipv4.conf.up2.rp_filter=2")),
@@ -96,19 +96,19 @@ fn a_port_that_another_process_has_is_a_problem() {
     let topology = Topology::new();
     let taken = topology.router.enter(|| TcpListener::bind("127.0.0.1:5000").expect("the port is free"));
     let setup = BmpdSetup::new(&topology.router, TrialPlan::session("connect-interface up2").configuration());
-    let diagnosis = Diagnosis::of(&setup);
+    let diagnosis = DoctorAnswer::of(&setup);
     let problem = diagnosis.problem();
     assert!(text(problem).starts_with("bmp-relay lab cannot listen on 127.0.0.1:5000"), "{problem}");
     assert_eq!(problem["mend"], "`ss -ltnp sport = :5000` shows which process has it");
     drop(taken);
-    assert_eq!(Diagnosis::of(&setup).code, Some(0));
+    assert_eq!(DoctorAnswer::of(&setup).code, Some(0));
 }
 
 #[test]
 fn an_unreadable_configuration_is_a_problem_and_the_host_is_examined_all_the_same() {
     let topology = Topology::new();
     let setup = BmpdSetup::new(&topology.router, "bmp\n bmp-session nonsense\n");
-    let diagnosis = Diagnosis::of(&setup);
+    let diagnosis = DoctorAnswer::of(&setup);
     assert_eq!(diagnosis.problem()["examined"], "configuration");
     assert_eq!(diagnosis.about("programs", "ok").len(), 1);
 }
@@ -129,13 +129,13 @@ fn a_bpffs_folder_that_is_none_is_a_problem() {
 #[test]
 fn a_bmpd_that_runs_says_why_its_session_is_down() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
-    let diagnosis = Diagnosis::of(trial.bmpd.setup());
+    let diagnosis = DoctorAnswer::of(trial.bmpd.setup());
     assert_eq!(diagnosis.code, Some(0), "{:#?}", diagnosis.findings);
     assert_eq!(diagnosis.about("session", "ok").len(), 1);
     assert_eq!(diagnosis.about("relay", "ok").len(), 1);
     trial.topology.carrier_down("up2");
     trial.bmpd.wait_session(STATION, "down", |session| session["reason"] == "interface-down");
-    let diagnosis = Diagnosis::of(trial.bmpd.setup());
+    let diagnosis = DoctorAnswer::of(trial.bmpd.setup());
     assert!(text(diagnosis.problem()).contains("is down: interface-down"), "{:#?}", diagnosis.findings);
 }
 
@@ -145,7 +145,7 @@ fn a_relay_whose_peer_has_no_route_is_a_warning_with_the_likely_cause() {
     let _feeder = trial.feeder();
     // bmpd gives a peer some seconds for its first route.
     let warning = until("the doctor finds the peer", PATIENCE, || {
-        let diagnosis = Diagnosis::of(trial.bmpd.setup());
+        let diagnosis = DoctorAnswer::of(trial.bmpd.setup());
         let warnings = diagnosis.about("relay", "warning");
         warnings.into_iter().find(|finding| text(finding).contains("is up and has no route: ")).cloned()
     });

@@ -170,7 +170,7 @@ fn a_loss_without_repair_is_displayed_until_repaired() {
     }
     let (warning, egress) = until("bmpd finds the loss", SOON, || {
         let (status, warning, egress) = while_lost(&trial);
-        (status == Some(2)).then_some((warning, egress))
+        (status == Some(4)).then_some((warning, egress))
     });
     assert!(warning.contains("the kernel does not enforce: program "), "{warning}");
     assert_eq!(egress["enforcement"], "socket");
@@ -203,7 +203,7 @@ fn an_unmounted_bpf_file_system_is_reported_while_sessions_stay_pinned() {
     let trial = TrialPlan { options, ..TrialPlan::session("connect-interface up2") }.start_up();
     bpffs.unmount();
     let (status, warning, egress) = while_lost(&trial);
-    assert_eq!((status, &egress["enforcement"]), (Some(2), &"kernel".into()), "{egress:#}");
+    assert_eq!((status, &egress["enforcement"]), (Some(4), &"kernel".into()), "{egress:#}");
     assert!(warning.contains("would not outlive bmpd"), "{warning}");
     assert_eq!(
         foreign(&trial).expect("the pin lets it connect").local_addr().expect("the socket is connected").ip(),

@@ -197,7 +197,7 @@ fn bmpctl_says_that_its_bmpd_has_ended() {
     terminal.enter("display bmp session");
     terminal.wait_text("bmpctl: bmpd at ");
     terminal.wait_text("closed the connection");
-    assert_eq!(terminal.wait_end().code(), Some(1));
+    assert_eq!(terminal.wait_end().code(), Some(3));
 }
 
 /// Returns 100 lines to paste: a view, 98 settings and a commit. Line number `wrong` is no command.

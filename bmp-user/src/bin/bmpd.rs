@@ -50,8 +50,8 @@ enum Subcommand {
         #[arg(long, value_name = "NUMBER", default_value_t)]
         sessions: pin::Room,
     },
-    /// Tell what on this host would keep a session from working, and what mends it. Exit status 1 if
-    /// there is a problem.
+    /// Tell what on this host would keep a session from working, and what mends it. Exit status 1
+    /// if there is a problem.
     Doctor(DoctorArguments),
     /// Remove everything that a bmpd which runs no more has left in the kernel: programs and
     /// tables, and the rules and routes of sessions with a next hop in this network namespace.

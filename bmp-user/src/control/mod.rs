@@ -28,8 +28,8 @@ pub use consequences::{Baseline, Remark, Severity};
 pub use display::VALUE_COLUMN;
 pub use operator::Operator;
 pub use socket::{
-    Client, CommandAnswer, ControlSocket, DEFAULT_PATH, LINE_MAX, Notices, Origin, Request, RequestMode, Response, ask,
-    serve,
+    Client, CommandAnswer, ControlSocket, DEFAULT_PATH, LINE_MAX, NoDaemon, Notices, Origin, Request, RequestMode,
+    Response, ask, serve,
 };
 pub use warnings::{on_host, without_host};
 

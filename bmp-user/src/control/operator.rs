@@ -99,6 +99,8 @@ impl Operator {
         }
         self.editor.follow();
         match parse_line(self.editor.view(), &request.command, true) {
+            // `run` refuses it.
+            Ok(Command::Display(_, Some(_))) if request.json => None,
             Ok(Command::Display(what, filter)) => Some((self.context.large(&what, request.json)?, filter)),
             _ => None,
         }
@@ -155,6 +157,9 @@ impl Operator {
         // Commands that configure print nothing, so a whole script may ask for JSON.
         if request.json && matches!(command, Command::Reset(_)) {
             return Err(anyhow!("this has no JSON form: leave out --json"));
+        }
+        if request.json && matches!(command, Command::Display(_, Some(_))) {
+            return Err(anyhow!("a filter chooses lines of text, and would break JSON: leave out `|` or --json"));
         }
         let done = match command {
             Command::Nothing => Ok(String::new()),

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{Examined, Finding};
+use super::{DoctorFinding, Examined};
 use crate::{
     config::{self, Config, Transport},
     control::{self, Severity},
@@ -17,9 +17,9 @@ use crate::{
 };
 
 /// Reads the file, and adds what it found.
-pub(super) fn load(path: Option<&Path>, room: Room, findings: &mut Vec<Finding>) -> Option<Config> {
+pub(super) fn load(path: Option<&Path>, room: Room, findings: &mut Vec<DoctorFinding>) -> Option<Config> {
     let Some(path) = path else {
-        findings.push(Finding::skipped(Examined::Configuration, "no file is named (--config FILE)"));
+        findings.push(DoctorFinding::skipped(Examined::Configuration, "no file is named (--config FILE)"));
         return None;
     };
     let loaded = config::load(path).map_err(|error| error.to_string());
@@ -29,24 +29,24 @@ pub(super) fn load(path: Option<&Path>, room: Room, findings: &mut Vec<Finding>)
     });
     match fitting {
         Ok(config) => {
-            findings.push(Finding::ok(Examined::Configuration, format!("{} can be read", path.display())));
+            findings.push(DoctorFinding::ok(Examined::Configuration, format!("{} can be read", path.display())));
             Some(config)
         }
         Err(error) => {
             // The first line names the fault, the others show the place.
             let first = error.lines().next().unwrap_or_default();
             let check = format!("`bmpd check --config {}` shows each error", path.display());
-            findings.push(Finding::problem(Examined::Configuration, first).mended_by(check));
+            findings.push(DoctorFinding::problem(Examined::Configuration, first).mended_by(check));
             None
         }
     }
 }
 
 /// Returns the settings that do nothing, on any host.
-pub(super) fn examine_settings(config: &Config) -> Vec<Finding> {
+pub(super) fn examine_settings(config: &Config) -> Vec<DoctorFinding> {
     control::without_host(config)
         .into_iter()
-        .map(|remark| Finding::warning(Examined::Configuration, remark.text))
+        .map(|remark| DoctorFinding::warning(Examined::Configuration, remark.text))
         .collect()
 }
 
@@ -55,7 +55,7 @@ pub(super) fn examine_settings(config: &Config) -> Vec<Finding> {
 /// # Errors
 ///
 /// The interfaces of this host cannot be read over netlink.
-pub(super) async fn examine_pins(config: &Config) -> anyhow::Result<Vec<Finding>> {
+pub(super) async fn examine_pins(config: &Config) -> anyhow::Result<Vec<DoctorFinding>> {
     let (routes, host) = link::watch().await.context("cannot read this host's interfaces over netlink")?;
     let host = host.borrow().clone();
     let mut findings = Vec::new();
@@ -65,12 +65,12 @@ pub(super) async fn examine_pins(config: &Config) -> anyhow::Result<Vec<Finding>
             Pinned::BgpPeer(..) => Examined::Peer,
         };
         findings.push(match outcome {
-            Ok(resolved) => Finding::ok(examined, format!("{pinned}: {}", pin::in_words(&resolved))),
+            Ok(resolved) => DoctorFinding::ok(examined, format!("{pinned}: {}", pin::in_words(&resolved))),
             Err(cause) if cause.reason == Reason::Shutdown => {
-                Finding::skipped(examined, format!("{pinned}: {}", cause.why)).mended_by(cause.mend)
+                DoctorFinding::skipped(examined, format!("{pinned}: {}", cause.why)).mended_by(cause.mend)
             }
             Err(cause) => {
-                Finding::problem(examined, format!("{pinned} would be down: {}: {}", cause.reason, cause.why))
+                DoctorFinding::problem(examined, format!("{pinned} would be down: {}: {}", cause.reason, cause.why))
                     .mended_by(cause.mend)
             }
         });
@@ -78,12 +78,12 @@ pub(super) async fn examine_pins(config: &Config) -> anyhow::Result<Vec<Finding>
     let said = control::without_host(config);
     let remarks = control::on_host(config, &host, &routes).await;
     let remarks = remarks.into_iter().filter(|remark| remark.severity == Severity::Warning && !said.contains(remark));
-    findings.extend(remarks.map(|remark| Finding::warning(Examined::Session, remark.text)));
+    findings.extend(remarks.map(|remark| DoctorFinding::warning(Examined::Session, remark.text)));
     Ok(findings)
 }
 
 /// Returns the ports that bmpd is to listen on and cannot have.
-pub(super) fn examine_ports(config: &Config) -> Vec<Finding> {
+pub(super) fn examine_ports(config: &Config) -> Vec<DoctorFinding> {
     let any = |station: IpAddr| match station {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -103,9 +103,9 @@ pub(super) fn examine_ports(config: &Config) -> Vec<Finding> {
 }
 
 /// Tries to listen, for a moment.
-fn port(of: &str, address: SocketAddr) -> Option<Finding> {
+fn port(of: &str, address: SocketAddr) -> Option<DoctorFinding> {
     let error = TcpListener::bind(address).err()?;
-    let finding = Finding::problem(Examined::Port, format!("{of} cannot listen on {address}: {error}"));
+    let finding = DoctorFinding::problem(Examined::Port, format!("{of} cannot listen on {address}: {error}"));
     Some(match error.kind() {
         io::ErrorKind::AddrInUse => {
             finding.mended_by(format!("`ss -ltnp sport = :{}` shows which process has it", address.port()))

@@ -7,11 +7,11 @@
 
 use std::{fs, io, path::Path};
 
-use super::{Examined, Finding};
+use super::{DoctorFinding, Examined};
 use crate::config::Config;
 
 /// Examines the files in FRR's folder. Nothing is found where there is no bgpd.
-pub(super) fn examine(folder: &Path, config: Option<&Config>) -> Vec<Finding> {
+pub(super) fn examine(folder: &Path, config: Option<&Config>) -> Vec<DoctorFinding> {
     let read = |name: &str| fs::read_to_string(folder.join(name));
     let daemons = match read("daemons") {
         Ok(text) => text,
@@ -29,8 +29,8 @@ pub(super) fn examine(folder: &Path, config: Option<&Config>) -> Vec<Finding> {
     findings
 }
 
-fn unreadable(folder: &Path, name: &str, error: &io::Error) -> Finding {
-    Finding::skipped(Examined::Frr, format!("cannot read {}: {error}", folder.join(name).display()))
+fn unreadable(folder: &Path, name: &str, error: &io::Error) -> DoctorFinding {
+    DoctorFinding::skipped(Examined::Frr, format!("cannot read {}: {error}", folder.join(name).display()))
 }
 
 /// Returns the value of a line `NAME=VALUE` or `NAME="VALUE"` of the file `daemons`.
@@ -40,7 +40,7 @@ fn setting(daemons: &str, name: &str) -> Option<String> {
     daemons.lines().rev().find_map(value)
 }
 
-fn module(daemons: &str, folder: &Path) -> Finding {
+fn module(daemons: &str, folder: &Path) -> DoctorFinding {
     let options = setting(daemons, "bgpd_options").unwrap_or_default();
     let mut words = options.split_whitespace().peekable();
     let mut loads_bmp = false;
@@ -49,9 +49,9 @@ fn module(daemons: &str, folder: &Path) -> Finding {
         loads_bmp |= named.is_some_and(|name| name == "bmp" || name.ends_with("bgpd_bmp.so"));
     }
     if loads_bmp {
-        return Finding::ok(Examined::Frr, "bgpd loads its BMP module");
+        return DoctorFinding::ok(Examined::Frr, "bgpd loads its BMP module");
     }
-    Finding::problem(Examined::Frr, "bgpd does not load its BMP module: FRR reports nothing").mended_by(format!(
+    DoctorFinding::problem(Examined::Frr, "bgpd does not load its BMP module: FRR reports nothing").mended_by(format!(
         "add `-M bmp` to bgpd_options in {}, then `systemctl restart frr`, which ends its BGP sessions",
         folder.join("daemons").display()
     ))
@@ -106,7 +106,7 @@ fn parse(text: &str) -> BmpSettings {
     found
 }
 
-fn targets(text: &str, config: Option<&Config>) -> Vec<Finding> {
+fn targets(text: &str, config: Option<&Config>) -> Vec<DoctorFinding> {
     let settings = parse(text);
     let mut findings = Vec::new();
     let listens: Vec<u16> = config
@@ -121,14 +121,15 @@ fn targets(text: &str, config: Option<&Config>) -> Vec<Finding> {
             }
             None => "`bmp targets NAME` with `bmp connect ADDRESS port N min-retry 1000 max-retry 5000`".to_owned(),
         };
-        findings
-            .push(Finding::warning(Examined::Frr, "bgpd has no `bmp connect`: it reports to nobody").mended_by(mend));
+        findings.push(
+            DoctorFinding::warning(Examined::Frr, "bgpd has no `bmp connect`: it reports to nobody").mended_by(mend),
+        );
         return findings;
     }
     if !listens.is_empty() && !settings.connects.iter().any(|(_, port)| listens.contains(port)) {
         let ports: Vec<_> = settings.connects.iter().map(|(address, port)| format!("{address} port {port}")).collect();
         let listens: Vec<_> = listens.iter().map(ToString::to_string).collect();
-        findings.push(Finding::warning(
+        findings.push(DoctorFinding::warning(
             Examined::Frr,
             format!(
                 "bgpd reports to {} and no relay of bmpd listens there (they listen on port {})",
@@ -140,7 +141,8 @@ fn targets(text: &str, config: Option<&Config>) -> Vec<Finding> {
     if !settings.monitors {
         let text = "bgpd has no `bmp monitor`: it reports peers and no routes";
         findings.push(
-            Finding::problem(Examined::Frr, text).mended_by("`bmp monitor ipv4 unicast pre-policy` in `bmp targets`"),
+            DoctorFinding::problem(Examined::Frr, text)
+                .mended_by("`bmp monitor ipv4 unicast pre-policy` in `bmp targets`"),
         );
     }
     let hard: Vec<_> = settings.neighbors.iter().filter(|name| !settings.soft.contains(name)).cloned().collect();
@@ -153,12 +155,12 @@ fn targets(text: &str, config: Option<&Config>) -> Vec<Finding> {
             names.join(", ")
         );
         findings.push(
-            Finding::warning(Examined::Frr, text)
+            DoctorFinding::warning(Examined::Frr, text)
                 .mended_by(format!("`neighbor {} soft-reconfiguration inbound` in its address family", names[0])),
         );
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(Examined::Frr, "bgpd reports routes by BMP"));
+        findings.push(DoctorFinding::ok(Examined::Frr, "bgpd reports routes by BMP"));
     }
     findings
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Examined, Finding};
+use super::{DoctorFinding, Examined};
 use crate::pin::{self, DatapathOptions, KernelInspection};
 
 /// The oldest kernel that takes the programs.
@@ -12,33 +12,33 @@ const OLDEST: (u32, u32) = (6, 1);
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Examines the kernel, and whether its programs could hold sessions with these options.
-pub(super) fn examine(options: &DatapathOptions) -> Vec<Finding> {
+pub(super) fn examine(options: &DatapathOptions) -> Vec<DoctorFinding> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut findings =
         vec![kernel(release.trim(), Path::new(BTF).exists()), capabilities(&pin::missing_capabilities())];
     let KernelInspection { cgroup, bpffs, programs } = pin::inspect(options);
     findings.push(match cgroup {
-        Ok(None) => Finding::ok(Examined::Cgroup, "the host's cgroup v2 root can be had"),
-        Ok(Some(why)) => Finding::warning(Examined::Cgroup, why),
-        Err(error) => Finding::problem(Examined::Cgroup, format!("{error:#}")),
+        Ok(None) => DoctorFinding::ok(Examined::Cgroup, "the host's cgroup v2 root can be had"),
+        Ok(Some(why)) => DoctorFinding::warning(Examined::Cgroup, why),
+        Err(error) => DoctorFinding::problem(Examined::Cgroup, format!("{error:#}")),
     });
     findings.push(match bpffs {
-        Ok(path) => Finding::ok(Examined::Bpffs, format!("{} can be had", path.display())),
-        Err(error) => Finding::problem(Examined::Bpffs, format!("{error:#}")),
+        Ok(path) => DoctorFinding::ok(Examined::Bpffs, format!("{} can be had", path.display())),
+        Err(error) => DoctorFinding::problem(Examined::Bpffs, format!("{error:#}")),
     });
     findings.push(match programs {
-        Ok(()) => Finding::ok(Examined::Programs, "this kernel's verifier takes the programs"),
-        Err(error) => Finding::problem(Examined::Programs, format!("{error:#}")),
+        Ok(()) => DoctorFinding::ok(Examined::Programs, "this kernel's verifier takes the programs"),
+        Err(error) => DoctorFinding::problem(Examined::Programs, format!("{error:#}")),
     });
     findings
 }
 
-fn kernel(release: &str, has_btf: bool) -> Finding {
+fn kernel(release: &str, has_btf: bool) -> DoctorFinding {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let (major, minor) = OLDEST;
     if version < OLDEST {
-        return Finding::problem(
+        return DoctorFinding::problem(
             Examined::Kernel,
             format!("Linux {release} is older than {major}.{minor}: the kernel cannot enforce"),
         );
@@ -46,16 +46,16 @@ fn kernel(release: &str, has_btf: bool) -> Finding {
     if !has_btf {
         let text =
             format!("Linux {release} has no type information ({BTF}): it is built without CONFIG_DEBUG_INFO_BTF");
-        return Finding::problem(Examined::Kernel, text);
+        return DoctorFinding::problem(Examined::Kernel, text);
     }
-    Finding::ok(Examined::Kernel, format!("Linux {release}, with type information"))
+    DoctorFinding::ok(Examined::Kernel, format!("Linux {release}, with type information"))
 }
 
-fn capabilities(missing: &[&str]) -> Finding {
+fn capabilities(missing: &[&str]) -> DoctorFinding {
     if missing.is_empty() {
-        return Finding::ok(Examined::Capabilities, "all that bmpd needs are effective");
+        return DoctorFinding::ok(Examined::Capabilities, "all that bmpd needs are effective");
     }
-    Finding::problem(Examined::Capabilities, format!("{} missing here", missing.join(" and ")))
+    DoctorFinding::problem(Examined::Capabilities, format!("{} missing here", missing.join(" and ")))
         .mended_by("run it as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")
 }
 

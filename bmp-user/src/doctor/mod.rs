@@ -1,8 +1,8 @@
 //! `bmpd doctor`: what on this host would keep a session from working, and the command that mends
 //! it.
 //!
-//! It reads and asks, and changes nothing. If bmpd runs, bmpd says what it found of its sessions and
-//! relays. Otherwise the doctor works out from the configuration file what would become of them.
+//! It reads and asks, and changes nothing. If bmpd runs, it says what has become of its sessions
+//! and relays. Otherwise the doctor works that out from the configuration file.
 //!
 //! * `host`: the kernel, capabilities, cgroup, BPF file system, programs
 //! * `configuration`: the file, and the sessions and ports in it
@@ -109,7 +109,7 @@ impl Examined {
 
 /// One thing that was examined. Field names are those of the JSON and are stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct DoctorFinding {
     /// What was examined.
     pub examined: Examined,
     /// What it means for sessions.
@@ -120,7 +120,7 @@ pub struct Finding {
     pub mend: Option<String>,
 }
 
-impl Finding {
+impl DoctorFinding {
     fn new(examined: Examined, state: FindingState, text: impl Into<String>) -> Self {
         Self { examined, state, text: text.into(), mend: None }
     }
@@ -150,9 +150,9 @@ impl Finding {
 /// Everything that was examined, in the order of the examination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Diagnosis(Vec<Finding>);
+pub struct DoctorReport(Vec<DoctorFinding>);
 
-impl Diagnosis {
+impl DoctorReport {
     /// True if something keeps a session from working, or the kernel from enforcing.
     pub fn has_problem(&self) -> bool {
         self.count(FindingState::Problem) > 0
@@ -164,9 +164,9 @@ impl Diagnosis {
 }
 
 /// The findings as lines, with a sum at the end.
-impl fmt::Display for Diagnosis {
+impl fmt::Display for DoctorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Finding { examined, state, text, mend } in &self.0 {
+        for DoctorFinding { examined, state, text, mend } in &self.0 {
             writeln!(f, "{:<8} {:<13} {}", state.as_str(), examined.as_str(), escaped(text))?;
             if let Some(mend) = mend {
                 writeln!(f, "{:<8} {:<13} {}", "", "to mend it:", escaped(mend))?;
@@ -185,7 +185,7 @@ impl fmt::Display for Diagnosis {
 /// # Errors
 ///
 /// The interfaces of this host cannot be read over netlink.
-pub async fn examine(options: &DoctorOptions) -> anyhow::Result<Diagnosis> {
+pub async fn examine(options: &DoctorOptions) -> anyhow::Result<DoctorReport> {
     let mut findings = host::examine(&options.datapath);
     let config = configuration::load(options.config.as_deref(), options.datapath.room, &mut findings);
     match running::examine(&options.control) {
@@ -196,7 +196,10 @@ pub async fn examine(options: &DoctorOptions) -> anyhow::Result<Diagnosis> {
             }
         }
         None => {
-            findings.push(Finding::skipped(Examined::Daemon, format!("no bmpd serves {}", options.control.display())));
+            findings.push(DoctorFinding::skipped(
+                Examined::Daemon,
+                format!("no bmpd serves {}", options.control.display()),
+            ));
             if let Some(config) = &config {
                 findings.extend(configuration::examine_settings(config));
                 findings.extend(configuration::examine_pins(config).await?);
@@ -205,7 +208,7 @@ pub async fn examine(options: &DoctorOptions) -> anyhow::Result<Diagnosis> {
         }
     }
     findings.extend(frr::examine(&options.frr, config.as_ref()));
-    Ok(Diagnosis(findings))
+    Ok(DoctorReport(findings))
 }
 
 #[cfg(test)]
@@ -214,10 +217,10 @@ mod tests {
 
     #[test]
     fn a_diagnosis_names_what_mends_each_finding_and_sums_up() {
-        let diagnosis = Diagnosis(vec![
-            Finding::ok(Examined::Kernel, "Linux 6.1.0"),
-            Finding::problem(Examined::Session, "no-route: there is none").mended_by("ip route add \u{1b}[2J"),
-            Finding::warning(Examined::Relay, "odd"),
+        let diagnosis = DoctorReport(vec![
+            DoctorFinding::ok(Examined::Kernel, "Linux 6.1.0"),
+            DoctorFinding::problem(Examined::Session, "no-route: there is none").mended_by("ip route add \u{1b}[2J"),
+            DoctorFinding::warning(Examined::Relay, "odd"),
         ]);
         assert_eq!(
             diagnosis.to_string(),

@@ -4,20 +4,20 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Examined, Finding, FindingState};
+use super::{DoctorFinding, Examined, FindingState};
 use crate::control::{Client, CommandAnswer, Request};
 
 /// Asks the bmpd behind the control socket. `None` if none serves it.
-pub(super) fn examine(control: &Path) -> Option<Vec<Finding>> {
+pub(super) fn examine(control: &Path) -> Option<Vec<DoctorFinding>> {
     let mut client = match Client::connect(control) {
         Ok(client) => client,
         Err(_) if !control.exists() => return None,
-        Err(error) => return Some(vec![Finding::problem(Examined::Daemon, format!("{error:#}"))]),
+        Err(error) => return Some(vec![DoctorFinding::problem(Examined::Daemon, format!("{error:#}"))]),
     };
-    Some(ask(&mut client).unwrap_or_else(|error| vec![Finding::problem(Examined::Daemon, format!("{error:#}"))]))
+    Some(ask(&mut client).unwrap_or_else(|error| vec![DoctorFinding::problem(Examined::Daemon, format!("{error:#}"))]))
 }
 
-fn ask(client: &mut Client) -> anyhow::Result<Vec<Finding>> {
+fn ask(client: &mut Client) -> anyhow::Result<Vec<DoctorFinding>> {
     let mut lost = None;
     let mut display = |command: &str| -> anyhow::Result<Vec<Value>> {
         let response = client.ask(&Request { command: command.to_owned(), json: true, ..Request::default() })?;
@@ -31,8 +31,8 @@ fn ask(client: &mut Client) -> anyhow::Result<Vec<Finding>> {
     let bindings = display("display interface-binding")?;
     let relays = display("display bmp relay")?;
     let mut findings = vec![match lost {
-        Some(lost) => Finding::problem(Examined::Daemon, lost),
-        None => Finding::ok(Examined::Daemon, "bmpd runs, and enforces what it can"),
+        Some(lost) => DoctorFinding::problem(Examined::Daemon, lost),
+        None => DoctorFinding::ok(Examined::Daemon, "bmpd runs, and enforces what it can"),
     }];
     findings.extend(sessions.iter().map(session));
     findings.extend(bindings.iter().flat_map(warnings));
@@ -44,7 +44,7 @@ fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Names a session as `display` does: `198.51.100.7`, with VPN instance and alias where it has them.
+/// Names a session as `display` does: `198.51.100.7`, with its VPN instance and alias.
 fn name(session: &Value) -> String {
     let mut name = text(session, "station").to_owned();
     for (word, field) in [("vpn-instance", "vpn_instance"), ("alias", "alias")] {
@@ -56,38 +56,38 @@ fn name(session: &Value) -> String {
     name
 }
 
-fn session(session: &Value) -> Finding {
+fn session(session: &Value) -> DoctorFinding {
     let name = name(session);
     match (text(session, "state"), text(session, "reason")) {
-        ("up", _) => Finding::ok(Examined::Session, format!("{name} is up")),
+        ("up", _) => DoctorFinding::ok(Examined::Session, format!("{name} is up")),
         // It waits for the other end, or for the time that an operator set.
         (_, reason @ ("" | "waiting-for-station" | "waiting-for-daemon" | "initial-delay" | "shutdown")) => {
             let reason = if reason.is_empty() { "has not connected yet" } else { reason };
-            Finding::new(Examined::Session, FindingState::Warning, format!("{name} is not up: {reason}"))
+            DoctorFinding::new(Examined::Session, FindingState::Warning, format!("{name} is not up: {reason}"))
         }
         (_, reason) => {
-            Finding::problem(Examined::Session, format!("{name} is down: {reason}: {}", text(session, "detail")))
+            DoctorFinding::problem(Examined::Session, format!("{name} is down: {reason}: {}", text(session, "detail")))
                 .mended_by(text(session, "mend"))
         }
     }
 }
 
-fn warnings(binding: &Value) -> Vec<Finding> {
+fn warnings(binding: &Value) -> Vec<DoctorFinding> {
     let warnings = binding.get("warnings").and_then(Value::as_array).into_iter().flatten();
-    warnings.filter_map(Value::as_str).map(|warning| Finding::warning(Examined::Session, warning)).collect()
+    warnings.filter_map(Value::as_str).map(|warning| DoctorFinding::warning(Examined::Session, warning)).collect()
 }
 
-fn relay(relay: &Value) -> Vec<Finding> {
+fn relay(relay: &Value) -> Vec<DoctorFinding> {
     let name = text(relay, "name");
     let mut findings = vec![match text(relay, "state") {
-        "listening" => Finding::ok(Examined::Relay, format!("{name} listens on {}", text(relay, "listen"))),
-        "failed" => Finding::problem(Examined::Relay, format!("{name} does not listen: {}", text(relay, "why"))),
-        state => Finding::warning(Examined::Relay, format!("{name} is {state}")),
+        "listening" => DoctorFinding::ok(Examined::Relay, format!("{name} listens on {}", text(relay, "listen"))),
+        "failed" => DoctorFinding::problem(Examined::Relay, format!("{name} does not listen: {}", text(relay, "why"))),
+        state => DoctorFinding::warning(Examined::Relay, format!("{name} is {state}")),
     }];
     let peers = relay.get("peers_without_routes").and_then(Value::as_array).into_iter().flatten();
     findings.extend(peers.map(|peer| {
         let text = format!("{name}: peer {} is up and has no route: {}", text(peer, "peer"), text(peer, "hint"));
-        Finding::warning(Examined::Relay, text)
+        DoctorFinding::warning(Examined::Relay, text)
     }));
     findings
 }
@@ -104,7 +104,7 @@ mod tests {
             "station": "198.51.100.7", "vpn_instance": "blue", "alias": "lab", "state": "down",
             "reason": "no-route", "detail": "there is no route", "mend": "ip route add",
         });
-        let expected = Finding::problem(
+        let expected = DoctorFinding::problem(
             Examined::Session,
             "198.51.100.7 vpn-instance blue alias lab is down: no-route: there is no route",
         );
@@ -113,7 +113,7 @@ mod tests {
             "reason": "waiting-for-station" });
         assert_eq!(
             session(&waiting),
-            Finding::warning(Examined::Session, "198.51.100.7 is not up: waiting-for-station")
+            DoctorFinding::warning(Examined::Session, "198.51.100.7 is not up: waiting-for-station")
         );
     }
 }

@@ -51,18 +51,25 @@ struct CommandLine {
     words: Vec<String>,
 }
 
+/// Exit status: a command was refused, or the conversation failed.
+const REFUSED: u8 = 1;
+/// Exit status: there is no bmpd to speak to, or it has ended. clap ends with 2 for wrong usage.
+const NO_DAEMON: u8 = 3;
+/// Exit status of a `display`: the kernel does not enforce any more.
+const ENFORCEMENT_LOST: u8 = 4;
+
 fn main() -> ExitCode {
     match talk(&CommandLine::parse()) {
         Ok(ScriptEnd::Done) => ExitCode::SUCCESS,
-        Ok(ScriptEnd::Refused) => ExitCode::FAILURE,
-        Ok(ScriptEnd::Lost) => ExitCode::from(2),
+        Ok(ScriptEnd::Refused) => ExitCode::from(REFUSED),
+        Ok(ScriptEnd::Lost) => ExitCode::from(ENFORCEMENT_LOST),
         Err(error) => {
             // A reader that has seen enough closes the pipe. That is no error, and nobody would
             // read about it.
             if !is_closed_pipe(&error) {
                 let _ = writeln!(io::stderr(), "bmpctl: {}", escaped_lines(&format!("{error:#}")));
             }
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<control::NoDaemon>() { NO_DAEMON } else { REFUSED })
         }
     }
 }

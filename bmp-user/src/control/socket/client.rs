@@ -18,6 +18,11 @@ use crate::sys;
 /// How long bmpd may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// No bmpd is there: none serves the control socket, or the one that did has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoDaemon(String);
+
 /// A connection to bmpd: one operator's view and candidate.
 #[derive(Debug)]
 pub struct Client {
@@ -30,12 +35,19 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Nobody serves the path, or this user may not use it. Also if its server is run by neither
-    /// root nor this user: bmpctl sends secrets there, and believes the answers.
+    /// [`NoDaemon`] if nobody serves the path. Also if this user may not use it. Also if its server
+    /// is run by neither root nor this user: bmpctl sends secrets there, and believes the answers.
     pub fn connect(path: &Path) -> anyhow::Result<Self> {
-        let stream = UnixStream::connect(path).with_context(|| match path.try_exists() {
-            Ok(false) => format!("no bmpd serves {}: start it, or name its socket with --control", path.display()),
-            _ => format!("cannot reach bmpd at {}", path.display()),
+        let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                let what = format!("no bmpd serves {}: start it, or name its socket with --control", path.display());
+                anyhow::Error::new(error).context(NoDaemon(what))
+            }
+            // The socket of a bmpd that was killed.
+            ErrorKind::ConnectionRefused => {
+                anyhow::Error::new(error).context(NoDaemon(format!("no bmpd serves {} any more", path.display())))
+            }
+            _ => anyhow::Error::new(error).context(format!("cannot reach bmpd at {}", path.display())),
         })?;
         let user = sys::peer_user(&stream).with_context(|| format!("cannot see who serves {}", path.display()))?;
         if !is_trusted(user, sys::user()) {
@@ -54,7 +66,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The connection is lost, or the server does not speak bmpd's language.
+    /// [`NoDaemon`] if bmpd has ended. Also if it does not answer in time, or does not speak bmpd's
+    /// language.
     pub fn ask(&mut self, request: &Request) -> anyhow::Result<Response> {
         self.ask_telling(request, |_| Ok(()))
     }
@@ -98,12 +111,16 @@ impl Client {
         // Pass on the words of an error, not the error: `main` takes a broken pipe for a reader of
         // the output that has gone.
         match exchange(&mut answer) {
-            Ok(0) => bail!("bmpd at {path} closed the connection without an answer: it has ended"),
+            Ok(0) => {
+                bail!(NoDaemon(format!("bmpd at {path} closed the connection without an answer: it has ended")))
+            }
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 bail!("bmpd at {path} does not answer within {} s: {error}", PATIENCE.as_secs())
             }
-            Err(error) => bail!("bmpd at {path} closed the connection without an answer: {error}"),
+            Err(error) => {
+                bail!(NoDaemon(format!("bmpd at {path} closed the connection without an answer: {error}")))
+            }
         }
         serde_json::from_slice(&answer).with_context(|| format!("what {path} answers is not bmpd's language"))
     }

@@ -6,6 +6,6 @@ mod pieces;
 mod protocol;
 mod server;
 
-pub use client::{Client, Notices, ask};
+pub use client::{Client, NoDaemon, Notices, ask};
 pub use protocol::{CommandAnswer, DEFAULT_PATH, LINE_MAX, Origin, Request, RequestMode, Response};
 pub use server::{ControlSocket, serve};

@@ -10,7 +10,8 @@
 //!   speak of.
 //! * `loaded`: programs and tables in the kernel, with `retry`, `health` and `held` (what is lost,
 //!   and what is held open to put it back).
-//! * `inspect`: what of the kernel could be used; `load`: loading and attaching, or taking over; `object`: the object file; `room`: the sizes of
+//! * `inspect`: what of the kernel could be used.
+//! * `load`: loading and attaching, or taking over; `object`: the object file; `room`: the sizes of
 //!   tables; `log`: the programs' log.
 //! * `tables`, `tags`, `vrfs`, `xdp_guards`: the tables, by purpose; `written`: a table with a copy
 //!   of what bmpd wrote; `slots`: which slots are taken; `counters`: sums over CPUs.
