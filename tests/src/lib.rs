@@ -13,6 +13,9 @@
 //! tests in `tests/vm_*.rs` use them, and each of these is marked
 //! `#[ignore = "needs …: cargo xtask vm"]`.
 //!
+//! [`machine`] and [`unit`] are for the tests in `tests/systemd_*.rs`, which have a machine with
+//! systemd for themselves: `cargo xtask vm --systemd`.
+//!
 //! A function of the lab that cannot do its work panics with one sentence. The test that called it
 //! fails with that sentence.
 
@@ -30,6 +33,7 @@ pub mod frr;
 pub mod gobgp;
 pub mod instructions;
 pub mod kernel;
+pub mod machine;
 pub mod netns;
 pub mod parts;
 pub mod passive;
@@ -50,4 +54,5 @@ pub mod terminal;
 pub mod topology;
 pub mod trial;
 pub mod tshark;
+pub mod unit;
 pub mod wait;

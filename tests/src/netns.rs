@@ -47,6 +47,12 @@ impl Netns {
         netns
     }
 
+    /// Returns the namespace of this process: the host's own.
+    pub fn own(name: &str) -> Self {
+        let file = File::open("/proc/self/ns/net").expect("/proc is mounted");
+        Self { name: name.into(), file: Arc::new(file) }
+    }
+
     /// Returns a path that opens the namespace from other programs while this process lives
     /// (`ip … netns PATH`).
     pub fn path(&self) -> PathBuf {

@@ -62,7 +62,11 @@ pub struct Topology {
 impl Topology {
     /// Makes hosts, links, addresses and routes. Both uplinks are usable on return.
     pub fn new() -> Self {
-        let router = Netns::new("router");
+        Self::with_router(Netns::new("router"))
+    }
+
+    /// Makes the topology with this host as the router.
+    pub fn with_router(router: Netns) -> Self {
         let station = Netns::new("station");
         for host in [&router, &station] {
             for scope in ["all", "default"] {
@@ -83,8 +87,8 @@ impl Topology {
              addr add fe80::1/64 dev up1 nodad
              link set up2 addrgenmode none
              addr add fe80::1/64 dev up2 nodad
-             addr add 203.0.113.1/32 dev lo
-             addr add 2001:db8:ff::1/128 dev lo nodad
+             addr replace 203.0.113.1/32 dev lo
+             addr replace 2001:db8:ff::1/128 dev lo nodad
              addr add 192.0.2.1/26 dev up1
              addr add 2001:db8:1::1/64 dev up1 nodad
              addr add 192.0.2.65/26 dev up2
@@ -129,11 +133,16 @@ impl Topology {
     /// Makes the topology without segmentation offload: a capture sees packets as a wire has them.
     pub fn without_offload() -> Self {
         let topology = Self::new();
-        for (host, link) in [(&topology.router, "up"), (&topology.station, "dn")] {
+        topology.turn_offload_off();
+        topology
+    }
+
+    /// Turns segmentation offload off on all links: a capture sees packets as a wire has them.
+    pub fn turn_offload_off(&self) {
+        for (host, link) in [(&self.router, "up"), (&self.station, "dn")] {
             host.no_offload(&format!("{link}1"));
             host.no_offload(&format!("{link}2"));
         }
-        topology
     }
 
     /// Takes the carrier of an uplink away at its far end. Addresses and routes of the router stay.

@@ -11,7 +11,7 @@ use crate::{
     progress::Steps,
     rules,
     setup::setup,
-    test, toolchain,
+    test, toolchain, vm,
 };
 
 /// Runs the cheapest checks first, so that a failure shows early.
@@ -26,6 +26,7 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
         "build of the tests",
         "the demonstration on a bare Debian",
         "tests",
+        "tests of the machine with systemd",
     ];
     let mut steps = Steps::announce("cargo xtask ci", "about 10 minutes on two cores once fetched", &names);
     steps.begin();
@@ -58,7 +59,14 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
         say("ci: no demonstration on a bare Debian: it needs Debian and root");
     }
     steps.begin();
-    test::command(&test::Arguments::default())
+    let tested = test::command(&test::Arguments::default())?;
+    steps.begin();
+    if has_bare && vm::impossible().is_none() {
+        again(&["vm", "--systemd"])?;
+    } else {
+        say("ci: no machine with systemd: it needs Debian on x86_64 and root");
+    }
+    Ok(tested)
 }
 
 fn formatting() -> anyhow::Result<()> {
@@ -97,8 +105,13 @@ fn kernel_lints() -> anyhow::Result<()> {
 
 /// Runs the README's first command on a bare Debian, which starts from what is compiled here.
 fn demonstration() -> anyhow::Result<()> {
+    again(&["bare", "demo", "--warm"])
+}
+
+/// Runs another command of this program.
+fn again(arguments: &[&str]) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("this program does not know where it is")?;
-    run(Built::at(program).command().args(["bare", "demo", "--warm"]))
+    run(Built::at(program).command().args(arguments))
 }
 
 fn dependencies() -> anyhow::Result<()> {

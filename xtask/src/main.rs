@@ -81,7 +81,7 @@ impl Task {
             Self::Bench(_) => &[Use::Bench, Use::Compare],
             Self::Test(_) => &[Use::Test],
             Self::Fuzz(_) => &[Use::Fuzz],
-            Self::Vm(_) => &[Use::Vm],
+            Self::Vm(arguments) => arguments.uses(),
             Self::Bare(_) => &[Use::Bare],
             Self::Ci => &[Use::Ci],
         }

@@ -15,7 +15,7 @@ use std::{
     sync::OnceLock,
 };
 
-use self::Use::{Bare, Bench, Build, Ci, Compare, Demo, Frr, Fuzz, Run, Test, Vm};
+use self::Use::{Bare, Bench, Build, Ci, Compare, Demo, Frr, Fuzz, Run, Systemd, Test, Vm};
 
 /// The purpose of starting programs: a command of `cargo xtask`, or a part of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum Use {
     Fuzz,
     /// `cargo xtask vm`.
     Vm,
+    /// `cargo xtask vm --systemd`.
+    Systemd,
     /// `cargo xtask bare`.
     Bare,
     /// `cargo xtask ci`.
@@ -67,6 +69,7 @@ impl Use {
             Fuzz => &[Fuzz, Build],
             // Any test may run in the virtual machine, so it starts the programs of all tests.
             Vm => &[Vm, Test, Build],
+            Systemd => &[Systemd, Vm, Test, Build],
             Bare => &[Bare, Build],
             Ci => &[Ci, Test, Build, Demo, Frr, Run, Fuzz, Vm, Bare],
         }
@@ -127,11 +130,11 @@ programs! {
     Cargo = "cargo" of [], for [Build];
     CargoDeny = "cargo-deny" of [], for [Ci];
     Cc = "cc" of ["gcc", "libc6-dev"], for [Build];
-    Chroot = "chroot" of ["coreutils"], for [Bare];
+    Chroot = "chroot" of ["coreutils"], for [Bare, Systemd];
+    Cp = "cp" of ["coreutils"], for [Systemd];
     // It compiles libFuzzer.
     Cxx = "c++" of ["g++"], for [Fuzz];
-    Debootstrap = "debootstrap" of ["debootstrap"], for [Bare];
-    Unshare = "unshare" of ["util-linux"], for [Bare];
+    Debootstrap = "debootstrap" of ["debootstrap"], for [Bare, Systemd];
     Depmod = "/sbin/depmod" of ["kmod"], for [Vm];
     Dpkg = "dpkg" of ["dpkg"], for [Build];
     DpkgDeb = "dpkg-deb" of ["dpkg"], for [Vm];
@@ -144,8 +147,10 @@ programs! {
     Install = "install" of ["coreutils"], for [Build];
     Ip = "ip" of ["iproute2"], for [Demo, Test, Bench, Vm];
     Iperf3 = "iperf3" of ["iperf3"], for [Test];
+    Journalctl = "journalctl" of [], for [Test];
     Kill = "/bin/kill" of ["procps"], for [Run];
     Ldd = "ldd" of ["libc-bin"], for [Build];
+    MkfsExt4 = "/sbin/mkfs.ext4" of ["e2fsprogs"], for [Systemd];
     Modprobe = "/sbin/modprobe" of ["kmod"], for [Vm];
     Mount = "mount" of ["mount"], for [Vm];
     Nft = "nft" of ["nftables"], for [Test, Compare];
@@ -159,9 +164,11 @@ programs! {
     Sleep = "sleep" of ["coreutils"], for [Test];
     Sudo = "sudo" of [], for [Build];
     Systemctl = "systemctl" of [], for [Build];
+    SystemdRun = "systemd-run" of [], for [Test];
     Tar = "tar" of ["tar"], for [Vm];
     Tc = "tc" of ["iproute2"], for [Test];
     Tshark = "tshark" of ["tshark"], for [Test];
+    Unshare = "unshare" of ["util-linux"], for [Bare, Systemd];
     Valgrind = "valgrind" of ["valgrind"], for [Test, Bench];
     Vtysh = "vtysh" of ["frr"], for [Frr, Test];
     Xz = "xz" of ["xz-utils"], for [Vm];

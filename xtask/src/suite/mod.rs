@@ -14,6 +14,9 @@ use crate::watch::RunEnd;
 /// The prefix of the test programs whose tests need the virtual machine.
 pub(crate) const VM_PREFIX: &str = "vm_";
 
+/// The prefix of the test programs whose tests need the virtual machine with systemd.
+pub(crate) const SYSTEMD_PREFIX: &str = "systemd_";
+
 /// The variable that asks the tests for their long campaigns.
 pub(crate) const SOAK: &str = "BMPD_SOAK";
 

@@ -40,15 +40,20 @@ impl TestProgram {
         self.crate_name().starts_with(super::VM_PREFIX)
     }
 
+    /// Returns whether its tests need the virtual machine with systemd, and are ignored elsewhere.
+    pub(crate) fn needs_systemd(&self) -> bool {
+        self.crate_name().starts_with(super::SYSTEMD_PREFIX)
+    }
+
     /// Returns whether it tests this tool. Those tests need no kernel.
     pub(crate) fn is_ours(&self) -> bool {
         [env!("CARGO_PKG_NAME"), "programs"].contains(&self.crate_name())
     }
 
-    /// Returns whether the name of one of its tests contains one of `filters`.
-    pub(crate) fn has_any(&self, filters: &[String]) -> anyhow::Result<bool> {
+    /// Returns the names of its tests that contain one of `filters`; all if there are none.
+    pub(crate) fn tests(&self, filters: &[String]) -> anyhow::Result<Vec<String>> {
         let tests = process::text(Built::at(&self.file).command().args(["--list", "--format", "terse"]).args(filters))?;
-        Ok(tests.lines().any(|line| line.ends_with(": test")))
+        Ok(tests.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     }
 }
 
@@ -95,6 +100,8 @@ mod tests {
         let program = TestProgram::parse("  Executable unittests src/main.rs (target/debug/deps/xtask-0f)").unwrap();
         assert_eq!(program.file, process::root().join("target/debug/deps/xtask-0f"));
         assert!(!program.needs_machine() && program.is_ours());
+        let program = TestProgram::parse("  Executable tests/systemd_units.rs (t/debug/deps/systemd_units-1)").unwrap();
+        assert!(program.needs_systemd() && !program.needs_machine());
         for other in ["   Compiling xtask v0.1.0 (/x)", "    Finished `test` profile in 0.1s", "  Executable"] {
             assert_eq!(TestProgram::parse(other), None, "{other}");
         }

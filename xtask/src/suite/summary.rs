@@ -57,8 +57,11 @@ impl TestSummary {
         let trimmed = line.trim_start();
         if let Some(program) = program_name(trimmed) {
             self.leaving_out = self.elsewhere.is_some_and(|prefix| program.starts_with(prefix));
-            if !self.leaving_out {
-                self.programs.push(ProgramResult { name: program, ..ProgramResult::default() });
+            match self.programs.last_mut() {
+                _ if self.leaving_out => {}
+                // A program may run once for each of its tests.
+                Some(last) if last.finished && last.name == program => last.finished = false,
+                _ => self.programs.push(ProgramResult { name: program, ..ProgramResult::default() }),
             }
         } else if self.leaving_out {
             // The program counts elsewhere.
@@ -87,10 +90,10 @@ impl TestSummary {
         };
         let new: Vec<_> = skips.lines().skip(self.skips_seen).collect();
         self.skips_seen += new.len();
-        program.passed = count("passed").unwrap_or(0).saturating_sub(new.len());
-        program.failed = count("failed").unwrap_or(0);
-        program.skipped = count("ignored").unwrap_or(0) + new.len();
-        program.seconds = result
+        program.passed += count("passed").unwrap_or(0).saturating_sub(new.len());
+        program.failed += count("failed").unwrap_or(0);
+        program.skipped += count("ignored").unwrap_or(0) + new.len();
+        program.seconds += result
             .rsplit_once("finished in ")
             .and_then(|(_, time)| time.trim_end_matches('s').parse().ok())
             .unwrap_or(0.0);
@@ -246,6 +249,18 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         assert!(report.contains("skipped: stays: this kernel has no VRF"), "{report}");
         assert!(report.ends_with("1 passed, 0 failed, 1 skipped"), "{report}");
         assert!(summary.is_good());
+    }
+
+    #[test]
+    fn a_program_that_runs_once_for_each_test_is_counted_as_one() {
+        let run = |result: &str| format!("Running tests/systemd_a.rs (deps/systemd_a-77)\ntest result: {result}\n");
+        let twice =
+            [run("ok. 1 passed; 0 failed; finished in 1.00s"), run("FAILED. 0 passed; 1 failed; finished in 2s")];
+        let report = summary_of(&twice.concat(), "").report(Duration::ZERO);
+        assert!(report.contains("systemd_a (tests/systemd_a.rs)     1 passed    1 failed"), "{report}");
+        assert!(report.ends_with("1 passed, 1 failed, 0 skipped"), "{report}");
+        let killed = format!("{}Running tests/systemd_a.rs (deps/systemd_a-77)\n", run("ok. 1 passed; 0 failed"));
+        assert!(!summary_of(&killed, "").is_good());
     }
 
     #[test]

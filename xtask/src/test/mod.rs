@@ -53,9 +53,10 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "build",
         "tests on this host and in the virtual machine",
         "fuzz targets",
+        "machines with systemd",
         "bare Debians",
     ];
-    // The last step is a part of the long campaigns.
+    // The last steps are a part of the long campaigns.
     let mut steps = Steps::announce("cargo xtask test", about, if long { &names } else { &names[..5] });
     steps.begin();
     packages::require(if long { &[Use::Test, Use::Bare] } else { &[Use::Test] })?;
@@ -72,7 +73,13 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Some(programs) = suite::build(&watcher)? else { return Ok(ExitCode::FAILURE) };
     steps.begin();
     let kernel = vm::DebianRelease::of_host();
-    let own = vm::ChosenTests { kernel, all: false, filters: arguments.filter.as_slice(), soak: arguments.soak };
+    let own = vm::ChosenTests {
+        kernel,
+        root: vm::GuestRoot::HostFiles,
+        all: false,
+        filters: arguments.filter.as_slice(),
+        soak: arguments.soak,
+    };
     let machine = match no_machine {
         Some(reason) => {
             say(format_args!("{reason}: the tests that need it are skipped"));
@@ -92,7 +99,8 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         summary.take_all();
         let all = vm::DebianRelease::ALL;
         for kernel in all {
-            let choice = vm::ChosenTests { kernel, all: true, filters: &[], soak: false };
+            let choice =
+                vm::ChosenTests { kernel, root: vm::GuestRoot::HostFiles, all: true, filters: &[], soak: false };
             match vm::run(&choice, &watcher, &mut summary, &mut skipped) {
                 Ok(RunEnd::Success) => {}
                 Ok(RunEnd::Failure) => there = Ok(RunEnd::Failure),
@@ -113,7 +121,14 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         _ => Ok(RunEnd::Success),
     };
     steps.begin();
-    let bare = match &fuzzed {
+    let systemd = match &fuzzed {
+        Ok(RunEnd::Success | RunEnd::Failure) if long && has_machine && here != RunEnd::Stopped => {
+            vm::with_systemd(&watcher).map(|found| summary.runs("machine with systemd", &found))
+        }
+        _ => Ok(RunEnd::Success),
+    };
+    steps.begin();
+    let bare = match &systemd {
         Ok(RunEnd::Success | RunEnd::Failure) if long && here != RunEnd::Stopped => {
             bare::all(&watcher).map(|found| summary.runs("bare Debian", &found))
         }
@@ -121,5 +136,5 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     // Printed even if the virtual machine could not be had: the other tests did run.
     say(summary.report(start.elapsed()));
-    Ok(exit_code(&[here, there?, fuzzed?, bare?], &summary))
+    Ok(exit_code(&[here, there?, fuzzed?, systemd?, bare?], &summary))
 }

@@ -1,5 +1,5 @@
-//! The files that the machine boots with: a first file system with the modules to mount the host's
-//! files, and the script that runs the tests.
+//! The files that the machine boots with: a first file system with the modules to mount the
+//! machine's files, and the script that runs the tests.
 
 use std::{
     fmt::Write as _,
@@ -11,17 +11,22 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
-    ChosenTests,
+    ChosenTests, GuestRoot,
     kernel::{DebianKernel, MODULES},
 };
 use crate::{
-    process::{self, quietly},
+    process::{self, quietly, target_dir},
     programs::Program,
     suite::{SKIPPED, SOAK, TestProgram},
 };
 
 const INIT: &str = include_str!("init.sh");
 const GUEST: &str = include_str!("guest.sh");
+
+/// The same files of the machine with systemd, and the unit that runs the script.
+const SYSTEMD_INIT: &str = include_str!("systemd-init.sh");
+const SYSTEMD_GUEST: &str = include_str!("systemd-guest.sh");
+const SYSTEMD_UNIT: &str = include_str!("systemd-tests.service");
 
 /// The last line that the machine prints.
 pub(super) const FINISHED: &str = "the tests of the virtual machine have ended";
@@ -38,6 +43,7 @@ const SHARE: &str = "/run/vm";
 /// The files of one run.
 pub(super) struct GuestFiles {
     folder: PathBuf,
+    disk: Option<PathBuf>,
 }
 
 impl GuestFiles {
@@ -49,12 +55,16 @@ impl GuestFiles {
         choice: &ChosenTests<'_>,
         patience: u32,
     ) -> anyhow::Result<Self> {
-        let guest = Self { folder: folder.join("run") };
-        guest.write(kernel, &script(kernel, programs, choice, patience)).context("cannot prepare the machine")?;
+        let guest = Self { folder: folder.join("run"), disk: None };
+        let script = match choice.root {
+            GuestRoot::HostFiles => script(kernel, programs, choice, patience),
+            GuestRoot::Systemd => systemd_script(programs, choice, patience)?,
+        };
+        guest.write(kernel, choice.root, &script).context("cannot prepare the machine")?;
         Ok(guest)
     }
 
-    fn write(&self, kernel: &DebianKernel, script: &str) -> anyhow::Result<()> {
+    fn write(&self, kernel: &DebianKernel, root: GuestRoot, script: &str) -> anyhow::Result<()> {
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder)?;
         }
@@ -67,7 +77,14 @@ impl GuestFiles {
             fs::create_dir_all(first.join(name))?;
         }
         fs::copy(kernel.busybox(), first.join("bin/busybox"))?;
-        fs::write(first.join("init"), INIT)?;
+        let init = match root {
+            GuestRoot::HostFiles => INIT,
+            GuestRoot::Systemd => {
+                self.write_systemd(kernel)?;
+                SYSTEMD_INIT
+            }
+        };
+        fs::write(first.join("init"), init)?;
         fs::set_permissions(first.join("init"), fs::Permissions::from_mode(0o755))?;
         for (number, module) in kernel.modules_for(&MODULES)?.iter().enumerate() {
             // The machine loads them in the order of their names.
@@ -79,9 +96,47 @@ impl GuestFiles {
         quietly(&mut cpio)
     }
 
+    /// Writes what the machine with systemd reads at each boot.
+    fn write_systemd(&self, kernel: &DebianKernel) -> anyhow::Result<()> {
+        // The paths of programs and their sources are the same in the machine.
+        let same = |folder: &Path| (folder.to_owned(), folder.to_owned());
+        let modules = (kernel.modules(), PathBuf::from("/usr/lib/modules"));
+        let folders = [same(&process::root()), same(&target_dir()?), modules];
+        let mut lines = String::new();
+        for (from, to) in folders {
+            let _ = writeln!(lines, "{} {}", from.display(), to.display());
+        }
+        let write = |name: &str, content: &str| fs::write(self.share().join(name), content);
+        write("folders", &lines)?;
+        write("bmpd-tests.service", SYSTEMD_UNIT)?;
+        // The numbers of the last test that has begun, and of the last that has ended.
+        write("begun", "0")?;
+        write("ended", "0")?;
+        Ok(())
+    }
+
     /// Returns the archive with the first file system.
     pub(super) fn first(&self) -> PathBuf {
         self.folder.join("first.cpio")
+    }
+
+    /// Gives the machine a disk of its own, a copy of the file `disk`.
+    pub(super) fn copy_disk(&mut self, disk: &Path) -> anyhow::Result<()> {
+        let copy = self.folder.join("root.ext4");
+        // Blocks without content take no room.
+        quietly(Program::Cp.command().args(["--sparse=always", "--reflink=auto"]).arg(disk).arg(&copy))?;
+        self.disk = Some(copy);
+        Ok(())
+    }
+
+    /// Returns the file of the machine's disk, if it has one.
+    pub(super) fn disk(&self) -> Option<&Path> {
+        self.disk.as_deref()
+    }
+
+    /// Returns the file that is there while a test restarts the machine.
+    pub(super) fn restarting(&self) -> PathBuf {
+        self.share().join("restarting")
     }
 
     /// Returns the folder for files that the machine writes.
@@ -106,16 +161,7 @@ fn script(kernel: &DebianKernel, programs: &[TestProgram], choice: &ChosenTests<
         let _ = writeln!(script, "{text}");
     };
     line(format!("mount --bind {} /lib/modules", quoted(&kernel.modules())));
-    line(format!("cd {}", quoted(&process::root())));
-    line(format!("export {SKIPPED}={SHARE}/skipped {PATIENCE}={patience}"));
-    if choice.soak {
-        line(format!("export {SOAK}=1"));
-    }
-    for name in PASSED_ON {
-        if let Some(value) = std::env::var_os(name) {
-            line(format!("export {name}={}", quoted(Path::new(&value))));
-        }
-    }
+    line(environment(choice, patience));
     for program in programs {
         let mut command = format!("run {} {}", quoted(Path::new(&program.name)), quoted(&program.file));
         if program.needs_machine() {
@@ -129,6 +175,34 @@ fn script(kernel: &DebianKernel, programs: &[TestProgram], choice: &ChosenTests<
     }
     line(format!("finish {}", quoted(Path::new(FINISHED))));
     script
+}
+
+/// Returns the script of the machine with systemd. It runs each test apart, because a test may
+/// restart the machine.
+fn systemd_script(programs: &[TestProgram], choice: &ChosenTests<'_>, patience: u32) -> anyhow::Result<String> {
+    let mut script = format!("{SYSTEMD_GUEST}{}\n", environment(choice, patience));
+    for program in programs {
+        let (name, file) = (quoted(Path::new(&program.name)), quoted(&program.file));
+        for test in program.tests(choice.filters)? {
+            let _ = writeln!(script, "run {name} {file} {}", quoted(Path::new(&test)));
+        }
+    }
+    let _ = writeln!(script, "finish {}", quoted(Path::new(FINISHED)));
+    Ok(script)
+}
+
+/// Returns the lines that set the folder and the variables of the tests.
+fn environment(choice: &ChosenTests<'_>, patience: u32) -> String {
+    let mut lines = format!("cd {}\nexport {SKIPPED}={SHARE}/skipped {PATIENCE}={patience}", quoted(&process::root()));
+    if choice.soak {
+        let _ = write!(lines, " {SOAK}=1");
+    }
+    for name in PASSED_ON {
+        if let Some(value) = std::env::var_os(name) {
+            let _ = write!(lines, " {name}={}", quoted(Path::new(&value)));
+        }
+    }
+    lines
 }
 
 /// Returns a path as one word of a shell.

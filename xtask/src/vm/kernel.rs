@@ -21,20 +21,25 @@ use crate::{
     programs::Program,
 };
 
-/// The modules with which the machine mounts the host's files and prints to the host. The kernel
-/// loads all others on demand.
-pub(super) const MODULES: [&str; 5] = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
+/// The modules with which the machine mounts its files and prints to the host. The kernel loads all
+/// others on demand.
+pub(super) const MODULES: [&str; 7] =
+    ["virtio_pci", "virtio_console", "virtio_blk", "9pnet_virtio", "9p", "overlay", "ext4"];
 
-/// The folders of modules that are unpacked. Most modules drive hardware, of which the machine has
-/// none.
-const WANTED: [&str; 11] = [
+/// The modules that are unpacked, by folder or by name. Most modules drive hardware, of which the
+/// machine has none.
+const WANTED: [&str; 15] = [
     "arch/x86/crypto",
     "crypto",
+    "drivers/block/virtio_blk",
     "drivers/char",
     "drivers/net",
     "drivers/virtio",
     "fs/9p",
+    "fs/ext4",
     "fs/fscache",
+    "fs/jbd2",
+    "fs/mbcache",
     "fs/netfs",
     "fs/overlayfs",
     "lib",
@@ -88,15 +93,16 @@ impl DebianKernel {
     /// remove its folder.
     pub(super) fn get(folder: &Path, release: DebianRelease) -> anyhow::Result<Self> {
         let there = folder.join(format!("kernel-{release}"));
-        if !there.is_dir() {
+        let is_complete = |folder: &Path| Self::in_folder(folder.to_owned())?.modules_for(&MODULES);
+        // An earlier xtask may have unpacked fewer modules.
+        if is_complete(&there).is_err() {
             let draft = folder.join(format!("kernel-{release}.new"));
-            if draft.exists() {
-                fs::remove_dir_all(&draft).with_context(|| format!("cannot remove {}", draft.display()))?;
-            }
+            remove(&draft)?;
             fs::create_dir_all(&draft).with_context(|| format!("cannot make {}", draft.display()))?;
             make(&draft, release)?;
-            // A kernel that cannot mount the host's files is not kept.
-            Self::in_folder(draft.clone())?.modules_for(&MODULES)?;
+            // A kernel that cannot mount the machine's files is not kept.
+            is_complete(&draft)?;
+            remove(&there)?;
             fs::rename(&draft, &there).with_context(|| format!("cannot rename {}", draft.display()))?;
         }
         Self::in_folder(there)
@@ -142,6 +148,13 @@ impl DebianKernel {
     }
 }
 
+fn remove(folder: &Path) -> anyhow::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
 /// Reads the files in the output of `modprobe --show-depends`: lines `insmod FILE [OPTIONS]` or
 /// `builtin NAME`.
 fn inserted(shown: &str) -> Vec<PathBuf> {
@@ -185,7 +198,7 @@ fn is_wanted(path: &str) -> bool {
     }
     let Some((_, path)) = path.strip_prefix("lib/modules/").and_then(|path| path.split_once('/')) else { return false };
     let Some(module) = path.strip_prefix("kernel/") else { return path == "vmlinuz" || path.starts_with("modules.") };
-    let is_below = |folder: &&str| module.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
+    let is_below = |name: &&str| module.strip_prefix(*name).is_some_and(|rest| rest.starts_with(['/', '.']));
     !module.ends_with('/') && WANTED.iter().any(is_below) && !UNWANTED.iter().any(is_below)
 }
 
@@ -312,6 +325,8 @@ mod tests {
             "./lib/modules/6.1.0-56-amd64/modules.order",
             "./lib/modules/6.1.0-56-amd64/kernel/net/8021q/8021q.ko",
             "./usr/lib/modules/6.12.1/kernel/drivers/net/veth.ko.xz",
+            "./usr/lib/modules/6.12.1/kernel/fs/mbcache.ko.xz",
+            "./usr/lib/modules/6.12.1/kernel/drivers/block/virtio_blk.ko.xz",
             "./usr/lib/modules/7.2.12/vmlinuz",
             "./usr/bin/busybox",
         ] {
@@ -321,6 +336,7 @@ mod tests {
             "./usr/lib/modules/7.2.12/kernel/net/",
             "./lib/modules/6.1/kernel/drivers/net/ethernet/intel/e1000.ko",
             "./lib/modules/6.1/kernel/drivers/gpu/x.ko",
+            "./lib/modules/6.1/kernel/drivers/block/nbd.ko",
             "./usr/share/doc/busybox",
             "./boot/config-6.1",
         ] {

@@ -72,20 +72,24 @@ const KERNEL: &str = "console=ttyS0 quiet oops=panic panic=-1 mitigations=off no
 /// The machine's priority (nice(1)). Tests on this host, which may run beside it, go first.
 const NICENESS: i32 = 10;
 
+/// Starts the machine again while it asks for that: `$0` is then there.
+const RESTARTS: &str = r#"while "$@"; do [ -e "$0" ] || exit 0; done; exit 1"#;
+
 /// Returns the machine's command. Its standard output is what the guest writes to its port. It ends
 /// with this process, however that ends.
 pub(super) fn command(kernel: &DebianKernel, guest: &GuestFiles, accelerator: Accelerator) -> Command {
-    let mut qemu = Program::Qemu.command();
-    qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35", "-m", "2048"]);
-    qemu.args(["-accel", accelerator.arguments(), "-cpu", accelerator.processor(), "-smp", "2"]);
-    qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(guest.first()).args(["-append", KERNEL]);
-    qemu.arg("-serial").arg(format!("file:{}", escaped(&guest.console().to_string_lossy())));
-    share(&mut qemu, "host", "/", ",readonly=on");
-    share(&mut qemu, "share", &guest.share().to_string_lossy(), "");
-    // A port with a file accepts what the guest writes at any time. With standard input at its end,
-    // it would not.
-    qemu.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=out"]);
-    qemu.args(["-chardev", "file,id=out,path=/dev/fd/1,append=on"]).stdin(std::process::Stdio::null());
+    let qemu = qemu(kernel, guest, accelerator);
+    let mut command = match guest.disk() {
+        None => qemu,
+        Some(_) => {
+            let mut shell = Program::Sh.command();
+            // The signal at the parent's end is not inherited.
+            let ends_with_shell = ["--pdeathsig", "KILL", "--"];
+            shell.args(["-c", RESTARTS]).arg(guest.restarting()).arg(Program::Setpriv).args(ends_with_shell);
+            shell.arg(qemu.get_program()).args(qemu.get_args());
+            shell
+        }
+    };
     let prepare = || {
         set_pdeathsig(Signal::SIGKILL)?;
         // SAFETY: the call has no condition. Without the lower priority, the machine is only a
@@ -93,8 +97,29 @@ pub(super) fn command(kernel: &DebianKernel, guest: &GuestFiles, accelerator: Ac
         let _ = unsafe { nix::libc::nice(NICENESS) };
         Ok(())
     };
+    command.stdin(std::process::Stdio::null());
     // SAFETY: between fork and exec it makes two system calls and allocates nothing.
-    unsafe { qemu.pre_exec(prepare) };
+    unsafe { command.pre_exec(prepare) };
+    command
+}
+
+/// Returns the command of QEMU, which ends when the machine restarts.
+fn qemu(kernel: &DebianKernel, guest: &GuestFiles, accelerator: Accelerator) -> Command {
+    let mut qemu = Program::Qemu.command();
+    qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35", "-m", "2048"]);
+    qemu.args(["-accel", accelerator.arguments(), "-cpu", accelerator.processor(), "-smp", "2"]);
+    qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(guest.first()).args(["-append", KERNEL]);
+    qemu.arg("-serial").arg(format!("file:{}", escaped(&guest.console().to_string_lossy())));
+    share(&mut qemu, "host", "/", ",readonly=on");
+    share(&mut qemu, "share", &guest.share().to_string_lossy(), "");
+    if let Some(disk) = guest.disk() {
+        let file = escaped(&disk.to_string_lossy());
+        qemu.arg("-drive").arg(format!("if=virtio,format=raw,cache=unsafe,file={file}"));
+    }
+    // A port with a file accepts what the guest writes at any time. With standard input at its end,
+    // it would not.
+    qemu.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=out"]);
+    qemu.args(["-chardev", "file,id=out,path=/dev/fd/1,append=on"]);
     qemu
 }
 

@@ -1,18 +1,20 @@
 //! `cargo xtask vm`: tests on a Debian kernel in QEMU. It has VRF, bond, VLAN, dummy and netem,
 //! which the kernel of a container or a cloud machine often lacks.
 //!
-//! The machine has no disk and no network. It sees this host's files read-only, below an overlay in
-//! memory, and so the built programs and the daemons of the tests. It is emulated by default:
-//! slower, and it works everywhere.
+//! The machine has no network. It sees this host's files read-only, below an overlay in memory, and
+//! so the built programs and the daemons of the tests. With `--systemd` it has a Debian of its own
+//! on a disk, and systemd is its process 1. It is emulated by default: slower, and it works
+//! everywhere.
 
 mod archive;
 mod guest;
 mod kernel;
 mod machine;
 mod release;
+mod systemd;
 
 use std::{
-    env::consts::ARCH,
+    env::{self, consts::ARCH},
     fs,
     process::{Command, ExitCode},
     time::{Duration, Instant},
@@ -24,8 +26,8 @@ pub(crate) use self::release::DebianRelease;
 use self::{guest::GuestFiles, kernel::DebianKernel, machine::Accelerator};
 use crate::{
     packages,
-    process::{say, target_dir},
-    programs::Use,
+    process::{is_root, say, target_dir},
+    programs::{Built, Use},
     progress::Steps,
     setup::setup,
     suite::{self, TestProgram, TestSummary},
@@ -35,9 +37,14 @@ use crate::{
 /// The options of `cargo xtask vm`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The kernel of Debian 12, 13 or testing; by default this host's own Debian
+    /// The kernel of Debian 12, 13 or testing; by default this host's own Debian, or 13 for
+    /// `--systemd`
     #[arg(long, value_name = "DEBIAN")]
     kernel: Option<DebianRelease>,
+    /// The tests that need systemd as process 1, on a Debian of the kernel's release (needs root
+    /// the first time)
+    #[arg(long, conflicts_with = "all")]
+    systemd: bool,
     /// All tests of bmpd, not only those that need the machine
     #[arg(long)]
     all: bool,
@@ -46,10 +53,28 @@ pub(crate) struct Arguments {
     filters: Vec<String>,
 }
 
+impl Arguments {
+    /// The uses that this command starts programs for.
+    pub(crate) fn uses(&self) -> &'static [Use] {
+        if self.systemd { &[Use::Systemd] } else { &[Use::Vm] }
+    }
+}
+
+/// The root file system of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuestRoot {
+    /// This host's files. A script is process 1.
+    HostFiles,
+    /// A Debian of the kernel's release. systemd is process 1.
+    Systemd,
+}
+
 /// The tests to run, and how.
 pub(crate) struct ChosenTests<'a> {
     /// The Debian whose kernel boots.
     pub(crate) kernel: DebianRelease,
+    /// The root file system.
+    pub(crate) root: GuestRoot,
     /// Also the tests that need no machine.
     pub(crate) all: bool,
     /// Only tests whose name contains one of these; all if there are none.
@@ -64,23 +89,51 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(reason) = impossible() {
         bail!("{reason}");
     }
-    let kernel = arguments.kernel.unwrap_or_else(DebianRelease::of_host);
+    let (root, default, what) = if arguments.systemd {
+        (GuestRoot::Systemd, DebianRelease::Thirteen, "cargo xtask vm --systemd, on Debian")
+    } else {
+        (GuestRoot::HostFiles, DebianRelease::of_host(), "cargo xtask vm, on the kernel of Debian")
+    };
+    let kernel = arguments.kernel.unwrap_or(default);
     let mut steps = Steps::announce(
-        &format!("cargo xtask vm, on the kernel of Debian {kernel}"),
+        &format!("{what} {kernel}"),
         "about 5 minutes on two cores once built, all tests half an hour",
         &["packages", "eBPF toolchain", "build, kernel and tests"],
     );
     steps.begin();
-    packages::require(&[Use::Vm])?;
+    packages::require(arguments.uses())?;
     steps.begin();
     setup()?;
     steps.begin();
     let watcher = ProcessWatcher::new()?;
     let mut summary = TestSummary::default();
-    let choice = ChosenTests { kernel, all: arguments.all, filters: &arguments.filters, soak: false };
+    let choice = ChosenTests { kernel, root, all: arguments.all, filters: &arguments.filters, soak: false };
     let end = run(&choice, &watcher, &mut summary, &mut String::new())?;
     say(summary.report(start.elapsed()));
     Ok(suite::exit_code(&[end], &summary))
+}
+
+/// Runs the tests that need systemd on Debian 13 and on testing: a part of the long campaigns.
+pub(crate) fn with_systemd(watcher: &ProcessWatcher) -> anyhow::Result<Vec<(String, RunEnd, Duration)>> {
+    let mut found = Vec::new();
+    if !is_root() {
+        say("no machines with systemd: they need root");
+        return Ok(found);
+    }
+    let program = Built::at(env::current_exe().context("this program does not know where it is")?);
+    for kernel in [DebianRelease::Thirteen, DebianRelease::Testing] {
+        let start = Instant::now();
+        let name = format!("Debian {kernel}");
+        let mut command = program.command();
+        command.args(["vm", "--systemd", "--kernel", &kernel.to_string()]);
+        let run = WatchedRun { what: &name, group: true, silence: VirtualMachine::SILENCE };
+        let end = watcher.run(&mut command, &run, |line| say(line))?;
+        found.push((name, end, start.elapsed()));
+        if end == RunEnd::Stopped {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Returns why this host can have no virtual machine; `None` if it can.
@@ -153,7 +206,14 @@ impl VirtualMachine {
         let lock = lock(&folder)?;
         let kernel = DebianKernel::get(&folder, choice.kernel)?;
         let patience = accelerator.slowness() * load;
-        let guest = GuestFiles::prepare(&folder, &kernel, &programs, choice, patience)?;
+        let disk = match choice.root {
+            GuestRoot::HostFiles => None,
+            GuestRoot::Systemd => Some(systemd::root(&folder, choice.kernel)?),
+        };
+        let mut guest = GuestFiles::prepare(&folder, &kernel, &programs, choice, patience)?;
+        if let Some(disk) = disk {
+            guest.copy_disk(&disk)?;
+        }
         Ok(Some(Self { kernel, accelerator, guest, programs: programs.len(), _lock: lock }))
     }
 
@@ -198,9 +258,13 @@ impl VirtualMachine {
 fn choose(choice: &ChosenTests<'_>, programs: &[TestProgram]) -> anyhow::Result<Vec<TestProgram>> {
     let mut chosen = Vec::new();
     for program in programs {
-        let wanted = if choice.all { !program.is_ours() } else { program.needs_machine() };
+        let wanted = match choice.root {
+            GuestRoot::Systemd => program.needs_systemd(),
+            GuestRoot::HostFiles if choice.all => !program.is_ours() && !program.needs_systemd(),
+            GuestRoot::HostFiles => program.needs_machine(),
+        };
         let name = || format!("cannot list the tests of {}", program.name);
-        if wanted && program.has_any(choice.filters).with_context(name)? {
+        if wanted && !program.tests(choice.filters).with_context(name)?.is_empty() {
             chosen.push(program.clone());
         }
     }
