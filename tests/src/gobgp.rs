@@ -28,7 +28,7 @@ pub const PEER: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 255, 0, 4), 65004);
 
 /// Address of GoBGP's API, which cannot be turned off. Each namespace has its own loopback, so one
 /// port is enough.
-const API: &str = "127.0.0.1:50051";
+pub const API: &str = "127.0.0.1:50051";
 
 /// Name of the configuration file.
 const CONFIGURATION: &str = "gobgpd.toml";
@@ -53,36 +53,10 @@ impl Gobgp {
     /// EVPN routes.
     pub fn with_neighbour(netns: &Netns, station: SocketAddr, neighbour: Option<(IpAddr, u32)>) -> Self {
         let folder = TempDir::with_prefix("lab-gobgp-").expect("a temporary folder can be made");
-        let ((own, own_as), (peer, peer_as)) = (GOBGP, PEER);
-        netns.ip(&format!("addr replace {own}/32 dev lo\naddr replace {peer}/32 dev lo"));
-        let mut configuration = format!(
-            r#"[global.config]
-as = {own_as}
-router-id = "{own}"
-port = 179
-local-address-list = ["{own}"]
-
-[[bmp-servers]]
-[bmp-servers.config]
-address = "{}"
-port = {}
-route-monitoring-policy = "pre-policy"
-
-[[neighbors]]
-[neighbors.config]
-neighbor-address = "{peer}"
-peer-as = {peer_as}
-[neighbors.transport.config]
-local-address = "{own}"
-passive-mode = true
-[neighbors.ebgp-multihop.config]
-enabled = true
-multihop-ttl = 8
-"#,
-            station.ip(),
-            station.port(),
-        );
+        prepare(netns);
+        let mut configuration = configuration(station);
         if let Some((neighbour, asn)) = neighbour {
+            let own = GOBGP.0;
             configuration.push_str(&format!(
                 r#"
 [[neighbors]]
@@ -174,6 +148,44 @@ multihop-ttl = 8
     pub fn terminate(&mut self) {
         self.process.terminate();
     }
+}
+
+/// Returns the configuration of a gobgpd with one BGP peer and one BMP station.
+pub fn configuration(station: SocketAddr) -> String {
+    let ((own, own_as), (peer, peer_as)) = (GOBGP, PEER);
+    format!(
+        r#"[global.config]
+as = {own_as}
+router-id = "{own}"
+port = 179
+local-address-list = ["{own}"]
+
+[[bmp-servers]]
+[bmp-servers.config]
+address = "{}"
+port = {}
+route-monitoring-policy = "pre-policy"
+
+[[neighbors]]
+[neighbors.config]
+neighbor-address = "{peer}"
+peer-as = {peer_as}
+[neighbors.transport.config]
+local-address = "{own}"
+passive-mode = true
+[neighbors.ebgp-multihop.config]
+enabled = true
+multihop-ttl = 8
+"#,
+        station.ip(),
+        station.port(),
+    )
+}
+
+/// Adds the addresses of GoBGP and its peer.
+pub fn prepare(netns: &Netns) {
+    let (own, peer) = (GOBGP.0, PEER.0);
+    netns.ip(&format!("addr replace {own}/32 dev lo\naddr replace {peer}/32 dev lo"));
 }
 
 /// Starts gobgpd with the configuration in `file`. Callers must wait until it answers.
