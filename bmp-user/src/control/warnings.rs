@@ -228,9 +228,8 @@ pub(super) fn unfit(config: &Config, host: &Host) -> Vec<String> {
     let mut sentences = Vec::new();
     let mut broadcast = |what: &str, address: Option<IpAddr>, vrf: Option<&str>| {
         let Some(address) = address else { return };
-        if let Some((link, prefix)) = host.broadcast_of(address, vrf) {
-            sentences
-                .push(format!("{address} is the broadcast address of {prefix} on {}: it cannot be {what}", link.name));
+        if let Some(subnet) = host.subnet_with_broadcast(address, vrf) {
+            sentences.push(format!("{address} is the broadcast address of {subnet}: it cannot be {what}"));
         }
     };
     for (id, session) in &config.bmp.sessions {

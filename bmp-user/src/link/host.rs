@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -70,6 +71,23 @@ pub struct InterfaceAddress {
     pub deprecated: bool,
 }
 
+/// A subnet that an interface is on. Displayed as `192.0.2.0/26 on eth0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceSubnet<'a> {
+    /// The interface.
+    pub link: &'a Link,
+    /// The first address of the subnet.
+    pub network: Ipv4Addr,
+    /// The prefix length in bits.
+    pub prefix_len: u8,
+}
+
+impl fmt::Display for InterfaceSubnet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} on {}", self.network, self.prefix_len, self.link.name)
+    }
+}
+
 impl Host {
     /// Returns the interface that an operator calls `name`. Kernel names come first, then
     /// alternative names, then `aliases`, which map an alias to a kernel name (`interface-alias
@@ -110,25 +128,23 @@ impl Host {
         self.links.values().filter(move |link| link.has_address(address))
     }
 
-    /// Returns the interface of a VRF, and its prefix, for which `ip` is the broadcast address.
-    /// `None` as `vrf` is the default VRF. An address of this host is no broadcast address.
-    /// Prefixes of 31 and 32 bits have none (RFC 3021).
-    pub fn broadcast_of(&self, ip: IpAddr, vrf: Option<&str>) -> Option<(&Link, String)> {
+    /// Returns the subnet in a VRF whose broadcast address is `ip`. `None` as `vrf` is the default
+    /// VRF. An address of this host is no broadcast address. Prefixes of 31 and 32 bits have none
+    /// (RFC 3021).
+    pub fn subnet_with_broadcast(&self, ip: IpAddr, vrf: Option<&str>) -> Option<InterfaceSubnet<'_>> {
         let IpAddr::V4(wanted) = ip else { return None };
         let vrf = match vrf {
             None => None,
             Some(name) => Some(self.vrf_named(name)?.index),
         };
-        let all = self.links.values().flat_map(|link| link.addresses.iter().map(move |address| (link, address)));
-        let (link, address) = all.filter(|(_, address)| address.has_broadcast(wanted)).find(|(link, _)| {
-            // Checked last, because few addresses get here and the lookup costs more.
-            !link.loopback && self.vrf_of(link) == vrf
+        let subnet = self.links.values().find_map(|link| {
+            let address = link.addresses.iter().find(|address| address.has_broadcast(wanted))?;
+            // Checked last, because few interfaces get here and the lookup costs more.
+            let is_there = !link.loopback && self.vrf_of(link) == vrf;
+            let network = Ipv4Addr::from_bits(wanted.to_bits() & !(u32::MAX >> address.prefix_len));
+            is_there.then_some(InterfaceSubnet { link, network, prefix_len: address.prefix_len })
         })?;
-        if self.link_with_address(ip).is_some() {
-            return None;
-        }
-        let network = wanted.to_bits() & !(u32::MAX >> address.prefix_len);
-        Some((link, format!("{}/{}", Ipv4Addr::from_bits(network), address.prefix_len)))
+        self.link_with_address(ip).is_none().then_some(subnet)
     }
 
     /// Returns the VRF device with this kernel name or alternative name.
@@ -190,6 +206,7 @@ impl Link {
 impl InterfaceAddress {
     /// True if `ip` is the broadcast address of the prefix. Prefixes of 31 and 32 bits have none
     /// (RFC 3021), nor have point-to-point addresses.
+    #[inline]
     fn has_broadcast(&self, ip: Ipv4Addr) -> bool {
         let (IpAddr::V4(own), None, 1..=30) = (self.ip, self.peer, self.prefix_len) else { return false };
         ip.to_bits() == own.to_bits() | u32::MAX >> self.prefix_len

@@ -30,7 +30,7 @@ mod watch;
 mod tests;
 
 pub use drops::{DropCounters, Drops};
-pub use host::{Host, InterfaceAddress, Link};
+pub use host::{Host, InterfaceAddress, InterfaceSubnet, Link};
 pub use interface::Interface;
 pub use marks::{Marks, OwnedMark};
 pub use routes::{KernelRoute, MarkedFlow, RouteLookup};

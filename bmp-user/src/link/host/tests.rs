@@ -136,8 +136,7 @@ fn a_broadcast_address_is_found_only_in_the_vrf_of_its_subnet() {
     ];
     let all = host(links);
     let of = |ip: &str, vrf: Option<&str>| {
-        let found = all.broadcast_of(ip.parse().unwrap(), vrf);
-        found.map(|(link, prefix)| format!("{prefix} on {}", link.name))
+        all.subnet_with_broadcast(ip.parse().unwrap(), vrf).map(|subnet| subnet.to_string())
     };
     assert_eq!(of("192.0.2.63", None).as_deref(), Some("192.0.2.0/26 on eth0"));
     assert_eq!(of("203.0.113.255", Some("mgmt")).as_deref(), Some("203.0.113.0/24 on eth1"));

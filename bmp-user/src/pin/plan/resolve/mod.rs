@@ -109,9 +109,9 @@ pub fn resolve(question: &PinQuestion<'_>, host: &Host) -> Result<ResolvedPin, D
         [(Some(station), "station", "bmp-session ADDRESS"), (question.next_hop, "next hop", "next-hop ADDRESS")]
     {
         if let Some(address) = address
-            && let Some((link, prefix)) = host.broadcast_of(address, question.vpn_instance)
+            && let Some(subnet) = host.subnet_with_broadcast(address, question.vpn_instance)
         {
-            let why = format!("{role} {address} is the broadcast address of {prefix} on {}", link.name);
+            let why = format!("{role} {address} is the broadcast address of {subnet}");
             return Err(DownCause { reason: Reason::NoRoute, why, mend: mend.to_owned() });
         }
     }
