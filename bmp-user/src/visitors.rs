@@ -89,27 +89,35 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Returns the requested limits, lowered if bmpd has few descriptors. `None` means the default.
-    /// With few descriptors, one source always leaves room for others.
-    pub(crate) fn new(most: Option<usize>, for_each_source: Option<usize>) -> Self {
-        Self::within(all(), most, for_each_source)
+    /// Returns the requested limits, lowered if bmpd has few descriptors. With few descriptors, one
+    /// source leaves room for others, unless its limit is configured.
+    pub(crate) fn new(request: LimitRequest) -> Self {
+        Self::within(all(), request)
     }
 
-    fn within(all: usize, most: Option<usize>, for_each_source: Option<usize>) -> Self {
-        let usual = Self::default();
-        let wanted = most.unwrap_or(usual.most);
-        let most = wanted.min(all);
-        let of_source = if most < wanted { (most / 4).max(1) } else { most };
-        let for_each_source = for_each_source.map_or(usual.for_each_source.min(of_source), |asked| asked.min(most));
+    fn within(all: usize, request: LimitRequest) -> Self {
+        let most = request.most.min(all);
+        let of_source = if most < request.most { (most / 4).max(1) } else { most };
+        let for_each_source = match request.for_each_source {
+            SourceLimit::Configured(limit) => limit.min(most),
+            SourceLimit::Default(limit) => limit.min(of_source),
+        };
         Self { most, for_each_source }
     }
 }
 
-/// The limits of a listener without configured limits.
-impl Default for Limits {
-    fn default() -> Self {
-        Self { most: 256, for_each_source: 32 }
-    }
+/// The limits that a listener should have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LimitRequest {
+    pub(crate) most: usize,
+    pub(crate) for_each_source: SourceLimit,
+}
+
+/// The limit of one source, and whether an operator has chosen it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SourceLimit {
+    Configured(usize),
+    Default(usize),
 }
 
 /// Why a connection is refused.
@@ -293,17 +301,19 @@ mod tests {
 
     #[test]
     fn few_descriptors_still_leave_room_for_other_sources() {
+        let usual = SourceLimit::Default(32);
         let within = |descriptors, most, for_each_source| {
-            let Limits { most, for_each_source } = Limits::within(share_of(descriptors), most, for_each_source);
+            let request = LimitRequest { most, for_each_source };
+            let Limits { most, for_each_source } = Limits::within(share_of(descriptors), request);
             (most, for_each_source)
         };
-        assert_eq!(within(1024, None, None), (256, 32));
-        assert_eq!(within(400, None, None), (72, 18));
-        assert_eq!(within(256, None, None), (8, 2));
-        assert_eq!(within(1024, Some(5000), None), (384, 32));
-        assert_eq!(within(1024, Some(5000), Some(5000)), (384, 384));
-        assert_eq!(within(1024, Some(4), None), (4, 4), "a daemon that reconnects has two for a moment");
-        assert_eq!(within(256, Some(300), None), (8, 2));
+        assert_eq!(within(1024, 256, usual), (256, 32));
+        assert_eq!(within(400, 256, usual), (72, 18));
+        assert_eq!(within(256, 256, usual), (8, 2));
+        assert_eq!(within(1024, 5000, usual), (384, 32));
+        assert_eq!(within(1024, 5000, SourceLimit::Configured(5000)), (384, 384));
+        assert_eq!(within(1024, 4, usual), (4, 4), "a daemon that reconnects has two for a moment");
+        assert_eq!(within(256, 300, usual), (8, 2));
     }
 
     #[test]

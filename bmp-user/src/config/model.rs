@@ -332,6 +332,17 @@ impl Session {
     /// The default of `keepalive`.
     pub const KEEPALIVE: Duration = Duration::from_secs(30);
 
+    /// Returns the waits between attempts, whether configured or not.
+    pub fn retry_waits(&self) -> ConnectRetry {
+        self.connect_retry.unwrap_or(Self::CONNECT_RETRY)
+    }
+
+    /// Returns how long the connection is silent before TCP asks whether the station is there.
+    /// Zero is never.
+    pub fn keepalive_idle(&self) -> Duration {
+        self.keepalive.unwrap_or(Self::KEEPALIVE)
+    }
+
     /// Returns the port that the connection goes to: the station's, or this device's if the station
     /// connects.
     pub fn port(&self) -> Option<u16> {

@@ -2,29 +2,25 @@
 
 use std::time::Duration;
 
-/// The first delay.
-pub const FIRST: Duration = Duration::from_secs(1);
-/// The longest delay.
-pub const LONGEST: Duration = Duration::from_secs(60);
+use crate::config::ConnectRetry;
 
 /// Doubling delays with jitter, so that the sessions of a station that comes back do not all return
 /// in the same moment.
 #[derive(Debug)]
 pub(super) struct Backoff {
-    first: Duration,
-    longest: Duration,
+    waits: ConnectRetry,
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new() -> Self {
-        Self { first: FIRST, longest: LONGEST, next: FIRST }
+    pub(super) fn new(waits: ConnectRetry) -> Self {
+        Self { waits, next: waits.first }
     }
 
     /// Sets the shortest and the longest delay.
-    pub(super) fn within(&mut self, first: Duration, longest: Duration) {
-        if (self.first, self.longest) != (first, longest) {
-            *self = Self { first, longest, next: first };
+    pub(super) fn within(&mut self, waits: ConnectRetry) {
+        if self.waits != waits {
+            *self = Self::new(waits);
         }
     }
 
@@ -32,29 +28,30 @@ impl Backoff {
     /// one.
     pub(super) fn delay(&mut self) -> Duration {
         let nominal = self.next;
-        self.next = (nominal * 2).min(self.longest);
+        self.next = (nominal * 2).min(self.waits.longest);
         nominal.mul_f64(0.75 + fastrand::f64() / 2.0)
     }
 
     /// Starts again with the shortest delay, after a success or a change of configuration.
     pub(super) fn reset(&mut self) {
-        self.next = self.first;
+        self.next = self.waits.first;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Session;
 
     #[test]
     fn delays_double_up_to_the_longest_and_start_again_after_a_reset() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(Session::CONNECT_RETRY);
         for nominal in [1, 2, 4, 8, 16, 32, 60, 60] {
             let delay = backoff.delay().as_secs_f64();
             let nominal = f64::from(nominal);
             assert!((nominal * 0.75..=nominal * 1.25).contains(&delay), "{delay} for {nominal}");
         }
         backoff.reset();
-        assert!(backoff.delay() <= FIRST.mul_f64(1.25));
+        assert!(backoff.delay() <= Session::CONNECT_RETRY.first.mul_f64(1.25));
     }
 }

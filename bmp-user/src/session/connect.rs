@@ -18,9 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// two writes, and little enough that a slow station gets nothing old.
 const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
 
-/// After this time without traffic the kernel probes a connection, so that a vanished host is
-/// noticed.
-pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// The time between two probes of a silent connection, by which a vanished host is noticed.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
@@ -79,7 +77,10 @@ fn open(grant: &Grant, datapath: &Datapath, session: &Session) -> Result<Socket,
 pub(super) fn tune(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
-        &TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES),
+        &TcpKeepalive::new()
+            .with_time(Session::KEEPALIVE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES),
     )?;
     sys::set_not_sent_low_water(socket, NOT_SENT_LOW_WATER)
 }

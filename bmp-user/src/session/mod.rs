@@ -72,10 +72,8 @@ pub struct SessionHandle {
     reset: watch::Sender<()>,
 }
 
-/// The values that hold where nothing is configured.
+/// The values that no setting changes.
 pub mod defaults {
-    pub use super::backoff::{FIRST as RETRY_FIRST, LONGEST as RETRY_LONGEST};
-    pub use super::connect::KEEPALIVE_IDLE as KEEPALIVE;
     pub use super::pulse::DEAD_AFTER;
     pub use super::stream::FAREWELL;
 }

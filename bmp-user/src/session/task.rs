@@ -30,7 +30,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     DeviceIdentity,
-    backoff::{Backoff, FIRST, LONGEST},
+    backoff::Backoff,
     connect::{apply_settings, connect},
     context::{SessionContext, reset_requested, stopped},
     down::{explain_silence, manual_reset, pin_replaced},
@@ -41,6 +41,7 @@ use super::{
     stream::{StationStream, StreamContext},
 };
 use crate::{
+    config::Session,
     feed::Feed,
     pin::{DownCause, Grant, ListenerState, PinState, PinView, Reason, Role, pin_changed},
     sys,
@@ -119,7 +120,7 @@ impl SessionTask {
             listeners,
             view,
             known,
-            backoff: Backoff::new(),
+            backoff: Backoff::new(Session::CONNECT_RETRY),
             farewells: Tasks::default(),
             has_lost_connection: false,
         }
@@ -356,8 +357,7 @@ impl SessionTask {
             shown.retry_at = None;
         });
         let configured = self.context.configured();
-        let retry = configured.connect_retry;
-        self.backoff.within(retry.map_or(FIRST, |retry| retry.first), retry.map_or(LONGEST, |retry| retry.longest));
+        self.backoff.within(configured.retry_waits());
         // A reset from before has nothing left to do.
         self.context.reset.mark_unchanged();
         let (settings, denied_before) = (AttemptSettings::from(&configured), self.denied());

@@ -36,7 +36,7 @@ use crate::{
     config::{self, Config, Prefix},
     feed::Feed,
     tasks,
-    visitors::{self, Limits},
+    visitors::{self, LimitRequest, Limits, SourceLimit},
 };
 
 pub use receiver::{BmpReceiver, DaemonGoodbye, ReceiveOutcome};
@@ -92,15 +92,8 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
 
 /// The relays that have a `listen`.
 fn wanted(config: &Config) -> BTreeMap<String, WantedRelay> {
-    let wanted = |relay: &config::Relay| {
-        let terms = RelayTerms {
-            allow: relay.allow.clone(),
-            hold: relay.hold,
-            end_of_rib_after: relay.end_of_rib_after,
-            limits: limits(relay),
-        };
-        Some(WantedRelay { listen: relay.listen?, terms: Arc::new(terms) })
-    };
+    let wanted =
+        |relay: &config::Relay| Some(WantedRelay { listen: relay.listen?, terms: Arc::new(RelayTerms::of(relay)) });
     config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), wanted(relay)?))).collect()
 }
 
@@ -110,7 +103,7 @@ struct WantedRelay {
 }
 
 /// What may change while a relay listens.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct RelayTerms {
     /// Hosts that may connect besides this one.
     allow: BTreeSet<Prefix>,
@@ -124,9 +117,14 @@ struct RelayTerms {
 
 /// How many connections a relay may have.
 fn limits(relay: &config::Relay) -> Limits {
-    let of = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    let asked = relay.max_connections;
-    Limits::new(asked.map(|asked| of(asked.total)), asked.and_then(|asked| asked.per_source).map(of))
+    let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let usual = config::Relay::MAX_CONNECTIONS;
+    let total = relay.max_connections.map_or(usual.total, |asked| asked.total);
+    let for_each_source = match relay.max_connections.and_then(|asked| asked.per_source) {
+        Some(limit) => SourceLimit::Configured(number(limit)),
+        None => SourceLimit::Default(number(usual.per_source.unwrap_or(usual.total))),
+    };
+    Limits::new(LimitRequest { most: number(total), for_each_source })
 }
 
 /// How many connections a relay may have, for displays.
@@ -136,6 +134,15 @@ pub fn connection_limits(relay: &config::Relay) -> (usize, usize) {
 }
 
 impl RelayTerms {
+    fn of(relay: &config::Relay) -> Self {
+        Self {
+            allow: relay.allow.clone(),
+            hold: relay.hold,
+            end_of_rib_after: relay.end_of_rib_after,
+            limits: limits(relay),
+        }
+    }
+
     /// True if `client` may connect to the address `own` of this host.
     fn lets_in(&self, own: IpAddr, client: IpAddr) -> bool {
         is_local(own, client) || self.allow.iter().any(|prefix| prefix.contains(client))

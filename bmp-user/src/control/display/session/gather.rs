@@ -21,11 +21,11 @@ use super::{
     SessionReport, SessionRole, SourceReport, UnheldConnection, UnheldReport, UpDown,
 };
 use crate::{
-    config::{Config, Session as Configured, SessionId, Transport, effective},
+    config::{Config, ConnectRetry, Session as Configured, SessionId, Transport, effective},
     feed::{FrameCounts, JournalPosition},
     link::{DropCounters, Drops},
     pin::{EarlierConnection, Enforcement, PinState},
-    session::{SessionHandle, SessionPhase, defaults},
+    session::{SessionHandle, SessionPhase},
     wire::bmp::MessageType,
 };
 
@@ -199,9 +199,8 @@ fn unheld(all: &[EarlierConnection]) -> UnheldReport {
 
 fn timers(configured: &Configured) -> String {
     let seconds = |time: Duration| format!("{} s", time.as_secs());
-    let retry = configured.connect_retry;
-    let (first, longest) = retry.map_or((defaults::RETRY_FIRST, defaults::RETRY_LONGEST), |r| (r.first, r.longest));
-    let keepalive = match configured.keepalive.unwrap_or(defaults::KEEPALIVE) {
+    let ConnectRetry { first, longest } = configured.retry_waits();
+    let keepalive = match configured.keepalive_idle() {
         Duration::ZERO => "none".to_owned(),
         time => seconds(time),
     };

@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use crate::{
+    config::Relay,
     feed::{Feed, Follower, InputId, Selection},
     input::relay::{
         RelayTerms, Relays,
@@ -28,7 +29,8 @@ struct QuietDaemon {
 }
 
 fn after(seconds: u64) -> Arc<RelayTerms> {
-    Arc::new(RelayTerms { end_of_rib_after: Duration::from_secs(seconds), ..RelayTerms::default() })
+    let relay = Relay { end_of_rib_after: Duration::from_secs(seconds), ..Relay::default() };
+    Arc::new(RelayTerms::of(&relay))
 }
 
 impl QuietDaemon {
