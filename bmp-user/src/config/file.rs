@@ -110,7 +110,7 @@ pub(super) fn parse_bytes(path: &Path, bytes: &[u8]) -> Result<Config, LoadError
 /// All errors of the file, in order, without errors that only follow from an earlier one. After a
 /// wrong `bmp-session` line, the commands of its view are read and dropped.
 pub fn parse_file(name: &str, text: &str) -> Result<Config, Vec<Error>> {
-    let reader = Reader::of(text);
+    let reader = ConfigReader::of(text);
     if reader.errors.is_empty() {
         return Ok(reader.config);
     }
@@ -133,7 +133,7 @@ pub(super) struct Places {
 
 /// Returns the configuration and the places of its lines; `None` if it has errors.
 pub(super) fn read_places(text: &str) -> Option<(Config, Places)> {
-    let reader = Reader::of(text);
+    let reader = ConfigReader::of(text);
     reader.errors.is_empty().then_some((reader.config, reader.places))
 }
 
@@ -155,7 +155,7 @@ impl Where {
     }
 }
 
-struct Reader {
+struct ConfigReader {
     config: Config,
     place: Where,
     /// `return` was read.
@@ -168,7 +168,7 @@ struct Reader {
     places: Places,
 }
 
-impl Reader {
+impl ConfigReader {
     fn of(text: &str) -> Self {
         let mut reader = Self {
             config: Config::default(),

@@ -13,7 +13,7 @@ fn times() -> usize {
 }
 
 /// Calls a target with an input. Keeps an input that breaks the target in a file, for a replay.
-fn throw(name: &str, target: target::FuzzTarget, input: &[u8]) {
+fn throw(name: &str, target: target::FuzzFunction, input: &[u8]) {
     if catch_unwind(|| target(input)).is_err() {
         let file = std::env::temp_dir().join(format!("bmpd-fuzz-{name}-{}", std::process::id()));
         std::fs::write(&file, input).expect("the input is written to a file");

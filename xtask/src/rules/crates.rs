@@ -73,7 +73,7 @@ impl CrateTree {
         let own_folder = file.path.parent().unwrap_or(Path::new("")).to_owned();
         self.files.push(file);
         let module = self.add_module(path, number, parent);
-        let mut reader = Reader { tree: self, words: &words, at: 0, file: number, own_folder, read };
+        let mut reader = ModuleReader { tree: self, words: &words, at: 0, file: number, own_folder, read };
         reader.module(module, folder, false);
         module
     }
@@ -198,7 +198,7 @@ impl CrateTree {
 }
 
 /// Reads the words of one file.
-struct Reader<'a> {
+struct ModuleReader<'a> {
     tree: &'a mut CrateTree,
     words: &'a [Word],
     at: usize,
@@ -208,7 +208,7 @@ struct Reader<'a> {
     read: &'a dyn Fn(&Path) -> Option<String>,
 }
 
-impl Reader<'_> {
+impl ModuleReader<'_> {
     fn word(&self, ahead: usize) -> Option<&Word> {
         self.words.get(self.at + ahead)
     }

@@ -13,7 +13,7 @@ pub(super) const DEBIAN_ROOT: &str = "/usr";
 
 /// The facts about a machine that [`super::plan`] decides by.
 #[derive(Clone, Debug)]
-pub(super) struct HostState {
+pub(super) struct MachineFacts {
     /// The name of its system.
     pub(super) name: String,
     /// Whether it is a Debian.
@@ -56,7 +56,7 @@ pub(super) fn llvm_prefix(major: u32) -> String {
     format!("/usr/lib/llvm-{major}")
 }
 
-impl HostState {
+impl MachineFacts {
     /// Asks this machine.
     pub(super) fn look() -> anyhow::Result<Self> {
         let (debian, name) = packages::host();

@@ -8,7 +8,7 @@ mod plan;
 
 use anyhow::bail;
 
-use self::{machine::HostState, plan::SetupStep};
+use self::{machine::MachineFacts, plan::SetupStep};
 use crate::{
     packages,
     process::{cargo, run, say, target_dir},
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) fn setup() -> anyhow::Result<()> {
     let mut done = Vec::new();
     loop {
-        let machine = HostState::look()?;
+        let machine = MachineFacts::look()?;
         let steps = match plan::plan(&machine) {
             Ok(steps) => steps,
             Err(by_hand) => bail!("{by_hand}"),
@@ -42,7 +42,7 @@ pub(crate) fn setup() -> anyhow::Result<()> {
 
 /// Returns whether [`setup`] has nothing to do.
 pub(crate) fn is_ready() -> anyhow::Result<bool> {
-    Ok(plan::plan(&HostState::look()?).is_ok_and(|steps| steps.is_empty()))
+    Ok(plan::plan(&MachineFacts::look()?).is_ok_and(|steps| steps.is_empty()))
 }
 
 /// Runs [`setup`] and prints which toolchain will compile the kernel programs.

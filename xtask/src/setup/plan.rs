@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::machine::{HostState, llvm_package};
+use super::machine::{MachineFacts, llvm_package};
 use crate::{
     programs::Program,
     toolchain::{BPF_LINKER, OLDEST, Toolchain},
@@ -39,7 +39,7 @@ impl fmt::Display for SetupStep {
 /// # Errors
 ///
 /// On systems other than Debian: what to install by hand.
-pub(super) fn plan(machine: &HostState) -> Result<Vec<SetupStep>, String> {
+pub(super) fn plan(machine: &MachineFacts) -> Result<Vec<SetupStep>, String> {
     let Some(toolchain) = &machine.toolchain else {
         return if machine.debian { Ok(get_toolchain(machine)) } else { Err(by_hand(machine, None)) };
     };
@@ -61,7 +61,7 @@ pub(super) fn plan(machine: &HostState) -> Result<Vec<SetupStep>, String> {
     Ok(packages.into_iter().chain([SetupStep::Linker { llvm }]).collect())
 }
 
-fn get_toolchain(machine: &HostState) -> Vec<SetupStep> {
+fn get_toolchain(machine: &MachineFacts) -> Vec<SetupStep> {
     let system = &machine.system;
     let missing = [
         ("rustc-web", !system.compiler.as_ref().is_some_and(|compiler| compiler.is_recent())),
@@ -75,8 +75,8 @@ fn get_toolchain(machine: &HostState) -> Vec<SetupStep> {
     vec![SetupStep::LinkToolchain]
 }
 
-fn by_hand(machine: &HostState, toolchain: Option<&Toolchain>) -> String {
-    let HostState { name, .. } = machine;
+fn by_hand(machine: &MachineFacts, toolchain: Option<&Toolchain>) -> String {
+    let MachineFacts { name, .. } = machine;
     let version = BPF_LINKER.version;
     let (first, last) = (BPF_LINKER.llvm.start(), BPF_LINKER.llvm.end());
     let (compiler, llvm) = match toolchain {

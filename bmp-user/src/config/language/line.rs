@@ -21,7 +21,7 @@ pub(in crate::config) struct Span {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Word {
+struct LineWord {
     span: Span,
     start: usize,
     end: usize,
@@ -32,7 +32,7 @@ struct Word {
 pub(in crate::config) struct Line {
     number: usize,
     text: Arc<str>,
-    words: Vec<Word>,
+    words: Vec<LineWord>,
     /// The numbers of the words that are not to be shown.
     secrets: Vec<usize>,
 }
@@ -65,7 +65,7 @@ impl Line {
             }
             match (blank, open) {
                 (true, Some((start, column))) => {
-                    words.push(Word { span: Span { column, length: count - column }, start, end: at });
+                    words.push(LineWord { span: Span { column, length: count - column }, start, end: at });
                     open = None;
                 }
                 (false, None) => open = Some((at, count)),
@@ -73,7 +73,7 @@ impl Line {
             }
         }
         if let Some((start, column)) = open {
-            words.push(Word { span: Span { column, length: count + 1 - column }, start, end: text.len() });
+            words.push(LineWord { span: Span { column, length: count + 1 - column }, start, end: text.len() });
         }
         let line = Self { number, text: text.into(), words, secrets: Vec::new() };
         match odd {

@@ -1,4 +1,4 @@
-//! The whole table: every form of every command, in every view that knows it, whole and cut.
+//! Every form of every command in every view that knows the command, in full and abbreviated.
 
 use super::{super::*, session_view};
 use crate::config::{
@@ -7,12 +7,30 @@ use crate::config::{
     view::ViewKind,
 };
 
-/// How deep a repetition is followed.
+/// How many optional parts of a syntax may be nested in a form. Repetitions nest.
 pub(super) const DEEP: usize = 3;
 
-/// A word of a form, and whether it is a keyword.
-pub(super) type Word = (&'static str, bool);
+/// One word of a form.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FormWord {
+    pub(super) text: &'static str,
+    /// False for the value of an argument.
+    pub(super) is_keyword: bool,
+}
 
+impl FormWord {
+    const UNDO: Self = Self::keyword("undo");
+
+    const fn keyword(text: &'static str) -> Self {
+        Self { text, is_keyword: true }
+    }
+
+    const fn value(text: &'static str) -> Self {
+        Self { text, is_keyword: false }
+    }
+}
+
+/// Returns a valid value of an argument.
 fn sample(kind: ArgumentKind) -> &'static str {
     match kind {
         ArgumentKind::Sysname | ArgumentKind::InputName | ArgumentKind::Alias | ArgumentKind::Text => "name",
@@ -32,7 +50,7 @@ fn sample(kind: ArgumentKind) -> &'static str {
     }
 }
 
-/// A number in the range. Of two that belong together the first, or the part, is the smaller one.
+/// Returns a number in the range. The first number of a pair is smaller than the second.
 fn number(range: &NumberRange) -> &'static str {
     match range.name {
         "KEEPALIVE" | "FIRST" | "DSCP" => "10",
@@ -41,13 +59,13 @@ fn number(range: &NumberRange) -> &'static str {
     }
 }
 
-/// All forms that the syntax has.
-pub(super) fn forms(syntax: &[Syntax], deep: usize) -> Vec<Vec<Word>> {
+/// Returns all forms of a syntax, with at most `deep` nested optional parts.
+pub(super) fn forms(syntax: &[Syntax], deep: usize) -> Vec<Vec<FormWord>> {
     let mut all = vec![Vec::new()];
     for piece in syntax {
-        let next: Vec<Vec<Word>> = match piece {
-            Syntax::Word(keyword, _) => vec![vec![(*keyword, true)]],
-            Syntax::Value(kind, _) => vec![vec![(sample(*kind), false)]],
+        let next: Vec<Vec<FormWord>> = match piece {
+            Syntax::Word(keyword, _) => vec![vec![FormWord::keyword(keyword)]],
+            Syntax::Value(kind, _) => vec![vec![FormWord::value(sample(*kind))]],
             Syntax::Optional(_) if deep == 0 => vec![Vec::new()],
             Syntax::Optional(inner) => std::iter::once(Vec::new()).chain(forms(inner, deep - 1)).collect(),
             Syntax::Choice(alternatives) => alternatives.iter().flat_map(|form| forms(form, deep)).collect(),
@@ -74,44 +92,51 @@ fn view(kind: ViewKind) -> View {
     }
 }
 
-/// The forms of a command, and of its `undo`.
-fn forms_of(rule: Rule) -> (Vec<Vec<Word>>, Vec<Vec<Word>>) {
+/// Returns the forms of a command and of its `undo`.
+fn forms_of(rule: Rule) -> Vec<Vec<FormWord>> {
     match rule {
         Rule::Setting(setting) => {
             let (heads, values) = (forms(setting.head, DEEP), forms(setting.value, DEEP));
             let whole: Vec<_> =
                 heads.iter().flat_map(|head| values.iter().map(move |value| [&head[..], value].concat())).collect();
             let undone = heads.iter().filter(|_| !setting.value.is_empty()).chain(&whole);
-            let undone = undone.map(|form| [&[("undo", true)], &form[..]].concat()).collect();
-            (whole, undone)
+            let undone = undone.map(|form| [&[FormWord::UNDO], &form[..]].concat());
+            let undone: Vec<_> = undone.collect();
+            [whole, undone].concat()
         }
-        Rule::Command(command) => (forms(command.syntax, DEEP), Vec::new()),
+        Rule::Command(command) => forms(command.syntax, DEEP),
     }
 }
 
-/// Every line of the language that has sense, with the view it is for.
-fn lines() -> Vec<(View, Vec<Word>)> {
+/// A line of the language, and the view that it is for.
+struct SampleLine {
+    view: View,
+    words: Vec<FormWord>,
+}
+
+/// Returns every valid line of the language.
+fn lines() -> Vec<SampleLine> {
     let mut lines = Vec::new();
     for rule in rules() {
-        let (set, undone) = forms_of(rule);
-        for form in set.into_iter().chain(undone) {
-            // A name may be given once.
-            let names = form.iter().filter(|(word, keyword)| !keyword && *word == "eth1").count();
-            if form.iter().any(|(word, _)| *word == "egress-interface") && names > 1 {
+        for form in forms_of(rule) {
+            // `egress-interface` refuses a name that is repeated.
+            let names = form.iter().filter(|word| !word.is_keyword && word.text == "eth1").count();
+            if form.iter().any(|word| word.text == "egress-interface") && names > 1 {
                 continue;
             }
             let views = ViewKind::ALL.into_iter().filter(|kind| rule.is_known_in(*kind));
-            lines.extend(views.map(|kind| (view(kind), form.clone())));
+            lines.extend(views.map(|kind| SampleLine { view: view(kind), words: form.clone() }));
         }
     }
     lines
 }
 
-pub(super) fn text(words: &[Word]) -> String {
-    words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" ")
+/// Joins the words with spaces.
+pub(super) fn text(words: &[FormWord]) -> String {
+    words.iter().map(|word| word.text).collect::<Vec<_>>().join(" ")
 }
 
-/// What a line means, without where its words are.
+/// Returns the meaning of a line, without the places of its words.
 fn meaning(command: Command) -> Result<Command, Edit> {
     match command {
         Command::Configure(configure) => Err(configure.edit().clone()),
@@ -123,7 +148,7 @@ fn meaning(command: Command) -> Result<Command, Edit> {
 fn every_form_is_understood_in_every_view_that_knows_it() {
     let lines = lines();
     assert!(lines.len() > 200, "{}", lines.len());
-    for (view, words) in lines {
+    for SampleLine { view, words } in lines {
         let line = text(&words);
         let whole = parse_line(&view, &line, false).unwrap_or_else(|error| panic!("{error}"));
         let again = parse_line(&view, &line, true).unwrap_or_else(|error| panic!("{error}"));
@@ -132,36 +157,36 @@ fn every_form_is_understood_in_every_view_that_knows_it() {
 }
 
 #[test]
-fn every_keyword_may_be_cut_while_it_is_plain_which_is_meant() {
-    for (view, words) in lines() {
+fn a_keyword_may_be_abbreviated_while_no_other_begins_so() {
+    for SampleLine { view, words } in lines() {
         let meant = meaning(parse_line(&view, &text(&words), false).unwrap());
-        for (at, (keyword, _)) in words.iter().enumerate().filter(|(_, (_, keyword))| *keyword) {
-            let mut plain = false;
+        for (at, FormWord { text: keyword, .. }) in words.iter().enumerate().filter(|(_, word)| word.is_keyword) {
+            let mut unambiguous = false;
             for length in 1..keyword.len() {
                 let mut cut = words.clone();
-                cut[at].0 = &keyword[..length];
-                // A whole keyword is meant as itself: `bmp` is no `bmp-relay`.
-                if rules().any(|rule| rule.keyword() == cut[at].0) {
+                cut[at].text = &keyword[..length];
+                // A complete keyword means itself: `bmp` does not mean `bmp-relay`.
+                if rules().any(|rule| rule.keyword() == cut[at].text) {
                     continue;
                 }
                 let line = text(&cut);
                 match parse_line(&view, &line, true) {
-                    // So many letters of it are never meant.
+                    // No abbreviation shorter than `connect-r` means `connect-retry`.
                     Ok(_) if *keyword == "connect-retry" && length < "connect-r".len() => {}
                     Err(_) if *keyword == "connect-retry" && length < "connect-r".len() => {}
                     Ok(command) => {
                         assert_eq!(meaning(command), meant, "{line}");
-                        plain = true;
+                        unambiguous = true;
                     }
                     Err(error) => {
-                        // Once it is plain it stays so; before that, the error is under the word
-                        // and names what it may be.
+                        // A longer abbreviation stays unambiguous. The error of an ambiguous one
+                        // marks the word and names the candidates.
                         let word: String = line.chars().skip(error.column - 1).take(error.length).collect();
-                        assert!(!plain && word == cut[at].0 && error.message.contains(" may be "), "{error}");
+                        assert!(!unambiguous && word == cut[at].text && error.message.contains(" may be "), "{error}");
                         assert!(error.message.contains(&format!("`{keyword}`")), "{error}");
-                        // Of the words that name a command, help knows those of the innermost view
-                        // alone.
-                        let head = at == 0 || (at == 1 && words[0].0 == "undo");
+                        // Help lists the commands of the innermost view alone, so it has not all
+                        // candidates for the name of a command.
+                        let head = at == 0 || (at == 1 && words[0].text == "undo");
                         let others = next_words(&view, &text(&cut[..=at])).unwrap().words;
                         for other in others.iter().filter(|other| !head && !other.argument) {
                             assert!(error.message.contains(&format!("`{}`", other.text)), "{error}");
@@ -173,7 +198,7 @@ fn every_keyword_may_be_cut_while_it_is_plain_which_is_meant() {
     }
 }
 
-/// The view and those around it, innermost first.
+/// Returns the view and its parents, innermost first.
 fn around(kind: ViewKind) -> impl Iterator<Item = ViewKind> {
     std::iter::successors(Some(kind), |kind| kind.parent())
 }
@@ -181,9 +206,9 @@ fn around(kind: ViewKind) -> impl Iterator<Item = ViewKind> {
 #[test]
 fn a_command_is_taken_in_its_view_and_inside_it_and_refused_at_its_name_everywhere_else() {
     let mut refused = 0;
-    for (home, words) in lines() {
-        let undo = words[0].0 == "undo";
-        let name = words[usize::from(undo)].0;
+    for SampleLine { view: home, words } in lines() {
+        let undo = words[0].text == "undo";
+        let name = words[usize::from(undo)].text;
         let knows =
             |kind: ViewKind| rules_of(kind).any(|rule| rule.keyword() == name && (!undo || rule.can_be_undone()));
         let line = text(&words);
@@ -193,10 +218,10 @@ fn a_command_is_taken_in_its_view_and_inside_it_and_refused_at_its_name_everywhe
                 let found = parse_line(&view(kind), &line, abbreviate);
                 match around(kind).find(|kind| knows(*kind)) {
                     Some(at) if view(at) == home => assert_eq!(meaning(found.unwrap()), meant, "{line} in {kind:?}"),
-                    // Another command of that name is nearer.
+                    // A nearer view has another command of that name.
                     Some(_) => {}
-                    // As a cut one it may be another command: `hold` of a relay is `hold-down` in a
-                    // session.
+                    // The name may abbreviate another command: `hold` of a relay means `hold-down` in
+                    // a session.
                     None if abbreviate
                         && rules().any(|rule| rule.keyword() != name && rule.keyword().starts_with(name)) => {}
                     None => {
@@ -214,12 +239,12 @@ fn a_command_is_taken_in_its_view_and_inside_it_and_refused_at_its_name_everywhe
 }
 
 #[test]
-fn a_cut_name_of_a_command_is_taken_where_one_begins_so_and_else_refused_with_all_of_them() {
+fn an_abbreviated_command_is_taken_if_one_name_begins_so_and_else_all_are_named() {
     let names = |kind: ViewKind| {
         let undo = rules_of(kind).any(Rule::can_be_undone).then_some("undo");
         rules_of(kind).map(|rule| rule.keyword()).chain(undo).collect::<std::collections::BTreeSet<_>>()
     };
-    // So many letters of it are never meant.
+    // No abbreviation shorter than `connect-r` means `connect-retry`.
     let long_enough = |name: &str, cut: &str| name != "connect-retry" || cut.len() >= "connect-r".len();
     let mut ambiguous = 0;
     for kind in ViewKind::ALL {
@@ -254,7 +279,7 @@ fn a_cut_name_of_a_command_is_taken_where_one_begins_so_and_else_refused_with_al
 }
 
 #[test]
-fn a_cut_undo_is_undo_also_where_what_follows_it_is_refused() {
+fn an_abbreviated_undo_is_undo_even_if_the_rest_of_the_line_is_refused() {
     for (line, word, message) in [
         ("un", "", "not complete"),
         ("un nonsense", "nonsense", "unknown command `nonsense`"),
@@ -268,8 +293,8 @@ fn a_cut_undo_is_undo_also_where_what_follows_it_is_refused() {
 }
 
 #[test]
-fn a_line_that_ends_too_early_says_so_behind_its_end_and_one_too_long_at_the_word() {
-    for (view, words) in lines() {
+fn an_incomplete_line_is_refused_at_its_end_and_a_line_too_long_at_the_extra_word() {
+    for SampleLine { view, words } in lines() {
         for length in 1..words.len() {
             let line = text(&words[..length]);
             if let Err(error) = parse_line(&view, &line, false) {
@@ -281,7 +306,7 @@ fn a_line_that_ends_too_early_says_so_behind_its_end_and_one_too_long_at_the_wor
         if let Err(error) = parse_line(&view, &line, false) {
             assert!(error.column > text(&words).chars().count() + 1, "{error}");
         } else {
-            let takes_more = words.iter().any(|(word, _)| matches!(*word, "|" | "connect-interface"));
+            let takes_more = words.iter().any(|word| matches!(word.text, "|" | "connect-interface"));
             assert!(takes_more, "{line}");
         }
     }
@@ -289,14 +314,18 @@ fn a_line_that_ends_too_early_says_so_behind_its_end_and_one_too_long_at_the_wor
 
 #[test]
 fn help_names_the_next_word_of_every_form_at_every_place() {
-    for (view, words) in lines() {
+    for SampleLine { view, words } in lines() {
         for at in 0..=words.len() {
-            let before = words[..at].iter().map(|(word, _)| format!("{word} ")).collect::<String>();
+            let before = words[..at].iter().map(|word| format!("{} ", word.text)).collect::<String>();
             let next = next_words(&view, &before).unwrap_or_else(|error| panic!("{error}"));
             match words.get(at) {
                 None => assert!(next.end, "{before}"),
-                Some((word, true)) => assert!(next.words.iter().any(|next| next.text == *word), "{before}? {word}"),
-                Some((_, false)) => assert!(next.words.iter().any(|next| next.argument), "{before}?"),
+                Some(FormWord { text, is_keyword: true }) => {
+                    assert!(next.words.iter().any(|next| next.text == *text), "{before}? {text}")
+                }
+                Some(FormWord { is_keyword: false, .. }) => {
+                    assert!(next.words.iter().any(|next| next.argument), "{before}?")
+                }
             }
         }
     }

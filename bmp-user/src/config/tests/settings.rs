@@ -1,4 +1,4 @@
-//! What holds for every setting, because each is described once.
+//! Properties of every setting, which walk its descriptor.
 
 use super::{
     super::*,
@@ -11,7 +11,7 @@ use crate::config::{
     view::ViewKind,
 };
 
-/// Lines that make the view of a setting, and leave one in it.
+/// Returns the lines that enter the view of a setting.
 fn lines_around(kind: ViewKind) -> &'static [&'static str] {
     match kind {
         ViewKind::User | ViewKind::System => &[],
@@ -25,18 +25,18 @@ fn lines_around(kind: ViewKind) -> &'static [&'static str] {
     }
 }
 
-/// One line of a setting in its view.
+/// A line of a setting in its view.
 struct Case {
     setting: &'static SettingDescriptor,
-    /// The configuration before.
+    /// The configuration before the line.
     before: Config,
     home: View,
     line: String,
-    /// `undo` with all arguments, and with those alone that name the setting.
+    /// `undo` with all arguments, and with the arguments of the setting's name alone.
     undos: [String; 2],
 }
 
-/// Every line that every setting has.
+/// Returns every line of every setting.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for setting in SETTINGS {
@@ -44,7 +44,7 @@ fn cases() -> Vec<Case> {
         for head in forms(setting.head, DEEP) {
             for value in forms(setting.value, DEEP) {
                 let line = text(&[&head[..], &value].concat());
-                // Of a name that is given twice the forms do not know.
+                // Some forms of `egress-interface` repeat a name, which is refused.
                 if parse_line(&home, &line, false).is_ok() || !line.starts_with("egress-interface") {
                     let undos = [format!("undo {line}"), format!("undo {}", text(&head))];
                     cases.push(Case { setting, before: before.clone(), home: home.clone(), line, undos });
@@ -68,7 +68,7 @@ fn every_line_is_set_printed_read_again_and_undone() {
             let (mut config, mut view) = (config.clone(), home.clone());
             run(&mut config, &mut view, &undo).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(view, home, "{undo}");
-            // A peer goes with its AS number.
+            // Undoing the AS number removes the peer.
             let is_before = config == before || setting.command() == "peer A as-number";
             assert!(is_before && setting.lines(&config, &home).is_empty(), "{undo}: {config}");
         }
@@ -99,6 +99,18 @@ fn every_setting_says_its_default_and_what_a_change_does() {
         let (config, home) = typed(lines_around(setting.view));
         assert!(setting.lines(&config, &home).is_empty() || command == "peer A as-number", "{command}");
     }
+}
+
+#[test]
+fn help_of_max_connections_says_the_default() {
+    let help = |line: &str| {
+        let next = next_words(&View::Relay("frr".to_owned()), line).unwrap();
+        next.words.into_iter().map(|word| word.help.into_owned()).collect::<String>()
+    };
+    let MaxConnections { total, per_source } = Relay::MAX_CONNECTIONS;
+    assert!(help("max-connections ").contains(&format!("({total} if nothing is said)")));
+    let per_source = per_source.unwrap();
+    assert!(help("max-connections 9 per-source ").contains(&format!("({per_source}, or the number in all")));
 }
 
 #[test]

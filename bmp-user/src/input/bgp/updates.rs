@@ -36,12 +36,12 @@ pub(super) struct MessageRun {
     /// The number of KEEPALIVEs.
     pub(super) keepalives: u64,
     /// Why the run ends.
-    pub(super) stop: RunEnd,
+    pub(super) stop: UpdateRunEnd,
 }
 
 /// Why a run of messages ends.
 #[derive(Debug)]
-pub(super) enum RunEnd {
+pub(super) enum UpdateRunEnd {
     /// The buffer holds no further complete message.
     NoMore,
     /// A message of another type follows.
@@ -124,7 +124,7 @@ impl UpdateTranslator {
     /// Examines the run of UPDATEs and KEEPALIVEs at the start of `buffer`.
     pub(super) fn look(&mut self, buffer: &[u8]) -> MessageRun {
         self.found.clear();
-        let mut run = MessageRun { bytes: 0, updates: 0, keepalives: 0, stop: RunEnd::NoMore };
+        let mut run = MessageRun { bytes: 0, updates: 0, keepalives: 0, stop: UpdateRunEnd::NoMore };
         let mut whole = frames(buffer, self.negotiated.limit);
         loop {
             let start = whole.consumed();
@@ -134,7 +134,7 @@ impl UpdateTranslator {
                 Some(Err(error)) => {
                     let notice = notice_of(&error, None, buffer.get(start..).unwrap_or_default());
                     let why = format!("what the peer sends is not BGP: {}", error.problem);
-                    run.stop = RunEnd::Invalid { notice, why, update: false };
+                    run.stop = UpdateRunEnd::Invalid { notice, why, update: false };
                     return run;
                 }
                 Some(Ok(frame)) => frame,
@@ -152,17 +152,17 @@ impl UpdateTranslator {
                     }
                     Ok(UpdateVerdict::SaysNothing) => run.updates += 1,
                     Ok(UpdateVerdict::Complete(family)) => {
-                        run.stop = RunEnd::Complete(family);
+                        run.stop = UpdateRunEnd::Complete(family);
                         return run;
                     }
                     Err(Invalid { notice, why }) => {
                         let why = format!("an UPDATE of the peer: {why}");
-                        run.stop = RunEnd::Invalid { notice, why, update: true };
+                        run.stop = UpdateRunEnd::Invalid { notice, why, update: true };
                         return run;
                     }
                 },
                 _ => {
-                    run.stop = RunEnd::Other;
+                    run.stop = UpdateRunEnd::Other;
                     return run;
                 }
             }

@@ -19,10 +19,10 @@ pub use replay::replay;
 pub use update::update;
 
 /// A target.
-pub type FuzzTarget = fn(&[u8]);
+pub type FuzzFunction = fn(&[u8]);
 
 /// All targets, by name.
-pub const ALL: [(&str, FuzzTarget); 8] = [
+pub const ALL: [(&str, FuzzFunction); 8] = [
     ("bmp", bmp),
     ("bgp", bgp),
     ("update", update),

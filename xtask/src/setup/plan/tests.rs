@@ -8,8 +8,8 @@ fn compiler(release: &str, llvm: u32) -> Compiler {
     Compiler { release: release.to_owned(), llvm }
 }
 
-fn fresh_debian() -> HostState {
-    HostState {
+fn fresh_debian() -> MachineFacts {
+    MachineFacts {
         name: "Debian GNU/Linux 12 (bookworm)".to_owned(),
         debian: true,
         toolchain: None,
@@ -20,9 +20,9 @@ fn fresh_debian() -> HostState {
     }
 }
 
-fn with_toolchain(name: &str, llvm: u32) -> HostState {
+fn with_toolchain(name: &str, llvm: u32) -> MachineFacts {
     let toolchain = Toolchain { name: name.to_owned(), compiler: compiler("1.96.0", llvm), has_source: true };
-    HostState { toolchain: Some(toolchain), ..fresh_debian() }
+    MachineFacts { toolchain: Some(toolchain), ..fresh_debian() }
 }
 
 fn packages(names: &[&str]) -> SetupStep {
@@ -37,14 +37,14 @@ fn a_fresh_debian_gets_compiler_cargo_and_source_first() {
 #[test]
 fn an_old_system_compiler_is_replaced() {
     let system = SystemRust { compiler: Some(compiler("1.63.0", 14)), cargo: true, source: true };
-    let machine = HostState { system, ..fresh_debian() };
+    let machine = MachineFacts { system, ..fresh_debian() };
     assert_eq!(plan(&machine), Ok(vec![packages(&["rustc-web", "cargo-web", "rust-web-src"])]));
 }
 
 #[test]
 fn an_unknown_system_compiler_is_linked_into_rustup() {
     let system = SystemRust { compiler: Some(compiler("1.96.0", 22)), cargo: true, source: true };
-    assert_eq!(plan(&HostState { system, ..fresh_debian() }), Ok(vec![SetupStep::LinkToolchain]));
+    assert_eq!(plan(&MachineFacts { system, ..fresh_debian() }), Ok(vec![SetupStep::LinkToolchain]));
 }
 
 #[test]
@@ -57,13 +57,13 @@ fn the_linker_is_built_with_the_llvm_of_the_chosen_compiler() {
 
 #[test]
 fn setup_continues_where_an_interrupted_one_ended() {
-    let machine = HostState { llvm: true, ..with_toolchain("bpf", 22) };
+    let machine = MachineFacts { llvm: true, ..with_toolchain("bpf", 22) };
     assert_eq!(plan(&machine), Ok(vec![SetupStep::Linker { llvm: 22 }]));
 }
 
 #[test]
 fn a_missing_cxx_compiler_is_installed_before_the_linker() {
-    let machine = HostState { llvm: true, cxx: false, ..with_toolchain("bpf", 22) };
+    let machine = MachineFacts { llvm: true, cxx: false, ..with_toolchain("bpf", 22) };
     assert_eq!(plan(&machine), Ok(vec![packages(&["g++"]), SetupStep::Linker { llvm: 22 }]));
 }
 
@@ -71,7 +71,7 @@ fn a_missing_cxx_compiler_is_installed_before_the_linker() {
 fn a_linker_of_another_release_or_another_llvm_is_replaced() {
     for (version, llvm) in [("0.9.15", Some(22)), (BPF_LINKER.version, Some(21))] {
         let linker = Some(InstalledLinker { version: version.to_owned(), llvm });
-        let machine = HostState { linker, llvm: true, ..with_toolchain("nightly-x86_64-unknown-linux-gnu", 22) };
+        let machine = MachineFacts { linker, llvm: true, ..with_toolchain("nightly-x86_64-unknown-linux-gnu", 22) };
         assert_eq!(plan(&machine), Ok(vec![SetupStep::Linker { llvm: 22 }]));
     }
 }
@@ -80,13 +80,13 @@ fn a_linker_of_another_release_or_another_llvm_is_replaced() {
 fn a_ready_machine_of_any_kind_needs_nothing() {
     for (llvm, debian) in [(Some(22), true), (None, true), (Some(22), false)] {
         let linker = Some(InstalledLinker { version: BPF_LINKER.version.to_owned(), llvm });
-        assert_eq!(plan(&HostState { linker, debian, ..with_toolchain("bpf", 22) }), Ok(vec![]));
+        assert_eq!(plan(&MachineFacts { linker, debian, ..with_toolchain("bpf", 22) }), Ok(vec![]));
     }
 }
 
 #[test]
 fn on_other_systems_setup_says_what_to_install_by_hand() {
-    let fedora = |machine| HostState { name: "Fedora Linux 42".to_owned(), debian: false, ..machine };
+    let fedora = |machine| MachineFacts { name: "Fedora Linux 42".to_owned(), debian: false, ..machine };
     let nothing = plan(&fedora(fresh_debian())).unwrap_err();
     assert!(nothing.starts_with("this is Fedora Linux 42;"), "{nothing}");
     assert!(nothing.contains("rustup toolchain install nightly --component rust-src"), "{nothing}");

@@ -117,7 +117,7 @@ impl FsmEvent {
 
 /// An action of the machine, for its task to perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::input::bgp) enum Action {
+pub(in crate::input::bgp) enum FsmAction {
     /// Open a connection.
     Connect,
     /// Send an OPEN.

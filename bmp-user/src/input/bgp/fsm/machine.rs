@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    event::{Action, FsmEvent, OutgoingNotification, SessionEnd},
+    event::{FsmAction, FsmEvent, OutgoingNotification, SessionEnd},
     state::BgpState,
     timers::{Timer, Timers},
 };
@@ -59,7 +59,7 @@ pub(in crate::input::bgp) struct Fsm {
     pub(super) failures: u32,
     pub(super) since: Option<Instant>,
     rng: fastrand::Rng,
-    actions: Vec<Action>,
+    actions: Vec<FsmAction>,
 }
 
 impl Fsm {
@@ -97,7 +97,7 @@ impl Fsm {
     }
 
     /// Handles an event and returns the actions to perform, in order.
-    pub(in crate::input::bgp) fn on(&mut self, now: Instant, event: FsmEvent) -> Vec<Action> {
+    pub(in crate::input::bgp) fn on(&mut self, now: Instant, event: FsmEvent) -> Vec<FsmAction> {
         match self.state {
             BgpState::Idle => self.idle(now, event),
             BgpState::Connect => self.connect(now, event),
@@ -120,9 +120,9 @@ impl Fsm {
     }
 
     /// Returns to Idle without failure or NOTIFICATION, because the other connection takes over.
-    pub(super) fn stand_down(&mut self) -> Vec<Action> {
+    pub(super) fn stand_down(&mut self) -> Vec<FsmAction> {
         if self.state != BgpState::Idle {
-            self.act(Action::Close);
+            self.act(FsmAction::Close);
         }
         self.timers = Timers::default();
         self.state = BgpState::Idle;
@@ -130,7 +130,7 @@ impl Fsm {
     }
 
     /// Waits in Idle as long as the other machine of a failed peer.
-    pub(super) fn damp(&mut self, like: &Self) -> Vec<Action> {
+    pub(super) fn damp(&mut self, like: &Self) -> Vec<FsmAction> {
         let actions = self.stand_down();
         self.failures = like.failures;
         if let Some(at) = like.timers.get(Timer::IdleHold) {
@@ -139,7 +139,7 @@ impl Fsm {
         actions
     }
 
-    pub(super) fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, action: FsmAction) {
         self.actions.push(action);
     }
 
@@ -172,10 +172,10 @@ impl Fsm {
     /// IdleHoldTimer starts the machine again.
     pub(super) fn fail(&mut self, now: Instant, event: FsmEvent, notice: Option<OutgoingNotification>) {
         if let Some(notice) = &notice {
-            self.act(Action::SendNotification(notice.clone()));
+            self.act(FsmAction::SendNotification(notice.clone()));
         }
-        self.act(Action::Close);
-        self.act(Action::Down(SessionEnd { state: self.state, event: event.clone(), sent: notice }));
+        self.act(FsmAction::Close);
+        self.act(FsmAction::Down(SessionEnd { state: self.state, event: event.clone(), sent: notice }));
         if self.established_since().is_some_and(|since| now.saturating_duration_since(since) >= STEADY) {
             self.failures = 0;
         }

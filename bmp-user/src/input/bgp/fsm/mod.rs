@@ -22,7 +22,7 @@ mod states;
 mod tests;
 mod timers;
 
-pub(super) use event::{Action, COLLISION, FsmEvent, OutgoingNotification, SessionEnd};
+pub(super) use event::{COLLISION, FsmAction, FsmEvent, OutgoingNotification, SessionEnd};
 pub(super) use machine::{FsmSettings, IdleHoldTime, NegotiatedTimers};
 pub(super) use pair::{Admission, ConnectionStep, Initiator, MachinePair};
 pub use state::BgpState;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    event::{Action, FsmEvent, OutgoingNotification},
+    event::{FsmAction, FsmEvent, OutgoingNotification},
     machine::{Fsm, FsmSettings},
     state::BgpState,
     timers::Timer,
@@ -34,7 +34,7 @@ impl Initiator {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::input::bgp) struct ConnectionStep {
     pub(in crate::input::bgp) initiator: Initiator,
-    pub(in crate::input::bgp) action: Action,
+    pub(in crate::input::bgp) action: FsmAction,
 }
 
 /// What to do with a connection that the peer has opened.
@@ -232,7 +232,7 @@ impl MachinePair {
         let collision = event == FsmEvent::OpenCollisionDump;
         let actions = self.machines[initiator as usize].on(now, event);
         let failed =
-            actions.iter().any(|action| matches!(action, Action::Down(end) if end.state >= BgpState::OpenSent));
+            actions.iter().any(|action| matches!(action, FsmAction::Down(end) if end.state >= BgpState::OpenSent));
         steps.extend(actions.into_iter().map(|action| ConnectionStep { initiator, action }));
         let other = initiator.other();
         if failed && !collision && self.machine(other).state() < BgpState::OpenSent {

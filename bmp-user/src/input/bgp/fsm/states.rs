@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    event::{Action, COLLISION, FsmEvent, OutgoingNotification},
+    event::{COLLISION, FsmAction, FsmEvent, OutgoingNotification},
     machine::{Fsm, OPEN_HOLD},
     state::BgpState,
     timers::Timer,
@@ -21,12 +21,12 @@ impl Fsm {
                 } else {
                     self.state = BgpState::Connect;
                     self.start_connect_retry(now);
-                    self.act(Action::Connect);
+                    self.act(FsmAction::Connect);
                 }
             }
             FsmEvent::ManualStop(_) => self.timers.stop(Timer::IdleHold),
             // Idle refuses a connection of the peer and ignores every other event.
-            FsmEvent::TcpConnectionConfirmed => self.act(Action::Close),
+            FsmEvent::TcpConnectionConfirmed => self.act(FsmAction::Close),
             _ => {}
         }
     }
@@ -35,9 +35,9 @@ impl Fsm {
         match event {
             FsmEvent::ManualStart => {}
             FsmEvent::ConnectRetryTimerExpires => {
-                self.act(Action::Close);
+                self.act(FsmAction::Close);
                 self.start_connect_retry(now);
-                self.act(Action::Connect);
+                self.act(FsmAction::Connect);
             }
             FsmEvent::TcpCrAcked | FsmEvent::TcpConnectionConfirmed => self.send_open(now),
             event => self.fail(now, event, None),
@@ -49,7 +49,7 @@ impl Fsm {
             FsmEvent::ManualStart => {}
             FsmEvent::ConnectRetryTimerExpires => {
                 self.start_connect_retry(now);
-                self.act(Action::Connect);
+                self.act(FsmAction::Connect);
                 self.state = BgpState::Connect;
             }
             FsmEvent::TcpCrAcked | FsmEvent::TcpConnectionConfirmed => self.send_open(now),
@@ -59,7 +59,7 @@ impl Fsm {
 
     fn send_open(&mut self, now: Instant) {
         self.timers.stop(Timer::ConnectRetry);
-        self.act(Action::SendOpen);
+        self.act(FsmAction::SendOpen);
         self.timers.start(Timer::Hold, now + OPEN_HOLD);
         self.state = BgpState::OpenSent;
     }
@@ -71,7 +71,7 @@ impl Fsm {
             FsmEvent::BgpOpen(hold) => {
                 self.negotiate(Duration::from_secs(hold.into()));
                 self.timers.stop(Timer::ConnectRetry);
-                self.act(Action::SendKeepalive);
+                self.act(FsmAction::SendKeepalive);
                 self.start_hold(now);
                 self.start_keepalive(now);
                 self.state = BgpState::OpenConfirm;
@@ -102,7 +102,7 @@ impl Fsm {
                 self.start_hold(now);
                 self.since = Some(now);
                 self.state = BgpState::Established;
-                self.act(Action::Up);
+                self.act(FsmAction::Up);
             }
             FsmEvent::TcpConnectionFails => self.fail(now, event, None),
             event => self.end_or_unexpected(now, event),
@@ -120,7 +120,7 @@ impl Fsm {
     }
 
     fn keep_alive(&mut self, now: Instant) {
-        self.act(Action::SendKeepalive);
+        self.act(FsmAction::SendKeepalive);
         self.start_keepalive(now);
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Action, Admission, BgpState, COLLISION, FsmEvent, FsmSettings, IdleHoldTime, Initiator, MachinePair,
+    Admission, BgpState, COLLISION, FsmAction, FsmEvent, FsmSettings, IdleHoldTime, Initiator, MachinePair,
     NegotiatedTimers, OutgoingNotification, machine::Fsm, timers::Timer,
 };
 use crate::wire::bgp::notification::{cease, code};
@@ -31,15 +31,15 @@ fn machine_in(state: BgpState, now: Instant) -> Fsm {
 
 /// Describes actions, a word each: a NOTIFICATION as `code/subcode`, an end by the number of its
 /// event.
-fn words(actions: &[Action], state: BgpState) -> String {
-    let word = |action: &Action| match action {
-        Action::Connect => "connect".to_owned(),
-        Action::SendOpen => "open".to_owned(),
-        Action::SendKeepalive => "keepalive".to_owned(),
-        Action::SendNotification(notice) => format!("{}/{}", notice.code, notice.subcode),
-        Action::Close => "close".to_owned(),
-        Action::Up => "up".to_owned(),
-        Action::Down(end) => {
+fn words(actions: &[FsmAction], state: BgpState) -> String {
+    let word = |action: &FsmAction| match action {
+        FsmAction::Connect => "connect".to_owned(),
+        FsmAction::SendOpen => "open".to_owned(),
+        FsmAction::SendKeepalive => "keepalive".to_owned(),
+        FsmAction::SendNotification(notice) => format!("{}/{}", notice.code, notice.subcode),
+        FsmAction::Close => "close".to_owned(),
+        FsmAction::Up => "up".to_owned(),
+        FsmAction::Down(end) => {
             assert_eq!(end.state, state);
             format!("down {}", end.event.number())
         }
@@ -126,7 +126,7 @@ fn every_state_reacts_to_every_event_as_the_rfc_says() {
 fn the_notification_for_an_unexpected_message_names_its_type() {
     let now = Instant::now();
     let actions = machine_in(BgpState::OpenSent, now).on(now, FsmEvent::UpdateMsg);
-    assert!(matches!(&actions[0], Action::SendNotification(notice) if *notice.data == [2]), "{actions:?}");
+    assert!(matches!(&actions[0], FsmAction::SendNotification(notice) if *notice.data == [2]), "{actions:?}");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn in_a_collision_the_connection_of_the_higher_identifier_stays() {
         let stays = if dominant { Initiator::Local } else { Initiator::Peer };
         assert_eq!(pair.machine(stays).state(), BgpState::OpenConfirm, "{first:?} {dominant}");
         let dumped =
-            steps.iter().find(|step| step.initiator != stays && step.action == Action::SendNotification(COLLISION));
+            steps.iter().find(|step| step.initiator != stays && step.action == FsmAction::SendNotification(COLLISION));
         assert!(dumped.is_some(), "{steps:?}");
         pair.on(now, stays, FsmEvent::KeepAliveMsg);
         assert_eq!(pair.established(), Some(stays));
@@ -214,7 +214,7 @@ fn an_established_session_survives_a_collision() {
     pair.on(now, Initiator::Peer, FsmEvent::KeepAliveMsg);
     let steps = pair.open(now, Initiator::Local, 90, true);
     assert_eq!(states(&pair), (BgpState::Idle, BgpState::Established));
-    assert!(steps.iter().any(|step| step.action == Action::SendNotification(COLLISION)));
+    assert!(steps.iter().any(|step| step.action == FsmAction::SendNotification(COLLISION)));
     let later = now + Duration::from_secs(60);
     assert_eq!(pair.incoming(later, false), (Admission::Refused, vec![]));
 }
@@ -227,7 +227,7 @@ fn an_attempt_is_abandoned_when_the_peer_connects_first() {
     assert_eq!(states(&pair), (BgpState::Connect, BgpState::OpenSent));
     let steps = pair.open(now, Initiator::Peer, 90, true);
     assert_eq!((states(&pair), steps[0].initiator), ((BgpState::Idle, BgpState::OpenConfirm), Initiator::Local));
-    assert_eq!(steps[0].action, Action::Close);
+    assert_eq!(steps[0].action, FsmAction::Close);
 }
 
 #[test]
@@ -255,15 +255,15 @@ fn a_new_connection_means_a_restart_if_the_peer_announced_restarts() {
     let later = now + Duration::from_secs(30);
     let (admission, steps) = pair.incoming(later, true);
     assert_eq!(admission, Admission::Taken);
-    assert!(matches!(&steps[1].action, Action::Down(end) if end.event == FsmEvent::TcpConnectionFails), "{steps:?}");
-    assert!(!steps.iter().any(|step| matches!(step.action, Action::SendNotification(_))), "{steps:?}");
+    assert!(matches!(&steps[1].action, FsmAction::Down(end) if end.event == FsmEvent::TcpConnectionFails), "{steps:?}");
+    assert!(!steps.iter().any(|step| matches!(step.action, FsmAction::SendNotification(_))), "{steps:?}");
 }
 
 #[test]
 fn a_stopped_peer_stays_stopped() {
     let (mut pair, now) = both_open();
     let steps = pair.stop(now, &OutgoingNotification::cease(cease::DE_CONFIGURED));
-    assert_eq!(steps.iter().filter(|step| matches!(step.action, Action::SendNotification(_))).count(), 2);
+    assert_eq!(steps.iter().filter(|step| matches!(step.action, FsmAction::SendNotification(_))).count(), 2);
     assert_eq!((states(&pair), pair.deadline()), ((BgpState::Idle, BgpState::Idle), None));
     assert_eq!(pair.incoming(now, true).0, Admission::Refused);
 }

@@ -17,7 +17,7 @@ use super::{
     connection::{BgpConnection, BgpSocket, ConnectionEnds, notification_of, refuse},
     dial::PeerTarget,
     fsm::{
-        Action, Admission, BgpState, COLLISION, ConnectionStep, FsmEvent, FsmSettings, IdleHoldTime, Initiator,
+        Admission, BgpState, COLLISION, ConnectionStep, FsmAction, FsmEvent, FsmSettings, IdleHoldTime, Initiator,
         MachinePair, NegotiatedTimers, OutgoingNotification, SessionEnd,
     },
     open::LocalSpeaker,
@@ -202,7 +202,7 @@ impl PeerTask {
     fn due(&mut self) {
         let trying = self.attempt.is_some();
         let steps = self.pair.expire(now());
-        if trying && steps.iter().any(|step| step.action == Action::Connect) {
+        if trying && steps.iter().any(|step| step.action == FsmAction::Connect) {
             let why = format!("{} did not answer{}", self.plan.target, self.plan.target.hint());
             self.fail(pin::Reason::ConnectTimeout.into(), why);
         }
@@ -248,22 +248,22 @@ impl PeerTask {
     fn perform(&mut self, steps: Vec<ConnectionStep>) {
         for ConnectionStep { initiator, action } in steps {
             match action {
-                Action::Connect => self.attempt = Some((self.dial)()),
-                Action::SendOpen => {
+                FsmAction::Connect => self.attempt = Some((self.dial)()),
+                FsmAction::SendOpen => {
                     let open = self.sent_open.clone();
                     self.send(initiator, MessageType::Open, |connection| connection.send(&open));
                 }
-                Action::SendKeepalive => self.send(initiator, MessageType::Keepalive, BgpConnection::send_keepalive),
-                Action::SendNotification(notice) => {
+                FsmAction::SendKeepalive => self.send(initiator, MessageType::Keepalive, BgpConnection::send_keepalive),
+                FsmAction::SendNotification(notice) => {
                     let message = notification_of(&notice);
                     self.send(initiator, MessageType::Notification, |connection| connection.send(&message));
                 }
                 // A connection is closed together with its machine's `Down`, or at the end of this
                 // function.
-                Action::Close if initiator == Initiator::Local => self.attempt = None,
-                Action::Close => {}
-                Action::Up => self.up(initiator),
-                Action::Down(end) => self.down(initiator, &end),
+                FsmAction::Close if initiator == Initiator::Local => self.attempt = None,
+                FsmAction::Close => {}
+                FsmAction::Up => self.up(initiator),
+                FsmAction::Down(end) => self.down(initiator, &end),
             }
         }
         // A machine below OpenSent has no connection: this one lost a collision.

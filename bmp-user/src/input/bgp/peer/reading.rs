@@ -10,7 +10,7 @@ use super::{
         fsm::{BgpState, FsmEvent, Initiator},
         open::notice_of,
         reason::BgpDownReason,
-        updates::RunEnd,
+        updates::UpdateRunEnd,
     },
     PeerTask, now,
 };
@@ -132,13 +132,13 @@ impl PeerTask {
             self.handle(initiator, FsmEvent::UpdateMsg);
         }
         match run.stop {
-            RunEnd::NoMore => false,
-            RunEnd::Other => self.single(initiator),
-            RunEnd::Complete(family) => {
+            UpdateRunEnd::NoMore => false,
+            UpdateRunEnd::Other => self.single(initiator),
+            UpdateRunEnd::Complete(family) => {
                 self.peer_feed.complete(family);
                 true
             }
-            RunEnd::Invalid { notice, why, update } => {
+            UpdateRunEnd::Invalid { notice, why, update } => {
                 let reason = if update { BgpDownReason::UpdateError } else { BgpDownReason::MessageError };
                 self.fail(reason, format!("{why} (the message at byte {offset} of the connection)"));
                 self.handle(

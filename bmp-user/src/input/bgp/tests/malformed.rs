@@ -8,7 +8,7 @@ use crate::{
     input::bgp::{
         BgpState,
         faults::{Approach, UpdateContext},
-        updates::RunEnd,
+        updates::UpdateRunEnd,
     },
     wire::{
         bgp::{Family, MessageType, Update, attributes},
@@ -152,7 +152,7 @@ fn malformed_attributes_that_do_not_select_routes_are_discarded() {
             assert_eq!((update, kinds), (prefixes(&[1]), vec![1, 2, 3]), "{wrong:?}");
             run
         };
-        assert!(matches!(run.stop, RunEnd::NoMore));
+        assert!(matches!(run.stop, UpdateRunEnd::NoMore));
         assert_eq!((translator.counters.attributes_discarded, translator.counters.treated_as_withdraw), (1, 0));
     }
     // RFC 7606 §3 (g): the first attribute of a type counts, and a second one is discarded.
@@ -277,7 +277,7 @@ fn an_update_without_its_discarded_attributes_is_never_an_end_of_rib() {
     for (message, sent) in cases {
         let mut translator = translator(&families, false);
         let run = translator.look(&message);
-        assert!(matches!(run.stop, RunEnd::NoMore), "{:?}", run.stop);
+        assert!(matches!(run.stop, UpdateRunEnd::NoMore), "{:?}", run.stop);
         assert_eq!(run.updates, 1);
         let frames_told = translator.write(&message).unwrap_or_default();
         let words: Vec<_> = frames(&frames_told).map(|frame| word(frame.unwrap().bytes())).collect();
@@ -340,7 +340,7 @@ proptest! {
         let mut translator = translator(&families, internal);
         let run = translator.look(&message);
         let sent = translator.write(&message).unwrap_or_default();
-        if let RunEnd::Invalid { notice, .. } = run.stop {
+        if let UpdateRunEnd::Invalid { notice, .. } = run.stop {
             prop_assert_eq!(notice.code, 3);
             prop_assert!(sent.is_empty());
             return Ok(());

@@ -8,7 +8,7 @@ use super::world::update;
 use crate::{
     input::bgp::{
         open::{FamilyEncoding, Negotiated},
-        updates::{RunEnd, UpdateTranslator},
+        updates::{UpdateRunEnd, UpdateTranslator},
     },
     wire::{
         bgp::{Family, Form, MAX_MESSAGE, Update, nlri},
@@ -178,10 +178,10 @@ proptest! {
             let message = random_update.message();
             let run = translator.look(&message);
             if number == good {
-                prop_assert!(matches!(run.stop, RunEnd::Invalid { update: true, .. }), "{:?}", run.stop);
+                prop_assert!(matches!(run.stop, UpdateRunEnd::Invalid { update: true, .. }), "{:?}", run.stop);
                 continue;
             }
-            prop_assert!(matches!(run.stop, RunEnd::NoMore), "{:?}", run.stop);
+            prop_assert!(matches!(run.stop, UpdateRunEnd::NoMore), "{:?}", run.stop);
             prop_assert_eq!((run.bytes, run.updates), (message.len(), 1));
             let expected = translator.write(&message).map(|frames| read(&frames)).unwrap_or_default();
             prop_assert_eq!(expected, random_update.expected(&families, internal));

@@ -137,7 +137,7 @@ impl LoadedProgram {
     pub(crate) fn test_run(&self, frame: &[u8], ifindex: Option<u32>, repeat: u32) -> io::Result<(u32, f64)> {
         #[repr(C)]
         #[derive(Default)]
-        struct TestRun {
+        struct TestRunAttributes {
             program: i32,
             returned: u32,
             size_in: u32,
@@ -159,14 +159,14 @@ impl LoadedProgram {
         /// interface.
         type XdpContext = [u32; 6];
         let context: Option<XdpContext> = ifindex.map(|ifindex| [0, frame.len() as u32, 0, ifindex, 0, 0]);
-        let mut run = TestRun {
+        let mut run = TestRunAttributes {
             program: self.0.as_raw_fd(),
             size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
             repeat,
             context_size_in: context.map_or(0, |context| size_of_val(&context) as u32),
             context_in: context.as_ref().map_or(0, |context| context.as_ptr() as u64),
-            ..TestRun::default()
+            ..TestRunAttributes::default()
         };
         call(PROG_TEST_RUN, &mut run)
             .map_err(|error| io::Error::new(error.kind(), format!("BPF_PROG_TEST_RUN: {error}")))?;
