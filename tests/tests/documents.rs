@@ -143,6 +143,29 @@ fn every_file_in_the_page_on_rfcs_exists() {
     assert!(missing.is_empty(), "docs/rfc.md names files that do not exist: {missing:?}");
 }
 
+#[test]
+fn every_section_in_the_page_on_rfcs_names_a_test_that_its_file_has() {
+    let page = fs::read_to_string(root().join("docs/rfc.md")).expect("the page is readable");
+    let source = |file: &str| {
+        let path = ["bmp-user/src", "."].map(|at| root().join(at).join(file)).into_iter().find(|path| path.exists());
+        path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default()
+    };
+    let sections = page.lines().filter(|row| row.starts_with("| ") && !row.ends_with("| Test |"));
+    for row in sections {
+        let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let (mut text, mut tests) = (String::new(), 0);
+        for name in cell.split('`').skip(1).step_by(2) {
+            if name.ends_with(".rs") {
+                text = source(name);
+            } else {
+                assert!(text.contains(&format!("fn {name}(")), "docs/rfc.md: its file has no test {name}: {row}");
+                tests += 1;
+            }
+        }
+        assert!(tests > 0, "docs/rfc.md: this section names no test: {row}");
+    }
+}
+
 fn check(netns: &Netns, configuration: &str) -> Output {
     BmpdSetup::new(netns, configuration).check()
 }
