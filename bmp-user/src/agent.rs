@@ -28,7 +28,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Config, Store},
+    config::{Config, ConfigStore},
     control::{self, ControlSocket},
     feed::Feed,
     input, link,
@@ -87,7 +87,7 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     let (stop, stopping) = watch::channel(false);
     let (stop_inputs, inputs_stopping) = watch::channel(false);
     let (identity_sender, identity) = watch::channel(identity_of(&config));
-    let store = Store::new(&options.config, config, options.datapath.room.sessions());
+    let store = ConfigStore::new(&options.config, config, options.datapath.room.sessions());
     let mut config = store.subscribe();
 
     let foreign = ForeignSockets::new(pins.clone(), routes.clone(), host.clone());

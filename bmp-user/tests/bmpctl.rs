@@ -9,7 +9,7 @@ use std::{
 };
 
 use bmp_user::{
-    config::{Store, load},
+    config::{ConfigStore, load},
     control::{self, ControlSocket},
     feed::Feed,
     link::{Host, RouteLookup},
@@ -23,7 +23,7 @@ use tokio::{runtime::Runtime, sync::watch};
 /// The control module behind a socket, without the tasks of bmpd.
 struct ServedDevice {
     folder: TempDir,
-    store: Store,
+    store: ConfigStore,
     _host: watch::Sender<Arc<Host>>,
     _runtime: Runtime,
 }
@@ -33,7 +33,7 @@ impl ServedDevice {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("bmpd.conf");
         fs::write(&path, "sysname HUAWEI\n").expect("a file");
-        let store = Store::new(&path, load(&path).expect("a configuration"), usize::MAX);
+        let store = ConfigStore::new(&path, load(&path).expect("a configuration"), usize::MAX);
         let (host_sender, host) = watch::channel(Arc::new(Host::default()));
         let datapath = Datapath::load(&DatapathOptions { mode: DatapathMode::Socket, ..DatapathOptions::default() })
             .expect("nothing is loaded");

@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    command::{Command, Edit, apply},
+    command::{ConfigEdit, ParsedCommand, apply},
     commit_error::CommitError,
     difference::{Conflict, Difference, rebase},
-    language::line::Error,
+    language::line::CommandError,
     model::{Config, SessionId},
     operator::{Allow, OperatorId, Who},
     settings::{family_words, session_of},
-    store::{Committed, Store},
-    view::View,
+    store::{Committed, ConfigStore},
+    view::CommandView,
 };
 
 /// The most sessions that a remark names.
@@ -26,24 +26,24 @@ fn in_words(SessionId { vpn_instance, station, .. }: &SessionId) -> String {
 
 /// The candidate of one operator, and the view that the operator is in.
 #[derive(Debug)]
-pub struct Editor {
-    store: Store,
+pub struct CandidateEditor {
+    store: ConfigStore,
     operator: OperatorId,
-    view: View,
+    view: CommandView,
     /// The configuration in force when the operator made the first change.
     base: Arc<Config>,
     candidate: Config,
 }
 
-impl Editor {
+impl CandidateEditor {
     /// Begins in the user view, with the configuration in force.
-    pub fn new(store: Store) -> Self {
+    pub fn new(store: ConfigStore) -> Self {
         let base = store.running();
-        Self { operator: store.operator(), view: View::User, candidate: Config::clone(&base), base, store }
+        Self { operator: store.operator(), view: CommandView::User, candidate: Config::clone(&base), base, store }
     }
 
     /// Returns the view that the operator is in.
-    pub fn view(&self) -> &View {
+    pub fn view(&self) -> &CommandView {
         &self.view
     }
 
@@ -77,17 +77,17 @@ impl Editor {
     /// instance, `[~edge1-bmp-relay-frr]`. `*` marks pending changes.
     pub fn prompt(&self, sysname: &str) -> String {
         let inside = match &self.view {
-            View::User => return format!("<{sysname}>"),
-            View::System => String::new(),
-            View::Bmp => "-bmp".to_owned(),
-            View::Session(id) => format!("-bmp-session-{id}"),
-            View::Monitor(id, monitor) => {
+            CommandView::User => return format!("<{sysname}>"),
+            CommandView::System => String::new(),
+            CommandView::Bmp => "-bmp".to_owned(),
+            CommandView::Session(id) => format!("-bmp-session-{id}"),
+            CommandView::Monitor(id, monitor) => {
                 format!("-bmp-session-{id}-monitor-{}", monitor.to_string().replace(' ', "-"))
             }
-            View::Relay(name) => format!("-bmp-relay-{name}"),
-            View::Replay(name) => format!("-mrt-replay-{name}"),
-            View::Bgp => "-bgp".to_owned(),
-            View::BgpFamily(family) => format!("-bgp-{}", family_words(*family).join("-")),
+            CommandView::Relay(name) => format!("-bmp-relay-{name}"),
+            CommandView::Replay(name) => format!("-mrt-replay-{name}"),
+            CommandView::Bgp => "-bgp".to_owned(),
+            CommandView::BgpFamily(family) => format!("-bgp-{}", family_words(*family).join("-")),
         };
         let pending = if self.is_pending() { '*' } else { '~' };
         format!("[{pending}{sysname}{inside}]")
@@ -102,9 +102,9 @@ impl Editor {
 
     /// Returns what an operator should know before a command takes effect: the sessions to the same
     /// station that `undo bmp-session ADDRESS` leaves, because they have another alias.
-    pub fn remark(&self, command: &Command) -> Option<String> {
-        let Command::Configure(configure) = command else { return None };
-        let Edit::Undo(setting) = configure.edit() else { return None };
+    pub fn remark(&self, command: &ParsedCommand) -> Option<String> {
+        let ParsedCommand::Configure(configure) = command else { return None };
+        let ConfigEdit::Undo(setting) = configure.edit() else { return None };
         let id = &session_of(setting)?;
         let sessions = &self.candidate.bmp.sessions;
         let same =
@@ -136,7 +136,7 @@ impl Editor {
     /// # Errors
     ///
     /// See [`apply`]. Nothing has changed then.
-    pub fn apply(&mut self, command: &Command) -> Result<(), Error> {
+    pub fn apply(&mut self, command: &ParsedCommand) -> Result<(), CommandError> {
         apply(&mut self.candidate, &mut self.view, command)?;
         self.leave_what_is_gone();
         Ok(())
@@ -153,7 +153,7 @@ impl Editor {
     ///
     /// # Errors
     ///
-    /// See [`Store::commit`]. The candidate stays as it is.
+    /// See [`ConfigStore::commit`]. The candidate stays as it is.
     pub async fn commit(&mut self, who: &Who, allow: Allow) -> Result<Committed, CommitError> {
         let committed = self.store.commit(&self.operator, who, &self.base, &self.candidate, allow).await?;
         self.clear();
@@ -164,7 +164,7 @@ impl Editor {
     ///
     /// # Errors
     ///
-    /// See [`Store::commit_trial`]. The candidate stays as it is.
+    /// See [`ConfigStore::commit_trial`]. The candidate stays as it is.
     pub async fn commit_trial(&mut self, who: &Who, time: Duration) -> Result<Committed, CommitError> {
         let committed = self.store.commit_trial(&self.operator, who, &self.base, &self.candidate, time).await?;
         self.clear();
@@ -175,7 +175,7 @@ impl Editor {
     ///
     /// # Errors
     ///
-    /// See [`Store::abort_trial`].
+    /// See [`ConfigStore::abort_trial`].
     pub async fn abort_trial(&mut self, who: &Who, allow: Allow) -> Result<(), CommitError> {
         self.store.abort_trial(&self.operator, who, allow).await?;
         self.follow();
@@ -183,18 +183,18 @@ impl Editor {
     }
 
     fn leave_what_is_gone(&mut self) {
-        let is_there = |view: &View| match view {
-            View::User | View::System | View::Bmp => true,
-            View::Bgp | View::BgpFamily(_) => self.candidate.bgp.is_some(),
-            View::Session(id) => self.candidate.bmp.sessions.contains_key(id),
-            View::Monitor(id, monitor) => {
+        let is_there = |view: &CommandView| match view {
+            CommandView::User | CommandView::System | CommandView::Bmp => true,
+            CommandView::Bgp | CommandView::BgpFamily(_) => self.candidate.bgp.is_some(),
+            CommandView::Session(id) => self.candidate.bmp.sessions.contains_key(id),
+            CommandView::Monitor(id, monitor) => {
                 self.candidate.bmp.sessions.get(id).is_some_and(|session| session.monitors.contains_key(monitor))
             }
-            View::Replay(name) => self.candidate.replays.contains_key(name),
-            View::Relay(name) => self.candidate.relays.contains_key(name),
+            CommandView::Replay(name) => self.candidate.replays.contains_key(name),
+            CommandView::Relay(name) => self.candidate.relays.contains_key(name),
         };
         while !is_there(&self.view) {
-            self.view = self.view.parent().unwrap_or(View::User);
+            self.view = self.view.parent().unwrap_or(CommandView::User);
         }
     }
 }

@@ -3,32 +3,32 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    change::{Refused, change},
+    change::{RefusedChange, change},
     language::{
         argument::ArgumentKind,
-        line::{Error, Line, Span},
+        line::{CommandError, Line, Span},
         secret::masked,
-        token::{Arguments, Token},
+        token::{ArgumentTokens, Token},
     },
     model::{Config, SessionId},
     parse::{
-        commands::{Action, word},
-        filter::Filter,
+        commands::{CommandAction, word},
+        filter::LineFilter,
         matching::{find, secrets},
-        outcome::{Match, WrongWord, contexts},
+        outcome::{RuleMatch, WrongWord, contexts},
         rule::Rule,
     },
     settings::{Setting, SettingDescriptor},
-    view::View,
+    view::CommandView,
 };
 
 /// A line of the command language, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum ParsedCommand {
     /// A blank line, or one that begins with `#`.
     Nothing,
     /// Changes the configuration or goes to another view: [`apply`] it.
-    Configure(Configure),
+    Configure(ConfigureCommand),
     /// `quit`: to the view around this one.
     Quit,
     /// `return`: to the user view; in a file, its end.
@@ -36,9 +36,9 @@ pub enum Command {
     /// `system-view`: from the user view to the system view.
     SystemView,
     /// `display ...`, and which lines of the answer to show: to be answered.
-    Display(Display, Option<Filter>),
+    Display(DisplayCommand, Option<LineFilter>),
     /// `reset ...`: to be carried out.
-    Reset(Reset),
+    Reset(ResetCommand),
     /// `commit`, `abort trial`, ...: what is to become of the candidate.
     Candidate(CandidateCommand),
 }
@@ -65,7 +65,7 @@ pub enum CandidateCommand {
 /// The sessions that a command ends and begins again:
 /// `reset bmp session [ vpn-instance V ] { ADDR [ alias A ] | all }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reset {
+pub struct ResetCommand {
     /// In this VPN instance. `None` is the public one if a station is named, else all instances.
     pub vpn_instance: Option<String>,
     /// To this station; `None` is `all`.
@@ -74,7 +74,7 @@ pub struct Reset {
     pub alias: Option<String>,
 }
 
-impl Reset {
+impl ResetCommand {
     /// Whether the session is meant.
     pub fn names(&self, id: &SessionId) -> bool {
         let Some(station) = self.station else {
@@ -88,7 +88,7 @@ impl Reset {
 
 /// What `display` is to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Display {
+pub enum DisplayCommand {
     /// `display bmp session [vpn-instance V] [ADDR [alias A]] [verbose]`.
     BmpSession {
         /// The sessions of this VPN instance alone.
@@ -132,8 +132,8 @@ pub enum Display {
 
 /// A command that changes the configuration, with the line that a refusal points at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Configure {
-    edit: Edit,
+pub struct ConfigureCommand {
+    edit: ConfigEdit,
     line: Line,
     /// Where the arguments are, one of which a refusal is about; the command where there is none.
     arguments: Vec<Span>,
@@ -141,38 +141,38 @@ pub struct Configure {
 
 /// A change of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Edit {
+pub enum ConfigEdit {
     /// Sets a line, which replaces what was there.
     Set(Setting),
     /// `undo` with all arguments: takes back exactly this line.
     Undo(Setting),
     /// `undo` without some arguments: takes back whatever is there.
-    UndoAny(AnyLine),
+    UndoAny(PartialUndo),
 }
 
 /// The lines of one setting that `undo` names without saying all arguments.
 #[derive(Clone, Debug)]
-pub struct AnyLine {
+pub struct PartialUndo {
     descriptor: &'static SettingDescriptor,
     tokens: Vec<Token>,
 }
 
-impl PartialEq for AnyLine {
+impl PartialEq for PartialUndo {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.descriptor, other.descriptor) && self.tokens == other.tokens
     }
 }
 
-impl Eq for AnyLine {}
+impl Eq for PartialUndo {}
 
-impl AnyLine {
+impl PartialUndo {
     /// Returns the arguments that are there.
-    pub(super) fn arguments(&self) -> Arguments<'_> {
-        Arguments(&self.tokens)
+    pub(super) fn arguments(&self) -> ArgumentTokens<'_> {
+        ArgumentTokens(&self.tokens)
     }
 }
 
-impl Edit {
+impl ConfigEdit {
     /// Returns what describes the setting that is changed.
     pub(super) fn descriptor(&self) -> &'static SettingDescriptor {
         match self {
@@ -182,13 +182,13 @@ impl Edit {
     }
 }
 
-impl Configure {
+impl ConfigureCommand {
     /// Returns what is to change.
-    pub fn edit(&self) -> &Edit {
+    pub fn edit(&self) -> &ConfigEdit {
         &self.edit
     }
 
-    fn refused(&self, Refused { message, from_last }: Refused) -> Error {
+    fn refused(&self, RefusedChange { message, from_last }: RefusedChange) -> CommandError {
         let wrong = from_last.and_then(|after| self.arguments.iter().nth_back(after));
         let at = wrong.or(self.arguments.first()).copied().unwrap_or_else(|| self.line.span(0));
         self.line.error_at(at, message)
@@ -201,11 +201,11 @@ impl Configure {
 ///
 /// # Errors
 ///
-/// The line is no command of these views, or a word of it is refused; see [`Error`].
-pub fn parse_line(view: &View, line: &str, abbreviate: bool) -> Result<Command, Error> {
+/// The line is no command of these views, or a word of it is refused; see [`CommandError`].
+pub fn parse_line(view: &CommandView, line: &str, abbreviate: bool) -> Result<ParsedCommand, CommandError> {
     let line = Line::new(1, line.trim_end_matches(['\r', '\n']))?;
     if line.is_empty() {
-        return Ok(Command::Nothing);
+        return Ok(ParsedCommand::Nothing);
     }
     let views = contexts(view);
     let line = line.with_secrets(|line| secrets(&views, line, abbreviate));
@@ -216,13 +216,13 @@ pub fn parse_line(view: &View, line: &str, abbreviate: bool) -> Result<Command, 
 }
 
 /// Decides whether the line, typed in `view`, holds a secret or what may be meant as one.
-pub fn has_secret(view: &View, line: &str) -> bool {
+pub fn has_secret(view: &CommandView, line: &str) -> bool {
     let found = Line::new(1, line).is_ok_and(|line| !secrets(&contexts(view), &line, true).is_empty());
     found || masked(line) != line
 }
 
 /// Returns the error that points at the word.
-pub(super) fn at(line: &Line, wrong: WrongWord) -> Error {
+pub(super) fn at(line: &Line, wrong: WrongWord) -> CommandError {
     line.error_at(line.span(wrong.word), wrong.message)
 }
 
@@ -231,14 +231,18 @@ pub(super) fn at(line: &Line, wrong: WrongWord) -> Error {
 /// # Errors
 ///
 /// The arguments do not go together.
-pub(super) fn command(found: Match, line: Line) -> Result<Command, Error> {
+pub(super) fn command(found: RuleMatch, line: Line) -> Result<ParsedCommand, CommandError> {
     match found.rule {
-        Rule::Setting(descriptor) => configure(descriptor, found, line).map(Command::Configure),
+        Rule::Setting(descriptor) => configure(descriptor, found, line).map(ParsedCommand::Configure),
         Rule::Command(rule) => Ok(action(rule.action, found.arguments(), &line)),
     }
 }
 
-fn configure(descriptor: &'static SettingDescriptor, found: Match, line: Line) -> Result<Configure, Error> {
+fn configure(
+    descriptor: &'static SettingDescriptor,
+    found: RuleMatch,
+    line: Line,
+) -> Result<ConfigureCommand, CommandError> {
     let setting = descriptor
         .read(&found.tokens)
         .map_err(|wrong| at(&line, WrongWord { word: found.word_of(wrong.token), message: wrong.message }))?;
@@ -247,51 +251,56 @@ fn configure(descriptor: &'static SettingDescriptor, found: Match, line: Line) -
         arguments.push(line.span(found.word_of(0)));
     }
     let edit = match (found.undo, setting) {
-        (false, Some(setting)) => Edit::Set(setting),
-        (true, Some(setting)) => Edit::Undo(setting),
-        (true, None) => Edit::UndoAny(AnyLine { descriptor, tokens: found.tokens }),
+        (false, Some(setting)) => ConfigEdit::Set(setting),
+        (true, Some(setting)) => ConfigEdit::Undo(setting),
+        (true, None) => ConfigEdit::UndoAny(PartialUndo { descriptor, tokens: found.tokens }),
         // The grammar does not let it come to this.
         (false, None) => {
             let message = "the command is not complete".to_owned();
             return Err(at(&line, WrongWord { word: found.tokens.len(), message }));
         }
     };
-    Ok(Configure { edit, line, arguments })
+    Ok(ConfigureCommand { edit, line, arguments })
 }
 
 /// Returns the command of an action.
-fn action(action: Action, arguments: Arguments<'_>, line: &Line) -> Command {
-    let display = |what| Command::Display(what, Filter::read(arguments, line));
+fn action(action: CommandAction, arguments: ArgumentTokens<'_>, line: &Line) -> ParsedCommand {
+    let display = |what| ParsedCommand::Display(what, LineFilter::read(arguments, line));
     let vpn_instance = || arguments.text_of(ArgumentKind::VpnInstance);
     let alias = || arguments.text_of(ArgumentKind::Alias);
     let station = || arguments.address_of(ArgumentKind::Station);
     let (verbose, force) = (arguments.has(word::VERBOSE), arguments.has(word::FORCE));
     match action {
-        Action::Quit => Command::Quit,
-        Action::Return => Command::Return,
-        Action::SystemView => Command::SystemView,
-        Action::Commit => Command::Candidate(match arguments.times().next() {
+        CommandAction::Quit => ParsedCommand::Quit,
+        CommandAction::Return => ParsedCommand::Return,
+        CommandAction::SystemView => ParsedCommand::SystemView,
+        CommandAction::Commit => ParsedCommand::Candidate(match arguments.times().next() {
             Some((_, time)) => CandidateCommand::CommitTrial(time),
             None => CandidateCommand::Commit { force },
         }),
-        Action::AbortTrial => Command::Candidate(CandidateCommand::AbortTrial { force }),
-        Action::ClearCandidate => Command::Candidate(CandidateCommand::Clear),
-        Action::ResetBmpSession => {
-            Command::Reset(Reset { vpn_instance: vpn_instance(), station: station(), alias: alias() })
+        CommandAction::AbortTrial => ParsedCommand::Candidate(CandidateCommand::AbortTrial { force }),
+        CommandAction::ClearCandidate => ParsedCommand::Candidate(CandidateCommand::Clear),
+        CommandAction::ResetBmpSession => {
+            ParsedCommand::Reset(ResetCommand { vpn_instance: vpn_instance(), station: station(), alias: alias() })
         }
-        Action::DisplayCurrentConfiguration => display(Display::CurrentConfiguration),
-        Action::DisplayCandidate => display(Display::Candidate { changes: arguments.has(word::CHANGES) }),
-        Action::DisplayDefaultParameterBmp => display(Display::DefaultParameterBmp),
-        Action::DisplayInterfaceBinding => display(Display::InterfaceBinding),
-        Action::DisplayBmpFeed => display(Display::BmpFeed),
-        Action::DisplayBmpRelay => display(Display::BmpRelay),
-        Action::DisplayTrial => display(Display::Trial),
-        Action::DisplayMrtReplay => display(Display::MrtReplay),
-        Action::DisplayBgpBmpMonitor => display(Display::BgpBmpMonitor),
-        Action::DisplayBgpPeer => display(Display::BgpPeer { peer: arguments.address_of(ArgumentKind::Peer), verbose }),
-        Action::DisplayBmpSession => {
-            display(Display::BmpSession { vpn_instance: vpn_instance(), station: station(), alias: alias(), verbose })
+        CommandAction::DisplayCurrentConfiguration => display(DisplayCommand::CurrentConfiguration),
+        CommandAction::DisplayCandidate => display(DisplayCommand::Candidate { changes: arguments.has(word::CHANGES) }),
+        CommandAction::DisplayDefaultParameterBmp => display(DisplayCommand::DefaultParameterBmp),
+        CommandAction::DisplayInterfaceBinding => display(DisplayCommand::InterfaceBinding),
+        CommandAction::DisplayBmpFeed => display(DisplayCommand::BmpFeed),
+        CommandAction::DisplayBmpRelay => display(DisplayCommand::BmpRelay),
+        CommandAction::DisplayTrial => display(DisplayCommand::Trial),
+        CommandAction::DisplayMrtReplay => display(DisplayCommand::MrtReplay),
+        CommandAction::DisplayBgpBmpMonitor => display(DisplayCommand::BgpBmpMonitor),
+        CommandAction::DisplayBgpPeer => {
+            display(DisplayCommand::BgpPeer { peer: arguments.address_of(ArgumentKind::Peer), verbose })
         }
+        CommandAction::DisplayBmpSession => display(DisplayCommand::BmpSession {
+            vpn_instance: vpn_instance(),
+            station: station(),
+            alias: alias(),
+            verbose,
+        }),
     }
 }
 
@@ -303,22 +312,24 @@ fn action(action: Action, arguments: Arguments<'_>, line: &Line) -> Command {
 /// The command contradicts the configuration: another session has this station, port and VPN
 /// instance, or `undo` names other arguments than those configured. Or the command was read in
 /// another view. Nothing has changed then.
-pub fn apply(config: &mut Config, view: &mut View, command: &Command) -> Result<(), Error> {
+pub fn apply(config: &mut Config, view: &mut CommandView, command: &ParsedCommand) -> Result<(), CommandError> {
     match command {
-        Command::Nothing | Command::Display(..) | Command::Reset(_) | Command::Candidate(_) => Ok(()),
-        Command::SystemView => {
-            *view = View::System;
+        ParsedCommand::Nothing | ParsedCommand::Display(..) | ParsedCommand::Reset(_) | ParsedCommand::Candidate(_) => {
             Ok(())
         }
-        Command::Quit => {
-            *view = view.parent().unwrap_or(View::User);
+        ParsedCommand::SystemView => {
+            *view = CommandView::System;
             Ok(())
         }
-        Command::Return => {
-            *view = View::User;
+        ParsedCommand::Quit => {
+            *view = view.parent().unwrap_or(CommandView::User);
             Ok(())
         }
-        Command::Configure(configure) => match change(config, view, &configure.edit) {
+        ParsedCommand::Return => {
+            *view = CommandView::User;
+            Ok(())
+        }
+        ParsedCommand::Configure(configure) => match change(config, view, &configure.edit) {
             Ok(next) => {
                 *view = next;
                 Ok(())

@@ -7,7 +7,7 @@ use super::{
     model::Config,
     section::{Section, sections},
     settings::{LineName, Setting, family_words, order, order_of_view},
-    view::View,
+    view::CommandView,
 };
 
 /// One line of a view, whatever it sets: its setting, by its number in the table, and its name. A
@@ -35,10 +35,10 @@ pub(super) type Lines = BTreeMap<Place, Setting>;
 /// The difference between two configurations. Its printed form has `-` lines that go and `+` lines
 /// that come, below the views that they are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference(BTreeMap<Place, Change>);
+pub struct Difference(BTreeMap<Place, LineChange>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Change {
+enum LineChange {
     /// A view that both have, with a change inside.
     Around(Setting),
     Gone(Setting),
@@ -64,16 +64,16 @@ impl Difference {
         let mut changes = BTreeMap::new();
         for place in old.keys().chain(new.keys()).filter(|place| of_interest(place)) {
             let change = match (old.get(place), new.get(place)) {
-                (Some(old), None) => Change::Gone(old.clone()),
-                (None, Some(new)) => Change::New(new.clone()),
-                (Some(old), Some(new)) if old != new => Change::Other { old: old.clone(), new: new.clone() },
+                (Some(old), None) => LineChange::Gone(old.clone()),
+                (None, Some(new)) => LineChange::New(new.clone()),
+                (Some(old), Some(new)) if old != new => LineChange::Other { old: old.clone(), new: new.clone() },
                 _ => continue,
             };
             changes.insert(place.clone(), change);
             for depth in 1..place.len() {
                 let view: Place = place.iter().take(depth).cloned().collect();
                 if let (Some(setting), Some(_)) = (old.get(&view), new.get(&view)) {
-                    changes.entry(view).or_insert_with(|| Change::Around(setting.clone()));
+                    changes.entry(view).or_insert_with(|| LineChange::Around(setting.clone()));
                 }
             }
         }
@@ -87,10 +87,10 @@ impl fmt::Display for Difference {
             let indent = place.len().saturating_sub(1);
             let mut line = |sign: char, setting: &Setting| writeln!(f, "{sign}{:indent$}{}", "", setting.line());
             match change {
-                Change::Around(setting) => line(' ', setting)?,
-                Change::Gone(setting) => line('-', setting)?,
-                Change::New(setting) => line('+', setting)?,
-                Change::Other { old, new } => {
+                LineChange::Around(setting) => line(' ', setting)?,
+                LineChange::Gone(setting) => line('-', setting)?,
+                LineChange::New(setting) => line('+', setting)?,
+                LineChange::Other { old, new } => {
                     line('-', old)?;
                     line('+', new)?;
                 }
@@ -161,7 +161,7 @@ pub fn rebase(base: &Config, candidate: &Config, running: &Config) -> Result<Con
     let mut config = Config::default();
     for (place, setting) in &merged {
         let views = (1..place.len()).filter_map(|depth| merged.get(place.get(..depth)?));
-        let view = views.fold(View::System, |around, setting| setting.view(&around).unwrap_or(around));
+        let view = views.fold(CommandView::System, |around, setting| setting.view(&around).unwrap_or(around));
         change::set(&mut config, &view, setting).map_err(Conflict::Rule)?;
     }
     Ok(config)
@@ -196,14 +196,14 @@ fn collect(section: Section, around: &Place, lines: &mut Lines) {
 }
 
 /// Returns where the lines inside a view stand.
-pub(super) fn place_of(view: &View) -> Place {
+pub(super) fn place_of(view: &CommandView) -> Place {
     let name = match view {
-        View::User | View::System => return Place::new(),
-        View::Bmp | View::Bgp => LineName::Only,
-        View::Session(id) => LineName::Session(id.clone()),
-        View::Monitor(_, monitor) => LineName::Named(monitor.to_string()),
-        View::Relay(name) | View::Replay(name) => LineName::Named(name.clone()),
-        View::BgpFamily(family) => LineName::Named(family_words(*family).join(" ")),
+        CommandView::User | CommandView::System => return Place::new(),
+        CommandView::Bmp | CommandView::Bgp => LineName::Only,
+        CommandView::Session(id) => LineName::Session(id.clone()),
+        CommandView::Monitor(_, monitor) => LineName::Named(monitor.to_string()),
+        CommandView::Relay(name) | CommandView::Replay(name) => LineName::Named(name.clone()),
+        CommandView::BgpFamily(family) => LineName::Named(family_words(*family).join(" ")),
     };
     let mut place = view.parent().map(|around| place_of(&around)).unwrap_or_default();
     place.extend(order_of_view(view).map(|setting| LineId { setting, name }));

@@ -1,10 +1,10 @@
 //! The connect-interface in force for a session.
 
-use super::model::{Bmp, ConnectInterface, Session, SessionId};
+use super::model::{BmpConfig, ConnectInterface, SessionConfig, SessionId};
 
 /// The view that the connect-interface in force comes from. JSON has its name in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum From {
+pub enum SourceLevel {
     /// The session's own view.
     Session,
     /// The `bmp` view.
@@ -13,7 +13,7 @@ pub enum From {
     Default,
 }
 
-impl From {
+impl SourceLevel {
     /// Returns the word of the JSON form: `session`, `bmp`, `default`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -26,21 +26,21 @@ impl From {
 
 /// The connect-interface in force for one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effective {
+pub struct EffectiveSource {
     /// The source of the session. `None` leaves it to the kernel.
     pub connect: Option<ConnectInterface>,
     /// The view that configures it.
-    pub from: From,
+    pub from: SourceLevel,
 }
 
 /// Returns the connect-interface in force. The session view precedes the bmp view, which counts for
 /// IPv4 stations only.
-pub fn effective(bmp: &Bmp, id: &SessionId, session: &Session) -> Effective {
+pub fn effective(bmp: &BmpConfig, id: &SessionId, session: &SessionConfig) -> EffectiveSource {
     match (&session.connect_interface, bmp.connect_interface) {
-        (Some(connect), _) => Effective { connect: Some(connect.clone()), from: From::Session },
+        (Some(connect), _) => EffectiveSource { connect: Some(connect.clone()), from: SourceLevel::Session },
         (None, Some(address)) if id.station.is_ipv4() => {
-            Effective { connect: Some(ConnectInterface::Address(address.into())), from: From::Bmp }
+            EffectiveSource { connect: Some(ConnectInterface::Address(address.into())), from: SourceLevel::Bmp }
         }
-        (None, _) => Effective { connect: None, from: From::Default },
+        (None, _) => EffectiveSource { connect: None, from: SourceLevel::Default },
     }
 }

@@ -10,15 +10,15 @@ use std::{
 use crate::sys;
 
 use super::{
-    command::{Command, Edit, apply, at, command},
+    command::{ConfigEdit, ParsedCommand, apply, at, command},
     difference::{LineId, Place, place_of},
-    language::line::{Error, Line},
+    language::line::{CommandError, Line},
     model::Config,
     parse::{
         matching::{find, secrets},
-        outcome::{Match, Misfit, ViewContext, WrongWord, contexts},
+        outcome::{Misfit, RuleMatch, ViewContext, WrongWord, contexts},
     },
-    view::{View, ViewKind},
+    view::{CommandView, ViewKind},
 };
 
 /// The largest file that is read, in bytes.
@@ -59,11 +59,11 @@ pub enum LoadError {
     },
     /// Commands in it are wrong. All errors, in order; the printed form has one after another.
     #[error("{}", all(.0))]
-    Wrong(Vec<Error>),
+    Wrong(Vec<CommandError>),
 }
 
-fn all(errors: &[Error]) -> String {
-    errors.iter().map(Error::to_string).collect::<Vec<_>>().join("\n")
+fn all(errors: &[CommandError]) -> String {
+    errors.iter().map(CommandError::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Reads a configuration file.
@@ -109,7 +109,7 @@ pub(super) fn parse_bytes(path: &Path, bytes: &[u8]) -> Result<Config, LoadError
 ///
 /// All errors of the file, in order, without errors that only follow from an earlier one. After a
 /// wrong `bmp-session` line, the commands of its view are read and dropped.
-pub fn parse_file(name: &str, text: &str) -> Result<Config, Vec<Error>> {
+pub fn parse_file(name: &str, text: &str) -> Result<Config, Vec<CommandError>> {
     let reader = ConfigReader::of(text);
     if reader.errors.is_empty() {
         return Ok(reader.config);
@@ -138,13 +138,13 @@ pub(super) fn read_places(text: &str) -> Option<(Config, Places)> {
 }
 
 /// The view that the reader is in.
-enum Where {
-    In(View),
+enum FileView {
+    In(CommandView),
     /// A view of this kind. The line that should have entered it is wrong.
     Lost(ViewKind),
 }
 
-impl Where {
+impl FileView {
     fn contexts(&self) -> Vec<ViewContext> {
         match self {
             Self::In(view) => contexts(view),
@@ -157,14 +157,14 @@ impl Where {
 
 struct ConfigReader {
     config: Config,
-    place: Where,
+    place: FileView,
     /// `return` was read.
     ended: bool,
     /// The last command was unknown, and may have been meant to enter a view.
     dangling: bool,
     /// Lines with more indentation than this belong to an unknown command.
     skip_inside: Option<usize>,
-    errors: Vec<Error>,
+    errors: Vec<CommandError>,
     places: Places,
 }
 
@@ -172,7 +172,7 @@ impl ConfigReader {
     fn of(text: &str) -> Self {
         let mut reader = Self {
             config: Config::default(),
-            place: Where::In(View::System),
+            place: FileView::In(CommandView::System),
             ended: false,
             dangling: false,
             skip_inside: None,
@@ -221,16 +221,16 @@ impl ConfigReader {
         self.errors.push(at(line, WrongWord { word: 0, message: message.to_owned() }));
     }
 
-    fn command(&mut self, found: Match, line: Line) {
+    fn command(&mut self, found: RuleMatch, line: Line) {
         let (rule, number) = (found.rule, line.number());
         let command = match command(found, line.clone()) {
-            Ok(Command::Display(..)) => {
+            Ok(ParsedCommand::Display(..)) => {
                 return self.refuse(&line, "this shows something: it is no part of a configuration");
             }
-            Ok(Command::Reset(_) | Command::Candidate(_) | Command::SystemView) => {
+            Ok(ParsedCommand::Reset(_) | ParsedCommand::Candidate(_) | ParsedCommand::SystemView) => {
                 return self.refuse(&line, "this does something: it is no part of a configuration");
             }
-            Ok(Command::Return) => {
+            Ok(ParsedCommand::Return) => {
                 self.ended = true;
                 self.places.end = Some(number);
                 return;
@@ -238,21 +238,21 @@ impl ConfigReader {
             Ok(command) => command,
             Err(error) => return self.errors.push(error),
         };
-        if let Where::Lost(kind) = self.place {
-            if command != Command::Quit && rule.is_known_in(kind) {
+        if let FileView::Lost(kind) = self.place {
+            if command != ParsedCommand::Quit && rule.is_known_in(kind) {
                 return;
             }
-            self.place = Where::In(match kind {
-                ViewKind::Session => View::Bmp,
-                ViewKind::BgpFamily => View::Bgp,
-                _ => View::System,
+            self.place = FileView::In(match kind {
+                ViewKind::Session => CommandView::Bmp,
+                ViewKind::BgpFamily => CommandView::Bgp,
+                _ => CommandView::System,
             });
-            if command == Command::Quit {
+            if command == ParsedCommand::Quit {
                 return;
             }
         }
-        let Where::In(view) = &mut self.place else { return };
-        if command == Command::Quit && *view == View::System {
+        let FileView::In(view) = &mut self.place else { return };
+        if command == ParsedCommand::Quit && *view == CommandView::System {
             // After an error, `quit` may end a view that was never entered.
             if self.errors.is_empty() {
                 self.refuse(&line, "there is no view to leave here");
@@ -263,11 +263,11 @@ impl ConfigReader {
         match apply(&mut self.config, view, &command) {
             Ok(()) => {
                 self.places.view.insert(number, place_of(view));
-                if command == Command::Quit {
+                if command == ParsedCommand::Quit {
                     self.places.left.insert(number, before);
                 }
-                if let Command::Configure(configure) = &command
-                    && let Edit::Set(setting) = configure.edit()
+                if let ParsedCommand::Configure(configure) = &command
+                    && let ConfigEdit::Set(setting) = configure.edit()
                 {
                     let (mut place, line) = (place_of(view), LineId::of(setting));
                     // A line that enters a view is the place of that view.
@@ -283,7 +283,7 @@ impl ConfigReader {
 
     /// Keeps the error unless it follows from an earlier one. Goes to the view that the next lines
     /// are likely to belong to.
-    fn recover(&mut self, misfit: &Misfit, indent: usize, error: Error) {
+    fn recover(&mut self, misfit: &Misfit, indent: usize, error: CommandError) {
         let follows = self.dangling && matches!(misfit, Misfit::Elsewhere(_));
         if !follows {
             self.errors.push(error);
@@ -292,14 +292,14 @@ impl ConfigReader {
         match misfit {
             Misfit::Wrong(Some(kind)) | Misfit::Elsewhere(kind) | Misfit::Misspelt(Some(kind)) => {
                 self.place = match kind {
-                    ViewKind::User | ViewKind::System => Where::In(View::System),
-                    ViewKind::Bmp => Where::In(View::Bmp),
+                    ViewKind::User | ViewKind::System => FileView::In(CommandView::System),
+                    ViewKind::Bmp => FileView::In(CommandView::Bmp),
                     ViewKind::Session
                     | ViewKind::Monitor
                     | ViewKind::Relay
                     | ViewKind::Replay
                     | ViewKind::Bgp
-                    | ViewKind::BgpFamily => Where::Lost(*kind),
+                    | ViewKind::BgpFamily => FileView::Lost(*kind),
                 };
             }
             Misfit::Wrong(None) | Misfit::Misspelt(None) => {}

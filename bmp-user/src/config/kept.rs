@@ -36,13 +36,13 @@ pub enum KeepError {
 
 /// The configuration file, and its content as bmpd knows it.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct KeptFile {
     path: PathBuf,
     /// The content when bmpd last read or wrote the file; `None` if it could not be read.
     known: Option<Vec<u8>>,
 }
 
-impl Kept {
+impl KeptFile {
     /// Takes a file that has just been read. Removes what a killed bmpd has left beside it.
     pub(super) fn new(path: &Path) -> Self {
         let file = real(path);
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    fn put(kept: &mut Kept, text: &str) -> Result<(), KeepError> {
+    fn put(kept: &mut KeptFile, text: &str) -> Result<(), KeepError> {
         kept.replace(|_| Ok(text.to_owned()))
     }
 
@@ -150,7 +150,7 @@ mod tests {
         fs::write(&real, "one\n").unwrap();
         fs::set_permissions(&real, fs::Permissions::from_mode(0o604)).unwrap();
         symlink(&real, &link).unwrap();
-        let mut kept = Kept::new(&link);
+        let mut kept = KeptFile::new(&link);
         put(&mut kept, "two\n").unwrap();
         put(&mut kept, "three\n").unwrap();
         assert_eq!(fs::read_to_string(&real).unwrap(), "three\n");
@@ -166,7 +166,7 @@ mod tests {
         for name in ["f", "f.new", ".f.unfinished", ".f.previous.unfinished", "f.previous"] {
             fs::write(folder.path().join(name), "old\n").unwrap();
         }
-        let mut kept = Kept::new(&path);
+        let mut kept = KeptFile::new(&path);
         // The file of somebody else stays.
         assert_eq!(names(folder.path()), ["f", "f.new", "f.previous"]);
         put(&mut kept, "new\n").unwrap();
@@ -178,7 +178,7 @@ mod tests {
     fn a_file_that_is_gone_is_made_again_and_a_changed_one_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
-        let mut kept = Kept::new(&path);
+        let mut kept = KeptFile::new(&path);
         put(&mut kept, "one\n").unwrap();
         assert_eq!(names(folder.path()), ["f"]);
         fs::write(&path, "by hand\n").unwrap();
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_neither_waited_for_nor_replaced() {
-        let mut kept = Kept::new(Path::new("/dev/null"));
+        let mut kept = KeptFile::new(Path::new("/dev/null"));
         assert!(matches!(put(&mut kept, "one\n"), Err(KeepError::Io { .. })));
         assert!(!Path::new("/dev/.null.unfinished").exists());
     }

@@ -1,10 +1,10 @@
 //! The command language, the configuration that it edits, and its printed form.
 //!
 //! Every setting has one descriptor (`settings`). From it come the parser, the help, the printed
-//! form, `undo`, differences, defaults and the reference. Words are matched to a [`Command`]
+//! form, `undo`, differences, defaults and the reference. Words are matched to a [`ParsedCommand`]
 //! (`parse`), and [`apply`] does to a [`Config`] what the command says. A whole file
 //! ([`parse_file`], [`load`]) is its commands in order. [`print`] writes a configuration, and
-//! reading that gives an equal one. The [`Store`] has the configuration in force and its file.
+//! reading that gives an equal one. The [`ConfigStore`] has the configuration in force and its file.
 //!
 //! * `model`: the configuration as a value
 //! * `language`: words, arguments and syntax; knows no command
@@ -41,33 +41,36 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use candidate::Editor;
+pub use candidate::CandidateEditor;
 pub use capacity::TooManySessions;
-pub use command::{AnyLine, CandidateCommand, Command, Configure, Display, Edit, Reset, apply, has_secret, parse_line};
+pub use command::{
+    CandidateCommand, ConfigEdit, ConfigureCommand, DisplayCommand, ParsedCommand, PartialUndo, ResetCommand, apply,
+    has_secret, parse_line,
+};
 pub use commit_error::CommitError;
 pub use defaults::{DefaultParameter, default_parameters};
 pub use difference::{Conflict, Difference, rebase};
-pub use effective::{Effective, From, effective};
+pub use effective::{EffectiveSource, SourceLevel, effective};
 pub use file::{LoadError, load, parse_file};
 pub use kept::KeepError;
 pub(crate) use language::line::sentence;
 pub use language::{
     argument::PUBLIC,
-    line::Error,
+    line::CommandError,
     secret::{MASK, Secret, masked},
 };
 pub use model::{
-    Bgp, BgpPeer, BgpTimer, Bmp, Config, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Pace, Prefix,
-    Relay, Replay, RouteMode, Session, SessionId, Transport,
+    BgpConfig, BgpPeerConfig, BgpTimer, BmpConfig, Config, ConnectInterface, ConnectRetry, MaxConnections, MonitorId,
+    Prefix, RelayConfig, ReplayConfig, ReplayPace, RouteMode, SessionConfig, SessionId, Transport,
 };
 pub use operator::{Allow, OperatorId, Who};
 pub use parse::{
-    filter::Filter,
-    help::{Next, NextWord, Suggest, next_words},
+    filter::LineFilter,
+    help::{NextWord, NextWords, SuggestionSource, next_words},
 };
 pub use print::print;
 pub use reference::commands_reference;
 pub use settings::{Effect, Setting};
-pub use store::{Committed, Store};
-pub use trial::{Notice, TrialEnd, TrialReport};
-pub use view::View;
+pub use store::{Committed, ConfigStore};
+pub use trial::{TrialEnd, TrialNotice, TrialReport};
+pub use view::CommandView;

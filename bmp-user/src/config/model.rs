@@ -21,18 +21,18 @@ pub struct Config {
     /// `interface-alias KERNEL-NAME NAME`: the kernel's name of each further name.
     pub interface_aliases: BTreeMap<String, String>,
     /// `bgp AS-NUMBER`.
-    pub bgp: Option<Bgp>,
+    pub bgp: Option<BgpConfig>,
     /// `bmp-relay NAME`.
-    pub relays: BTreeMap<String, Relay>,
+    pub relays: BTreeMap<String, RelayConfig>,
     /// `mrt-replay NAME`.
-    pub replays: BTreeMap<String, Replay>,
+    pub replays: BTreeMap<String, ReplayConfig>,
     /// The `bmp` view.
-    pub bmp: Bmp,
+    pub bmp: BmpConfig,
 }
 
 /// The `bgp AS-NUMBER` view: an input that takes routes over BGP and announces none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bgp {
+pub struct BgpConfig {
     /// The AS number of this device.
     pub asn: u32,
     /// `router-id ADDR`.
@@ -40,15 +40,15 @@ pub struct Bgp {
     /// `listen-port N`: where peers connect to; none without it.
     pub listen_port: Option<u16>,
     /// `peer ADDR ...`.
-    pub peers: BTreeMap<IpAddr, BgpPeer>,
+    pub peers: BTreeMap<IpAddr, BgpPeerConfig>,
 }
 
 /// The settings of a BGP peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BgpPeer {
+pub struct BgpPeerConfig {
     /// `as-number N`: bmpd opens no session to a peer without it.
     pub asn: Option<u32>,
-    /// `port N`: the peer's port. Without it, [`BgpPeer::PORT`].
+    /// `port N`: the peer's port. Without it, [`BgpPeerConfig::PORT`].
     pub port: Option<u16>,
     /// `password TEXT`: TCP MD5 (RFC 2385).
     pub password: Option<Secret>,
@@ -56,7 +56,7 @@ pub struct BgpPeer {
     pub listen_only: bool,
     /// `connect-interface ...`.
     pub connect_interface: Option<ConnectInterface>,
-    /// `timer keepalive K hold H`; see [`BgpPeer::TIMER`].
+    /// `timer keepalive K hold H`; see [`BgpPeerConfig::TIMER`].
     pub timer: Option<BgpTimer>,
     /// `peer ADDR enable` in the views of families.
     pub families: BTreeSet<Family>,
@@ -72,7 +72,7 @@ pub struct BgpTimer {
     pub hold: u16,
 }
 
-impl BgpPeer {
+impl BgpPeerConfig {
     /// The default of `port` (RFC 4271 §8.2.1).
     pub const PORT: u16 = 179;
     /// The default of `timer`.
@@ -81,7 +81,7 @@ impl BgpPeer {
 
 /// A `bmp-relay NAME` view: an input that takes BMP from a local daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Relay {
+pub struct RelayConfig {
     /// `listen ADDR port N`.
     pub listen: Option<SocketAddr>,
     /// `allow PREFIX`: the hosts that may connect. If empty, only this host.
@@ -95,7 +95,7 @@ pub struct Relay {
     pub max_connections: Option<MaxConnections>,
 }
 
-impl Relay {
+impl RelayConfig {
     /// The default of `max-connections`.
     pub const MAX_CONNECTIONS: MaxConnections = MaxConnections { total: 256, per_source: Some(32) };
 }
@@ -150,18 +150,18 @@ impl fmt::Display for Prefix {
 
 /// A `mrt-replay NAME` view: an input that takes routes from an MRT file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Replay {
+pub struct ReplayConfig {
     /// `file PATH`.
     pub file: Option<PathBuf>,
     /// `pace ...`.
-    pub pace: Pace,
+    pub pace: ReplayPace,
     /// `loop`: begin again at the end.
     pub looped: bool,
 }
 
 /// `pace ...`: how fast a file is replayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pace {
+pub enum ReplayPace {
     /// `recorded`: as it was recorded.
     #[default]
     Recorded,
@@ -173,21 +173,21 @@ pub enum Pace {
 
 /// The `bmp` view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bmp {
+pub struct BmpConfig {
     /// The view is configured, even if nothing is in it. The settings count in any case.
     pub enabled: bool,
     /// `connect-interface ADDR`: the source of every IPv4 session that names no source itself.
     pub connect_interface: Option<Ipv4Addr>,
     /// `statistics-timer SECONDS`: the time between Statistics Reports of BGP peers. Zero is never;
-    /// without it, [`Bmp::STATISTICS_TIMER`].
+    /// without it, [`BmpConfig::STATISTICS_TIMER`].
     pub statistics_timer: Option<Duration>,
     /// `persist`: the kernel goes on enforcing the pins after bmpd has ended on request.
     pub persist: bool,
     /// `bmp-session ...`.
-    pub sessions: BTreeMap<SessionId, Session>,
+    pub sessions: BTreeMap<SessionId, SessionConfig>,
 }
 
-impl Bmp {
+impl BmpConfig {
     /// The default of `statistics-timer`.
     pub const STATISTICS_TIMER: Duration = Duration::from_secs(3600);
 }
@@ -220,7 +220,7 @@ impl fmt::Display for SessionId {
 
 /// A `bmp-session` view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Session {
+pub struct SessionConfig {
     /// `tcp connect port N` or `tcp listen port N`.
     pub transport: Option<Transport>,
     /// `connect-interface ...`.
@@ -325,7 +325,7 @@ pub enum Transport {
     Listen(u16),
 }
 
-impl Session {
+impl SessionConfig {
     /// The default of `connect-retry`.
     pub const CONNECT_RETRY: ConnectRetry =
         ConnectRetry { first: Duration::from_secs(1), longest: Duration::from_secs(60) };

@@ -3,7 +3,7 @@
 use super::{
     model::Config,
     settings::{LineName, SETTINGS, Setting, SettingDescriptor},
-    view::{View, ViewKind},
+    view::{CommandView, ViewKind},
 };
 
 /// One view with all that it holds.
@@ -20,9 +20,9 @@ pub(super) struct Section {
 pub(super) fn sections(config: &Config) -> Vec<Section> {
     let mut sections = Vec::new();
     for descriptor in settings_of(ViewKind::System) {
-        let lines = descriptor.lines(config, &View::System);
+        let lines = descriptor.lines(config, &CommandView::System);
         if descriptor.enters.is_some() {
-            sections.extend(lines.into_iter().map(|line| section(config, &View::System, line)));
+            sections.extend(lines.into_iter().map(|line| section(config, &CommandView::System, line)));
         } else if !lines.is_empty() {
             sections.push(Section { settings: lines, inside: Vec::new(), sections: Vec::new() });
         }
@@ -31,7 +31,7 @@ pub(super) fn sections(config: &Config) -> Vec<Section> {
 }
 
 /// Returns the section of the view that a line enters.
-fn section(config: &Config, around: &View, line: Setting) -> Section {
+fn section(config: &Config, around: &CommandView, line: Setting) -> Section {
     let mut section = Section { inside: Vec::new(), sections: Vec::new(), settings: Vec::new() };
     if let Some(view) = line.view(around) {
         for descriptor in settings_of(view.kind()) {

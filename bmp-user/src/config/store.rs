@@ -19,11 +19,11 @@ use super::{
     commit_error::CommitError,
     difference::rebase,
     file::{LARGEST, LoadError, load, parse_bytes},
-    kept::{KeepError, Kept},
+    kept::{KeepError, KeptFile},
     model::Config,
     operator::{Allow, OperatorId, Who},
     print::print_with,
-    trial::{Notice, Trial, TrialEnd, TrialReport},
+    trial::{Trial, TrialEnd, TrialNotice, TrialReport},
 };
 
 /// The most notices that wait for a slow terminal. The oldest are dropped.
@@ -34,7 +34,7 @@ const NOTICES: usize = 16;
 /// Commits are made one at a time. Each is checked whole, written, and then in force, or has no
 /// effect.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Shared>);
+pub struct ConfigStore(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -42,7 +42,7 @@ struct Shared {
     keeper: Mutex<Keeper>,
     /// True while the configuration in force is on trial.
     on_trial: watch::Sender<bool>,
-    notices: broadcast::Sender<Notice>,
+    notices: broadcast::Sender<TrialNotice>,
     /// The most sessions that there is room for.
     room: usize,
     operators: AtomicU64,
@@ -52,7 +52,7 @@ struct Shared {
 struct Keeper {
     path: PathBuf,
     /// Used in blocking calls alone. The lock around this struct admits one at a time.
-    file: Arc<StdMutex<Kept>>,
+    file: Arc<StdMutex<KeptFile>>,
     trial: Option<Trial>,
     trials: u64,
 }
@@ -68,11 +68,11 @@ pub enum Committed {
     Trial,
     /// The trial stays in force together with the candidate, and both are in the file.
     TrialAndChanges,
-    /// The candidate is in force for a time: see [`Store::end_in_time`].
+    /// The candidate is in force for a time: see [`ConfigStore::end_in_time`].
     OnTrial(TrialEnd),
 }
 
-impl Store {
+impl ConfigStore {
     /// Begins with the configuration `running`, which was read from the file at `path`. Refuses
     /// configurations with more sessions than `room` (see [`Config::session_count`]).
     pub fn new(path: &Path, running: Config, room: usize) -> Self {
@@ -81,7 +81,7 @@ impl Store {
             running: watch::Sender::new(Arc::new(running)),
             keeper: Mutex::new(Keeper {
                 path: path.to_owned(),
-                file: Arc::new(StdMutex::new(Kept::new(path))),
+                file: Arc::new(StdMutex::new(KeptFile::new(path))),
                 trial: None,
                 trials: 0,
             }),
@@ -123,13 +123,13 @@ impl Store {
     }
 
     /// Returns the notices of trials from now on.
-    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+    pub fn notices(&self) -> broadcast::Receiver<TrialNotice> {
         self.0.notices.subscribe()
     }
 
     fn tell(&self, text: String, by: Option<&Who>) {
         // There may be no receiver.
-        let _ = self.0.notices.send(Notice { text, by: by.and_then(|who| who.process) });
+        let _ = self.0.notices.send(TrialNotice { text, by: by.and_then(|who| who.process) });
     }
 
     /// Puts the changes that made `candidate` of `base` in force and in the file. Confirms a trial
@@ -300,7 +300,7 @@ impl Keeper {
 
     async fn with_file(
         &self,
-        act: impl FnOnce(&mut Kept) -> Result<(), KeepError> + Send + 'static,
+        act: impl FnOnce(&mut KeptFile) -> Result<(), KeepError> + Send + 'static,
     ) -> Result<(), KeepError> {
         let file = Arc::clone(&self.file);
         // A slow disk must not hold up the tasks that share this thread.

@@ -100,7 +100,7 @@ pub struct TrialReport {
 
 /// A notice to operators that a trial begins or ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct TrialNotice {
     /// One sentence with its full stop.
     pub text: String,
     /// The process that has done it, and knows.

@@ -5,7 +5,7 @@ use crate::wire::bgp::Family;
 
 /// Where an operator is, or the reader of a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum View {
+pub enum CommandView {
     /// The view that an operator begins in. It configures nothing.
     User,
     /// The outermost view of the configuration.
@@ -26,7 +26,7 @@ pub enum View {
     BgpFamily(Family),
 }
 
-impl View {
+impl CommandView {
     /// Returns what kind of view this is.
     pub(super) fn kind(&self) -> ViewKind {
         match self {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    config::{DefaultParameter, Relay, default_parameters},
+    config::{DefaultParameter, RelayConfig, default_parameters},
     feed::{DEFAULT_JOURNAL_BYTES, DEFAULT_WITHDRAWAL_BYTES},
     input::relay::connection_limits,
     session::defaults,
@@ -27,7 +27,7 @@ pub(super) fn text() -> String {
 fn fixed_parameters() -> [DefaultParameter; 6] {
     let row = |rank, label, value| DefaultParameter { rank, label, value };
     // What is left of the usual limits where bmpd may open few files.
-    let (most, of_source) = connection_limits(&Relay::default());
+    let (most, of_source) = connection_limits(&RelayConfig::default());
     [
         row(140, "Station is dead", format!("after {} s without an acknowledgement", defaults::DEAD_AFTER.as_secs())),
         row(150, "Slow station", "kept, however slow".to_owned()),

@@ -34,7 +34,7 @@ pub use socket::{
 pub use warnings::{on_host, without_host};
 
 use crate::{
-    config::Store,
+    config::ConfigStore,
     feed::Feed,
     input::{bgp::BgpPeers, mrt::Replays, relay::Relays},
     link::{Host, RouteLookup},
@@ -46,7 +46,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct ControlContext {
     /// The running configuration and its file.
-    pub store: Store,
+    pub store: ConfigStore,
     /// The interfaces and addresses of this host.
     pub host: watch::Receiver<Arc<Host>>,
     /// The routes of this host.

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     config::{
-        Allow, CandidateCommand, Command, CommitError, Committed, Config, Editor, Filter, NextWord, Reset, Suggest,
-        View, Who, has_secret, next_words, parse_line, sentence,
+        Allow, CandidateCommand, CandidateEditor, CommandView, CommitError, Committed, Config, LineFilter, NextWord,
+        ParsedCommand, ResetCommand, SuggestionSource, Who, has_secret, next_words, parse_line, sentence,
     },
     sys, tasks,
 };
@@ -24,14 +24,14 @@ const LEAVING_QUESTION: &str =
 pub(super) enum Reply {
     Whole(Response),
     /// Writes the text, of which the filter keeps lines, into the response.
-    Pieces(WriteAnswer, Option<Filter>, Response),
+    Pieces(WriteAnswer, Option<LineFilter>, Response),
 }
 
 /// One operator, with a view and a candidate.
 #[derive(Debug)]
 pub struct Operator {
     context: ControlContext,
-    editor: Editor,
+    editor: CandidateEditor,
     who: OnceCell<Who>,
     process: Option<u32>,
     uid: Option<u32>,
@@ -52,7 +52,7 @@ struct OpenQuestion {
 #[derive(Debug)]
 enum QuestionSubject {
     /// Commit the pending changes before this command leaves them?
-    Leaving(Command),
+    Leaving(ParsedCommand),
     /// Carry out this command on the trial of another operator?
     Trial { number: u64, command: CandidateCommand },
 }
@@ -63,7 +63,7 @@ const TRIAL_IS_OVER: &str = "Info: that trial has ended meanwhile: nothing was d
 impl Operator {
     /// Makes an operator in the user view.
     pub fn new(context: ControlContext) -> Self {
-        let editor = Editor::new(context.store.clone());
+        let editor = CandidateEditor::new(context.store.clone());
         let who = OnceCell::new();
         Self { context, editor, who, process: None, uid: None, question: None, lost: None, notices: None }
     }
@@ -93,15 +93,15 @@ impl Operator {
     }
 
     /// Returns what writes the answer, where the answer may be large.
-    fn large(&mut self, request: &Request) -> Option<(WriteAnswer, Option<Filter>)> {
+    fn large(&mut self, request: &Request) -> Option<(WriteAnswer, Option<LineFilter>)> {
         if !matches!(request.mode, RequestMode::Run | RequestMode::Interactive) || self.question.is_some() {
             return None;
         }
         self.editor.follow();
         match parse_line(self.editor.view(), &request.command, true) {
             // `run` refuses it.
-            Ok(Command::Display(_, Some(_))) if request.json => None,
-            Ok(Command::Display(what, filter)) => Some((self.context.large(&what, request.json)?, filter)),
+            Ok(ParsedCommand::Display(_, Some(_))) if request.json => None,
+            Ok(ParsedCommand::Display(what, filter)) => Some((self.context.large(&what, request.json)?, filter)),
             _ => None,
         }
     }
@@ -149,35 +149,37 @@ impl Operator {
 
     async fn run(&mut self, request: &Request) -> anyhow::Result<CommandAnswer> {
         let origin = request.origin.as_ref();
-        let say = |error: crate::config::Error| match origin {
+        let say = |error: crate::config::CommandError| match origin {
             Some(Origin { file, line }) => anyhow!("{}", error.at_line(file, *line)),
             None => anyhow!("{error}"),
         };
         let command = parse_line(self.editor.view(), &request.command, true).map_err(say)?;
         // Commands that configure print nothing, so a whole script may ask for JSON.
-        if request.json && matches!(command, Command::Reset(_)) {
+        if request.json && matches!(command, ParsedCommand::Reset(_)) {
             return Err(anyhow!("this has no JSON form: leave out --json"));
         }
-        if request.json && matches!(command, Command::Display(_, Some(_))) {
+        if request.json && matches!(command, ParsedCommand::Display(_, Some(_))) {
             return Err(anyhow!("a filter chooses lines of text, and would break JSON: leave out `|` or --json"));
         }
         let done = match command {
-            Command::Nothing => Ok(String::new()),
-            Command::Configure(_) | Command::SystemView => {
+            ParsedCommand::Nothing => Ok(String::new()),
+            ParsedCommand::Configure(_) | ParsedCommand::SystemView => {
                 let remark = self.editor.remark(&command).filter(|_| !request.json);
                 self.editor.apply(&command).map_err(say)?;
                 Ok(remark.map(|remark| format!("{}\n", Remark::info(remark))).unwrap_or_default())
             }
-            Command::Quit | Command::Return => return self.go_out(command, request.mode == RequestMode::Interactive),
-            Command::Display(what, filter) => {
+            ParsedCommand::Quit | ParsedCommand::Return => {
+                return self.go_out(command, request.mode == RequestMode::Interactive);
+            }
+            ParsedCommand::Display(what, filter) => {
                 self.lost = self.context.find_loss();
                 self.context.display(&self.editor, &what, request.json).await.map(|answer| match &filter {
                     Some(filter) => filter.apply(&answer),
                     None => answer,
                 })
             }
-            Command::Reset(reset) => self.reset(&reset),
-            Command::Candidate(command) => {
+            ParsedCommand::Reset(reset) => self.reset(&reset),
+            ParsedCommand::Candidate(command) => {
                 let allow = match command {
                     CandidateCommand::Commit { force: true } | CandidateCommand::AbortTrial { force: true } => {
                         Allow::Any
@@ -206,15 +208,15 @@ impl Operator {
 
     /// Carries out `quit` and `return`. On the way to the user view they leave the candidate
     /// behind.
-    fn go_out(&mut self, command: Command, ask: bool) -> anyhow::Result<CommandAnswer> {
-        if *self.editor.view() == View::User {
-            return Ok(if command == Command::Quit {
+    fn go_out(&mut self, command: ParsedCommand, ask: bool) -> anyhow::Result<CommandAnswer> {
+        if *self.editor.view() == CommandView::User {
+            return Ok(if command == ParsedCommand::Quit {
                 CommandAnswer::Left(String::new())
             } else {
                 CommandAnswer::Done(String::new())
             });
         }
-        let leaves = command == Command::Return || *self.editor.view() == View::System;
+        let leaves = command == ParsedCommand::Return || *self.editor.view() == CommandView::System;
         if leaves && self.editor.is_pending() && ask {
             return Ok(self.ask(LEAVING_QUESTION.to_owned(), QuestionSubject::Leaving(command)));
         }
@@ -270,7 +272,7 @@ impl Operator {
     }
 
     /// Leaves, or does not, as the answer to the question says.
-    async fn leave(&mut self, command: Command, answer: &str) -> anyhow::Result<CommandAnswer> {
+    async fn leave(&mut self, command: ParsedCommand, answer: &str) -> anyhow::Result<CommandAnswer> {
         let mut said = String::new();
         match answer.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => {
@@ -359,7 +361,7 @@ impl Operator {
         self.context.consequences(before, tell).await
     }
 
-    fn reset(&self, reset: &Reset) -> anyhow::Result<String> {
+    fn reset(&self, reset: &ResetCommand) -> anyhow::Result<String> {
         let running = self.context.store.running();
         let ids: Vec<_> = running.bmp.sessions.keys().filter(|id| reset.names(id)).cloned().collect();
         if ids.is_empty() {
@@ -402,16 +404,16 @@ impl Operator {
         let links = host.links.values();
         match word.suggest {
             None => Vec::new(),
-            Some(Suggest::Interface) => {
+            Some(SuggestionSource::Interface) => {
                 let of_host = links.flat_map(|link| std::iter::once(&link.name).chain(&link.alt_names));
                 of_host.chain(interface_aliases.keys()).cloned().collect()
             }
-            Some(Suggest::Station) => bmp.sessions.keys().map(|id| id.station.to_string()).collect(),
-            Some(Suggest::VpnInstance) => {
+            Some(SuggestionSource::Station) => bmp.sessions.keys().map(|id| id.station.to_string()).collect(),
+            Some(SuggestionSource::VpnInstance) => {
                 links.filter(|link| link.kind.as_deref() == Some("vrf")).map(|link| link.name.clone()).collect()
             }
-            Some(Suggest::Input) => relays.keys().cloned().collect(),
-            Some(Suggest::Alias) => bmp.sessions.keys().filter_map(|id| id.alias.clone()).collect(),
+            Some(SuggestionSource::Input) => relays.keys().cloned().collect(),
+            Some(SuggestionSource::Alias) => bmp.sessions.keys().filter_map(|id| id.alias.clone()).collect(),
         }
     }
 }

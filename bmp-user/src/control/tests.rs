@@ -43,7 +43,7 @@ impl TasklessDevice {
         })
         .unwrap();
         let context = ControlContext {
-            store: Store::new(&path, load(&path).unwrap(), usize::MAX),
+            store: ConfigStore::new(&path, load(&path).unwrap(), usize::MAX),
             host,
             routes: RouteLookup::default(),
             sessions: Sessions::default(),

@@ -2,7 +2,7 @@
 
 use super::words::words;
 use crate::{
-    config::{Session as Configured, SessionId},
+    config::{SessionConfig, SessionId},
     pin::PinState,
     session::{SessionPhase, SessionSnapshot},
 };
@@ -35,7 +35,7 @@ impl WaitReason {
     /// Returns `None` where the session does not wait, or where something is the matter with it.
     pub(super) fn of(
         id: &SessionId,
-        configured: &Configured,
+        configured: &SessionConfig,
         shown: &SessionSnapshot,
         state: &PinState,
     ) -> Option<Self> {

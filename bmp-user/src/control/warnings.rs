@@ -5,7 +5,9 @@ use std::{fs, net::IpAddr};
 
 use super::{ControlContext, Remark, names::egress_names};
 use crate::{
-    config::{BgpPeer, Config, ConnectInterface, MonitorId, Relay, Session, SessionId, Transport, effective},
+    config::{
+        BgpPeerConfig, Config, ConnectInterface, MonitorId, RelayConfig, SessionConfig, SessionId, Transport, effective,
+    },
     input::{bgp::missing, relay::connection_limits},
     link::{Host, Link, RouteLookup},
     pin::{
@@ -62,7 +64,7 @@ impl ControlContext {
 pub(super) async fn of_session(
     config: &Config,
     id: &SessionId,
-    session: &Session,
+    session: &SessionConfig,
     host: &Host,
     routes: &RouteLookup,
 ) -> Vec<String> {
@@ -120,7 +122,7 @@ pub(super) fn of_names(config: &Config, host: &Host, is_said: impl Fn(&SessionId
 }
 
 /// Returns the warnings about a BGP peer.
-pub(super) fn of_peer(config: &Config, address: IpAddr, peer: &BgpPeer, host: &Host) -> Vec<String> {
+pub(super) fn of_peer(config: &Config, address: IpAddr, peer: &BgpPeerConfig, host: &Host) -> Vec<String> {
     let name = peer.connect_interface.as_ref().and_then(ConnectInterface::interface);
     let named = name.and_then(|name| Some((name, host.link_named(name, &config.interface_aliases)?)));
     named
@@ -170,7 +172,7 @@ pub async fn on_host(config: &Config, host: &Host, routes: &RouteLookup) -> Vec<
 
 /// Returns the warnings about relays for which this bmpd has too few descriptors.
 pub(super) fn of_relays(config: &Config) -> Vec<String> {
-    let of = |(name, relay): (&String, &Relay)| {
+    let of = |(name, relay): (&String, &RelayConfig)| {
         let (most, _) = connection_limits(relay);
         let asked = relay.max_connections.map(|asked| asked.total)?;
         usize::try_from(asked).is_ok_and(|asked| asked > most).then(|| {
@@ -289,7 +291,7 @@ fn of_interface(name: &str, link: &Link, id: &Pinned, routed: bool, host: &Host)
 async fn of_route(
     resolved: &ResolvedPin,
     id: &Pinned,
-    session: &Session,
+    session: &SessionConfig,
     host: &Host,
     routes: &RouteLookup,
 ) -> Option<String> {

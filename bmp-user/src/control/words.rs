@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    config::{From, PUBLIC},
+    config::{PUBLIC, SourceLevel},
     feed::TroubleKind,
     input::bgp,
     pin::Reason,
@@ -51,7 +51,7 @@ macro_rules! serialize_as_word {
         })+
     };
 }
-serialize_as_word!(From, SessionPhase, Reason, TroubleKind, bgp::BgpDownReason);
+serialize_as_word!(SourceLevel, SessionPhase, Reason, TroubleKind, bgp::BgpDownReason);
 
 /// Serializes types of other modules as their text.
 macro_rules! serialize_as_text {

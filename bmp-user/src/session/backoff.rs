@@ -41,17 +41,17 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Session;
+    use crate::config::SessionConfig;
 
     #[test]
     fn delays_double_up_to_the_longest_and_start_again_after_a_reset() {
-        let mut backoff = Backoff::new(Session::CONNECT_RETRY);
+        let mut backoff = Backoff::new(SessionConfig::CONNECT_RETRY);
         for nominal in [1, 2, 4, 8, 16, 32, 60, 60] {
             let delay = backoff.delay().as_secs_f64();
             let nominal = f64::from(nominal);
             assert!((nominal * 0.75..=nominal * 1.25).contains(&delay), "{delay} for {nominal}");
         }
         backoff.reset();
-        assert!(backoff.delay() <= Session::CONNECT_RETRY.first.mul_f64(1.25));
+        assert!(backoff.delay() <= SessionConfig::CONNECT_RETRY.first.mul_f64(1.25));
     }
 }

@@ -6,7 +6,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
-    config::Session,
+    config::SessionConfig,
     pin::{Datapath, DownCause, Grant, Reason},
     sys,
 };
@@ -27,7 +27,11 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// # Errors
 ///
 /// Why there is no connection.
-pub(super) async fn connect(grant: &Grant, datapath: &Datapath, session: &Session) -> Result<TcpStream, DownCause> {
+pub(super) async fn connect(
+    grant: &Grant,
+    datapath: &Datapath,
+    session: &SessionConfig,
+) -> Result<TcpStream, DownCause> {
     let socket = open(grant, datapath, session)?;
     let station = grant.far_end();
     let socket = TcpSocket::from_std_stream(socket.into());
@@ -53,7 +57,7 @@ pub(super) async fn connect(grant: &Grant, datapath: &Datapath, session: &Sessio
     }
 }
 
-fn open(grant: &Grant, datapath: &Datapath, session: &Session) -> Result<Socket, DownCause> {
+fn open(grant: &Grant, datapath: &Datapath, session: &SessionConfig) -> Result<Socket, DownCause> {
     let refused = |step: &'static str| {
         move |error: io::Error| {
             DownCause::without_mend(Reason::of(&error, Reason::NotPermitted), format!("{step}: {error}"))
@@ -78,7 +82,7 @@ pub(super) fn tune(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
-            .with_time(Session::KEEPALIVE)
+            .with_time(SessionConfig::KEEPALIVE)
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_PROBES),
     )?;
@@ -86,7 +90,7 @@ pub(super) fn tune(socket: &Socket) -> io::Result<()> {
 }
 
 /// Applies `keepalive`, `dscp` and `tcp mss`.
-pub(super) fn apply_settings(socket: &Socket, session: &Session) -> io::Result<()> {
+pub(super) fn apply_settings(socket: &Socket, session: &SessionConfig) -> io::Result<()> {
     match session.keepalive {
         None => {}
         Some(Duration::ZERO) => socket.set_keepalive(false)?,

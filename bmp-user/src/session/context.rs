@@ -28,7 +28,7 @@ pub(super) struct SessionContext {
 
 impl SessionContext {
     /// Returns the session as it is configured now, and with defaults once it is not any more.
-    pub(super) fn configured(&mut self) -> config::Session {
+    pub(super) fn configured(&mut self) -> config::SessionConfig {
         self.config.borrow_and_update().bmp.sessions.get(&self.id).cloned().unwrap_or_default()
     }
 

@@ -1,13 +1,13 @@
 //! Translates `monitor` and `route-mirroring` into the selection that the feed understands.
 
 use crate::{
-    config::{MonitorId, Session},
+    config::{MonitorId, SessionConfig},
     feed::{InputId, Mirroring, PeerFilter, Selection, SelectionRule},
 };
 
 /// Returns what a station is told: everything where no `monitor` is configured. With `monitor`,
 /// mirrored messages come only with `route-mirroring`.
-pub fn selection(session: &Session) -> Selection {
+pub fn selection(session: &SessionConfig) -> Selection {
     let rule = |(id, modes): (&MonitorId, &std::collections::BTreeSet<_>)| SelectionRule {
         peers: peers(id),
         ribs: modes.iter().map(|mode: &crate::config::RouteMode| (mode.family, mode.view)).collect(),

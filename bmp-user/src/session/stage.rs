@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{listen::StationListener, stream::StationStream};
 use crate::{
-    config::{ConnectRetry, Secret, Session},
+    config::{ConnectRetry, Secret, SessionConfig},
     pin::{DownCause, Grant},
 };
 
@@ -80,8 +80,8 @@ pub(super) struct AttemptSettings {
     pub(super) flap_damping: Duration,
 }
 
-impl From<&Session> for AttemptSettings {
-    fn from(session: &Session) -> Self {
+impl From<&SessionConfig> for AttemptSettings {
+    fn from(session: &SessionConfig) -> Self {
         Self {
             password: session.password.clone(),
             mss: session.mss,

@@ -41,7 +41,7 @@ use super::{
     stream::{StationStream, StreamContext},
 };
 use crate::{
-    config::Session,
+    config::SessionConfig,
     feed::Feed,
     pin::{DownCause, Grant, ListenerState, PinState, PinView, Reason, Role, pin_changed},
     sys,
@@ -120,7 +120,7 @@ impl SessionTask {
             listeners,
             view,
             known,
-            backoff: Backoff::new(Session::CONNECT_RETRY),
+            backoff: Backoff::new(SessionConfig::CONNECT_RETRY),
             farewells: Tasks::default(),
             has_lost_connection: false,
         }

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{DeviceIdentity, SessionPhase, SessionSnapshot, Sessions};
 use crate::{
-    config::{Config, ConnectRetry, Session, SessionId, Transport},
+    config::{Config, ConnectRetry, SessionConfig, SessionId, Transport},
     feed::Feed,
     link::{Host, RouteLookup},
     pin::{self, Datapath, ForeignSockets, NextHopRoutes, Pins, Reason, SourceChoices},
@@ -38,7 +38,7 @@ struct SessionLab {
 }
 
 impl SessionLab {
-    fn new(session: Session) -> Self {
+    fn new(session: SessionConfig) -> Self {
         let id = SessionId { vpn_instance: None, station: LOCALHOST, alias: None };
         let mut first = Config::default();
         first.bmp.sessions.insert(id.clone(), session);
@@ -72,7 +72,7 @@ impl SessionLab {
         Self { id, config, sessions, _stop: stop, _host: host, _identity: identity }
     }
 
-    fn configure(&self, change: impl FnOnce(&mut Session)) {
+    fn configure(&self, change: impl FnOnce(&mut SessionConfig)) {
         let mut config = Config::clone(&self.config.borrow());
         change(config.bmp.sessions.get_mut(&self.id).unwrap());
         self.config.send_replace(Arc::new(config));
@@ -110,10 +110,10 @@ async fn message(stream: &mut (impl AsyncRead + Unpin)) -> MessageType {
     timeout(PATIENCE, read).await.expect("a message")
 }
 
-async fn station() -> (TcpListener, Session) {
+async fn station() -> (TcpListener, SessionConfig) {
     let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    (listener, Session { transport: Some(Transport::Connect(port)), ..Session::default() })
+    (listener, SessionConfig { transport: Some(Transport::Connect(port)), ..SessionConfig::default() })
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -123,7 +123,8 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 /// A session that its station opens, and the address to connect to.
 async fn passive() -> (SessionLab, SocketAddr) {
     let free = TcpListener::bind((LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-    let lab = SessionLab::new(Session { transport: Some(Transport::Listen(free.port())), ..Session::default() });
+    let lab =
+        SessionLab::new(SessionConfig { transport: Some(Transport::Listen(free.port())), ..SessionConfig::default() });
     lab.until("listening", |shown| shown.phase == SessionPhase::Listening).await;
     (lab, free)
 }
@@ -147,7 +148,7 @@ async fn a_reset_says_farewell_and_connects_again_at_once() {
 async fn a_session_backs_off_and_a_change_of_its_settings_ends_the_pause() {
     let (listener, session) = station().await;
     let retry = ConnectRetry { first: Duration::from_secs(3600), longest: Duration::from_secs(3600) };
-    let lab = SessionLab::new(Session { connect_retry: Some(retry), ..session });
+    let lab = SessionLab::new(SessionConfig { connect_retry: Some(retry), ..session });
     drop(accept(&listener).await);
     let shown = lab.until("down", |shown| shown.retry_at.is_some()).await;
     assert!(matches!(shown.reason, Some(Reason::StationClosed | Reason::ConnectionReset)), "{shown:?}");
@@ -174,7 +175,7 @@ async fn a_session_that_is_shut_down_closes_and_shows_why() {
 #[tokio::test]
 async fn the_first_attempt_waits_for_the_initial_delay_unless_it_is_shortened() {
     let (listener, session) = station().await;
-    let lab = SessionLab::new(Session { initial_delay: Duration::from_secs(3600), ..session });
+    let lab = SessionLab::new(SessionConfig { initial_delay: Duration::from_secs(3600), ..session });
     let shown = lab.until("delayed", |shown| shown.retry_at.is_some()).await;
     assert_eq!((shown.phase, shown.reason), (SessionPhase::Down, None));
     lab.configure(|session| session.initial_delay = Duration::ZERO);

@@ -52,7 +52,7 @@ impl Line {
     ///
     /// A command has a control character, or white space other than space and tab. Such a character
     /// would hide in a name and come out again on an operator's terminal.
-    pub(in crate::config) fn new(number: usize, text: &str) -> Result<Self, Error> {
+    pub(in crate::config) fn new(number: usize, text: &str) -> Result<Self, CommandError> {
         let mut words = Vec::new();
         let mut open: Option<(usize, usize)> = None;
         let mut count = 0;
@@ -148,13 +148,13 @@ impl Line {
         self.span(0).column - 1
     }
 
-    pub(in crate::config) fn error_at(&self, span: Span, message: impl Into<String>) -> Error {
+    pub(in crate::config) fn error_at(&self, span: Span, message: impl Into<String>) -> CommandError {
         let mut message = message.into();
         let hidden = self.hidden();
         for secret in hidden.iter().filter_map(|part| self.text.get(part.clone())) {
             message = message.replace(&quoted(secret), &format!("`{MASK}`"));
         }
-        Error {
+        CommandError {
             file: None,
             line: self.number,
             column: span.column,
@@ -168,7 +168,7 @@ impl Line {
 
 /// The fault of a command, and the word that has it.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
-pub struct Error {
+pub struct CommandError {
     /// The file that the line comes from; `None` where an operator typed it.
     pub file: Option<Arc<str>>,
     /// 1-based.
@@ -186,7 +186,7 @@ pub struct Error {
 }
 
 /// The printed form in one line.
-impl fmt::Debug for Error {
+impl fmt::Debug for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.to_string())
     }
@@ -195,7 +195,7 @@ impl fmt::Debug for Error {
 /// For a file `FILE:LINE:COLUMN: error: MESSAGE`, then the line and carets under the word. For a
 /// typed line the line and the carets, then `Error: MESSAGE.`, as carrier routers answer. No line
 /// end after the last line.
-impl fmt::Display for Error {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(file) = &self.file else {
             return write!(f, "{}\nError: {}", self.marked_line(), sentence(&self.message));
@@ -204,7 +204,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl Error {
+impl CommandError {
     /// The same error, said of a line of this file.
     pub(in crate::config) fn in_file(self, file: &Arc<str>) -> Self {
         Self { file: Some(Arc::clone(file)), ..self }
@@ -254,7 +254,7 @@ impl Error {
     }
 }
 
-impl Error {
+impl CommandError {
     /// Where a character of the line is once secrets are masked; both from 0.
     fn shown_column(&self, column: usize) -> usize {
         let mask = MASK.chars().count();

@@ -62,9 +62,9 @@ pub(in crate::config) struct WrongArgument {
 /// The tokens of one command without `undo`, as the types of the model read them. Where a command
 /// has several arguments of one type, they are read in their order.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::config) struct Arguments<'a>(pub(in crate::config) &'a [Token]);
+pub(in crate::config) struct ArgumentTokens<'a>(pub(in crate::config) &'a [Token]);
 
-impl<'a> Arguments<'a> {
+impl<'a> ArgumentTokens<'a> {
     /// Returns the arguments, each with the number of its token.
     fn values(self) -> impl Iterator<Item = (usize, ArgumentKind, &'a Value)> {
         self.0.iter().enumerate().filter_map(|(token, argument)| match argument {

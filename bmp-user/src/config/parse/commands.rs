@@ -12,7 +12,7 @@ use crate::config::{
 
 /// The action of a command that sets nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum Action {
+pub(in crate::config) enum CommandAction {
     AbortTrial,
     ClearCandidate,
     Commit,
@@ -36,7 +36,7 @@ pub(in crate::config) enum Action {
 /// A command that sets nothing.
 #[derive(Debug)]
 pub(in crate::config) struct CommandRule {
-    pub(in crate::config) action: Action,
+    pub(in crate::config) action: CommandAction,
     /// The views that know it.
     pub(in crate::config) views: &'static [ViewKind],
     /// Begins with a keyword.
@@ -75,7 +75,7 @@ static FILTER: [Syntax; 2] = [
 ];
 
 static DISPLAY_BMP_SESSION: CommandRule = command(
-    Action::DisplayBmpSession,
+    CommandAction::DisplayBmpSession,
     &ViewKind::ALL,
     &[
         DISPLAY_WORD,
@@ -89,13 +89,13 @@ static DISPLAY_BMP_SESSION: CommandRule = command(
 );
 
 static DISPLAY_CURRENT_CONFIGURATION: CommandRule = command(
-    Action::DisplayCurrentConfiguration,
+    CommandAction::DisplayCurrentConfiguration,
     &ViewKind::ALL,
     &[DISPLAY_WORD, Word("current-configuration", "the configuration in force"), Optional(&FILTER)],
 );
 
 static DISPLAY_CANDIDATE: CommandRule = command(
-    Action::DisplayCandidate,
+    CommandAction::DisplayCandidate,
     &ViewKind::ALL,
     &[
         DISPLAY_WORD,
@@ -106,7 +106,7 @@ static DISPLAY_CANDIDATE: CommandRule = command(
     ],
 );
 static DISPLAY_TRIAL: CommandRule = command(
-    Action::DisplayTrial,
+    CommandAction::DisplayTrial,
     &ViewKind::ALL,
     &[
         DISPLAY_WORD,
@@ -119,7 +119,7 @@ const CONFIGURATION: Syntax = Word("configuration", "a configuration");
 const CANDIDATE: Syntax = Word("candidate", "the one being edited, which no commit has put in force");
 
 static DISPLAY_DEFAULT_PARAMETER_BMP: CommandRule = command(
-    Action::DisplayDefaultParameterBmp,
+    CommandAction::DisplayDefaultParameterBmp,
     &ViewKind::ALL,
     &[
         DISPLAY_WORD,
@@ -130,13 +130,13 @@ static DISPLAY_DEFAULT_PARAMETER_BMP: CommandRule = command(
 );
 
 static DISPLAY_INTERFACE_BINDING: CommandRule = command(
-    Action::DisplayInterfaceBinding,
+    CommandAction::DisplayInterfaceBinding,
     &ViewKind::ALL,
     &[DISPLAY_WORD, Word("interface-binding", "what each session's source came to, and why"), Optional(&FILTER)],
 );
 
 static DISPLAY_BGP_PEER: CommandRule = command(
-    Action::DisplayBgpPeer,
+    CommandAction::DisplayBgpPeer,
     &ViewKind::ALL,
     &[
         DISPLAY_WORD,
@@ -149,7 +149,7 @@ static DISPLAY_BGP_PEER: CommandRule = command(
 );
 
 static DISPLAY_BGP_BMP_MONITOR: CommandRule = command(
-    Action::DisplayBgpBmpMonitor,
+    CommandAction::DisplayBgpBmpMonitor,
     &ViewKind::ALL,
     &[
         DISPLAY_WORD,
@@ -162,25 +162,25 @@ static DISPLAY_BGP_BMP_MONITOR: CommandRule = command(
 const ABOUT_BGP: Syntax = Word("bgp", "about BGP");
 
 static DISPLAY_BMP_FEED: CommandRule = command(
-    Action::DisplayBmpFeed,
+    CommandAction::DisplayBmpFeed,
     &ViewKind::ALL,
     &[DISPLAY_WORD, Word("bmp", "about BMP"), Word("feed", "what there is to tell stations"), Optional(&FILTER)],
 );
 
 static DISPLAY_BMP_RELAY: CommandRule = command(
-    Action::DisplayBmpRelay,
+    CommandAction::DisplayBmpRelay,
     &ViewKind::ALL,
     &[DISPLAY_WORD, Word("bmp", "about BMP"), Word("relay", "the daemons that send BMP"), Optional(&FILTER)],
 );
 
 static DISPLAY_MRT_REPLAY: CommandRule = command(
-    Action::DisplayMrtReplay,
+    CommandAction::DisplayMrtReplay,
     &ViewKind::ALL,
     &[DISPLAY_WORD, Word("mrt-replay", "how far files are replayed"), Optional(&FILTER)],
 );
 
 static RESET_BMP_SESSION: CommandRule = command(
-    Action::ResetBmpSession,
+    CommandAction::ResetBmpSession,
     &ViewKind::ALL,
     &[
         Word("reset", "end something and begin it again"),
@@ -195,7 +195,7 @@ static RESET_BMP_SESSION: CommandRule = command(
 );
 
 static SYSTEM_VIEW: CommandRule =
-    command(Action::SystemView, &[ViewKind::User], &[Word("system-view", "configure this device")]);
+    command(CommandAction::SystemView, &[ViewKind::User], &[Word("system-view", "configure this device")]);
 
 /// How long a trial lasts.
 static TRIAL_TIME: NumberRange = NumberRange {
@@ -208,7 +208,7 @@ static TRIAL_TIME: NumberRange = NumberRange {
 };
 
 static COMMIT: CommandRule = command(
-    Action::Commit,
+    CommandAction::Commit,
     &ViewKind::ALL,
     &[
         Word("commit", "put the candidate in force, or confirm the trial that runs"),
@@ -223,7 +223,7 @@ static COMMIT: CommandRule = command(
 );
 
 static ABORT_TRIAL: CommandRule = command(
-    Action::AbortTrial,
+    CommandAction::AbortTrial,
     &ViewKind::ALL,
     &[
         Word("abort", "give up"),
@@ -232,14 +232,18 @@ static ABORT_TRIAL: CommandRule = command(
     ],
 );
 
-static CLEAR_CANDIDATE: CommandRule =
-    command(Action::ClearCandidate, &ViewKind::ALL, &[Word("clear", "drop something"), CONFIGURATION, CANDIDATE]);
+static CLEAR_CANDIDATE: CommandRule = command(
+    CommandAction::ClearCandidate,
+    &ViewKind::ALL,
+    &[Word("clear", "drop something"), CONFIGURATION, CANDIDATE],
+);
 
-static QUIT: CommandRule = command(Action::Quit, &ViewKind::ALL, &[Word("quit", "leave this view")]);
+static QUIT: CommandRule = command(CommandAction::Quit, &ViewKind::ALL, &[Word("quit", "leave this view")]);
 
-static RETURN: CommandRule = command(Action::Return, &ViewKind::ALL, &[Word("return", "go back to the user view")]);
+static RETURN: CommandRule =
+    command(CommandAction::Return, &ViewKind::ALL, &[Word("return", "go back to the user view")]);
 
-const fn command(action: Action, views: &'static [ViewKind], syntax: &'static [Syntax]) -> CommandRule {
+const fn command(action: CommandAction, views: &'static [ViewKind], syntax: &'static [Syntax]) -> CommandRule {
     CommandRule { action, views, syntax }
 }
 

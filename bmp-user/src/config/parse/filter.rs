@@ -1,11 +1,11 @@
 //! `| include TEXT`: which lines of an answer are shown.
 
 use super::commands::word;
-use crate::config::language::{argument::ArgumentKind, line::Line, token::Arguments};
+use crate::config::language::{argument::ArgumentKind, line::Line, token::ArgumentTokens};
 
 /// Which lines of an answer to show. The text is looked for as it is, in the case it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filter {
+pub enum LineFilter {
     /// The lines that hold the text.
     Include(String),
     /// The lines that do not hold the text.
@@ -14,9 +14,9 @@ pub enum Filter {
     Begin(String),
 }
 
-impl Filter {
+impl LineFilter {
     /// Returns the filter of a command; `None` where it has none.
-    pub(in crate::config) fn read(arguments: Arguments<'_>, line: &Line) -> Option<Self> {
+    pub(in crate::config) fn read(arguments: ArgumentTokens<'_>, line: &Line) -> Option<Self> {
         let (first, _) = arguments.texts_of(ArgumentKind::Text).next()?;
         let text = line.rest_from(first).to_owned();
         if arguments.has(word::INCLUDE) {

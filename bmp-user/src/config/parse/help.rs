@@ -10,15 +10,15 @@ use super::{
 use crate::config::{
     language::{
         argument::ArgumentKind,
-        line::{Error, Line},
+        line::{CommandError, Line},
         syntax::{Syntax, help_of},
     },
-    view::View,
+    view::CommandView,
 };
 
 /// What may stand at the end of a line that is being typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Next {
+pub struct NextWords {
     /// The words that begin with what is there already of the last word.
     pub words: Vec<NextWord>,
     /// The command may end here.
@@ -36,14 +36,14 @@ pub struct NextWord {
     pub help: Cow<'static, str>,
     /// Where words for an argument can be found; `None` for a keyword, and for arguments that could
     /// be anything.
-    pub suggest: Option<Suggest>,
+    pub suggest: Option<SuggestionSource>,
     /// Whether it is an argument.
     pub argument: bool,
 }
 
 /// Where words for an argument can be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suggest {
+pub enum SuggestionSource {
     /// The names of this host's interfaces.
     Interface,
     /// The stations of the configuration.
@@ -62,16 +62,16 @@ pub enum Suggest {
 /// # Errors
 ///
 /// A word before the last is no command of these views, or is refused.
-pub fn next_words(view: &View, line: &str) -> Result<Next, Error> {
+pub fn next_words(view: &CommandView, line: &str) -> Result<NextWords, CommandError> {
     let line = Line::new(1, line)?;
     if line.is_empty() && line.words().next().is_some() {
-        return Ok(Next::default());
+        return Ok(NextWords::default());
     }
     let mut words: Vec<&str> = line.words().collect();
     let begun = if line.ends_in_word() { words.pop().unwrap_or_default() } else { "" };
     let views = contexts(view);
     let (pieces, end) = next(&views, &words).map_err(|wrong| line.error_at(line.span(wrong.word), wrong.message))?;
-    let mut next = Next { end: end && begun.is_empty(), ..Next::default() };
+    let mut next = NextWords { end: end && begun.is_empty(), ..NextWords::default() };
     for piece in &pieces {
         let word = match piece {
             Syntax::Word(keyword, _) if keyword.starts_with(begun) => {
@@ -112,19 +112,21 @@ fn could_be_address(kind: ArgumentKind, begun: &str) -> bool {
     ) && begun.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'.' | b':'))
 }
 
-fn suggest(kind: ArgumentKind) -> Option<Suggest> {
+fn suggest(kind: ArgumentKind) -> Option<SuggestionSource> {
     match kind {
-        ArgumentKind::KernelName | ArgumentKind::InterfaceName | ArgumentKind::EgressName => Some(Suggest::Interface),
-        ArgumentKind::Station => Some(Suggest::Station),
-        ArgumentKind::VpnInstance => Some(Suggest::VpnInstance),
-        ArgumentKind::InputName => Some(Suggest::Input),
-        ArgumentKind::Alias => Some(Suggest::Alias),
+        ArgumentKind::KernelName | ArgumentKind::InterfaceName | ArgumentKind::EgressName => {
+            Some(SuggestionSource::Interface)
+        }
+        ArgumentKind::Station => Some(SuggestionSource::Station),
+        ArgumentKind::VpnInstance => Some(SuggestionSource::VpnInstance),
+        ArgumentKind::InputName => Some(SuggestionSource::Input),
+        ArgumentKind::Alias => Some(SuggestionSource::Alias),
         _ => None,
     }
 }
 
 /// The answer to `?`: a line for each word, with what it is for; `<cr>` where the command may end.
-impl fmt::Display for Next {
+impl fmt::Display for NextWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.words.iter().map(|word| word.text.len()).max().unwrap_or(0);
         for word in &self.words {

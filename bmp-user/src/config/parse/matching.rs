@@ -2,7 +2,7 @@
 //! around it.
 
 use super::{
-    outcome::{Match, Misfit, Mismatch, ViewContext, WrongWord},
+    outcome::{Misfit, Mismatch, RuleMatch, ViewContext, WrongWord},
     rule::{Rule, UNDO, rules_of},
     suggestion::{keywords, meant, near, quoted_list, unknown},
 };
@@ -11,7 +11,7 @@ use crate::config::{
         argument::ArgumentKind,
         line::{Line, quoted},
         syntax::{NextPieces, Syntax, SyntaxPosition, help_of},
-        token::{Arguments, Token, Value},
+        token::{ArgumentTokens, Token, Value},
     },
     view::ViewKind,
 };
@@ -27,7 +27,7 @@ const WORDS_MAX: usize = 256;
 /// # Errors
 ///
 /// The line is no command of these views.
-pub(in crate::config) fn find(views: &[ViewContext], line: &Line, abbreviate: bool) -> Result<Match, Mismatch> {
+pub(in crate::config) fn find(views: &[ViewContext], line: &Line, abbreviate: bool) -> Result<RuleMatch, Mismatch> {
     let spellings = if abbreviate { &[Spelling::Whole, Spelling::Cut][..] } else { &[Spelling::Whole] };
     for spelling in spellings {
         for view in views {
@@ -116,7 +116,7 @@ fn entered(prefixes: &[CommandPrefix]) -> Option<ViewKind> {
     prefixes.iter().filter(|prefix| !prefix.undo).find_map(|prefix| prefix.rule.enters())
 }
 
-fn walk(view: ViewContext, line: &Line, spelling: Spelling, abbreviate: bool) -> Result<Match, DeadEnd> {
+fn walk(view: ViewContext, line: &Line, spelling: Spelling, abbreviate: bool) -> Result<RuleMatch, DeadEnd> {
     let mut prefixes: Vec<_> = commands(view.kind).collect();
     for (number, word) in line.words().enumerate() {
         prefixes = step(&prefixes, view, number, word, spelling, abbreviate)?;
@@ -124,7 +124,7 @@ fn walk(view: ViewContext, line: &Line, spelling: Spelling, abbreviate: bool) ->
     match prefixes.iter().position(|prefix| prefix.position.next().end) {
         Some(at) => {
             let CommandPrefix { rule, undo, tokens, .. } = prefixes.swap_remove(at);
-            Ok(Match { rule, undo, tokens })
+            Ok(RuleMatch { rule, undo, tokens })
         }
         None => {
             let word = line.words().count();
@@ -319,7 +319,7 @@ fn accept(option: &NextOption, view: ViewContext, word: &str) -> Result<CommandP
         Syntax::Word(UNDO, _) => {}
         Syntax::Word(keyword, _) => prefix.tokens.push(Token::Keyword(keyword)),
         Syntax::Value(kind, _) => {
-            let far_end = view.station.or_else(|| Arguments(&prefix.tokens).address_of(ArgumentKind::Peer));
+            let far_end = view.station.or_else(|| ArgumentTokens(&prefix.tokens).address_of(ArgumentKind::Peer));
             prefix.tokens.push(Token::Argument(*kind, kind.read(word, far_end)?));
         }
         Syntax::Optional(_) | Syntax::Choice(_) => {}

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::rule::Rule;
 use crate::config::{
-    language::token::{Arguments, Token},
-    view::{View, ViewKind},
+    language::token::{ArgumentTokens, Token},
+    view::{CommandView, ViewKind},
 };
 
 /// A view as the parser sees it.
@@ -23,14 +23,17 @@ impl From<ViewKind> for ViewContext {
 }
 
 /// Returns the view and those around it that a command is looked up in, innermost first.
-pub(in crate::config) fn contexts(view: &View) -> Vec<ViewContext> {
-    let context = |view: &View| match view {
-        View::Session(id) => ViewContext { kind: view.kind(), station: Some(id.station) },
+pub(in crate::config) fn contexts(view: &CommandView) -> Vec<ViewContext> {
+    let context = |view: &CommandView| match view {
+        CommandView::Session(id) => ViewContext { kind: view.kind(), station: Some(id.station) },
         _ => ViewContext::from(view.kind()),
     };
     // The user view is around nothing that configures.
-    let around = std::iter::successors(Some(view.clone()), View::parent);
-    around.take_while(|around| *around != View::User || *view == View::User).map(|view| context(&view)).collect()
+    let around = std::iter::successors(Some(view.clone()), CommandView::parent);
+    around
+        .take_while(|around| *around != CommandView::User || *view == CommandView::User)
+        .map(|view| context(&view))
+        .collect()
 }
 
 /// A word that is refused.
@@ -43,17 +46,17 @@ pub(in crate::config) struct WrongWord {
 
 /// A command that was understood.
 #[derive(Clone, Debug)]
-pub(in crate::config) struct Match {
+pub(in crate::config) struct RuleMatch {
     pub(in crate::config) rule: Rule,
     pub(in crate::config) undo: bool,
     /// One for each word behind `undo`.
     pub(in crate::config) tokens: Vec<Token>,
 }
 
-impl Match {
+impl RuleMatch {
     /// Returns the arguments.
-    pub(in crate::config) fn arguments(&self) -> Arguments<'_> {
-        Arguments(&self.tokens)
+    pub(in crate::config) fn arguments(&self) -> ArgumentTokens<'_> {
+        ArgumentTokens(&self.tokens)
     }
 
     /// Returns the number of the word that a token was read from.

@@ -10,10 +10,13 @@ use super::arguments::{ArgumentType, LineKey, LineName};
 use crate::config::{
     language::{
         argument::ArgumentKind,
-        token::{Arguments, Value, WrongArgument},
+        token::{ArgumentTokens, Value, WrongArgument},
     },
-    model::{Bgp, BgpPeer, Bmp, Config, MonitorId, Relay, Replay, RouteMode, Session, SessionId},
-    view::View,
+    model::{
+        BgpConfig, BgpPeerConfig, BmpConfig, Config, MonitorId, RelayConfig, ReplayConfig, RouteMode, SessionConfig,
+        SessionId,
+    },
+    view::CommandView,
 };
 
 /// Access to what one setting sets. A line is about the view that its command is in.
@@ -23,37 +26,37 @@ pub(in crate::config) trait Access: Sync {
     /// # Errors
     ///
     /// The arguments do not go together.
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument>;
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument>;
 
     /// Sets the field.
     ///
     /// # Errors
     ///
     /// The value contradicts what is configured, or the view is gone. Nothing has changed then.
-    fn set(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String>;
+    fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String>;
 
     /// Takes the field back to its default, whatever value it has.
     ///
     /// # Errors
     ///
     /// The view is gone.
-    fn clear(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String>;
+    fn clear(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String>;
 
     /// Returns the values of each line that the view has.
-    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>>;
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>>;
 
     /// Returns the name of the line.
-    fn name(&self, _arguments: Arguments<'_>) -> LineName {
+    fn name(&self, _arguments: ArgumentTokens<'_>) -> LineName {
         LineName::Only
     }
 
     /// Returns the view that the line enters.
-    fn enters(&self, _around: &View, _arguments: Arguments<'_>) -> Option<View> {
+    fn enters(&self, _around: &CommandView, _arguments: ArgumentTokens<'_>) -> Option<CommandView> {
         None
     }
 
     /// Decides whether `undo` with these arguments means the configured line.
-    fn is_undone_by(&self, configured: Arguments<'_>, given: Arguments<'_>) -> bool {
+    fn is_undone_by(&self, configured: ArgumentTokens<'_>, given: ArgumentTokens<'_>) -> bool {
         configured.0 == given.0
     }
 }
@@ -64,21 +67,21 @@ fn incomplete() -> String {
 }
 
 /// Reads the value of a line that is known to be whole.
-pub(in crate::config) fn whole<T: ArgumentType>(arguments: Arguments<'_>) -> Result<T, String> {
+pub(in crate::config) fn whole<T: ArgumentType>(arguments: ArgumentTokens<'_>) -> Result<T, String> {
     T::read(arguments).map_err(|wrong| wrong.message)?.ok_or_else(incomplete)
 }
 
 /// A part of the model that views configure.
 pub(in crate::config) trait Owner: 'static {
     /// Returns the part that the view configures, if it is there.
-    fn find<'a>(config: &'a Config, view: &View) -> Option<&'a Self>;
+    fn find<'a>(config: &'a Config, view: &CommandView) -> Option<&'a Self>;
 
     /// Returns the part that the view configures.
     ///
     /// # Errors
     ///
     /// It is not there any more, or belongs to another view.
-    fn find_mut<'a>(config: &'a mut Config, view: &View) -> Result<&'a mut Self, String>;
+    fn find_mut<'a>(config: &'a mut Config, view: &CommandView) -> Result<&'a mut Self, String>;
 
     /// Notes that something in the part was set.
     fn touched(_config: &mut Config) {}
@@ -93,21 +96,21 @@ fn other_view(name: &str) -> String {
 }
 
 impl Owner for Config {
-    fn find<'a>(config: &'a Config, _view: &View) -> Option<&'a Self> {
+    fn find<'a>(config: &'a Config, _view: &CommandView) -> Option<&'a Self> {
         Some(config)
     }
 
-    fn find_mut<'a>(config: &'a mut Config, _view: &View) -> Result<&'a mut Self, String> {
+    fn find_mut<'a>(config: &'a mut Config, _view: &CommandView) -> Result<&'a mut Self, String> {
         Ok(config)
     }
 }
 
-impl Owner for Bmp {
-    fn find<'a>(config: &'a Config, _view: &View) -> Option<&'a Self> {
+impl Owner for BmpConfig {
+    fn find<'a>(config: &'a Config, _view: &CommandView) -> Option<&'a Self> {
         Some(&config.bmp)
     }
 
-    fn find_mut<'a>(config: &'a mut Config, _view: &View) -> Result<&'a mut Self, String> {
+    fn find_mut<'a>(config: &'a mut Config, _view: &CommandView) -> Result<&'a mut Self, String> {
         Ok(&mut config.bmp)
     }
 
@@ -116,49 +119,49 @@ impl Owner for Bmp {
     }
 }
 
-impl Owner for Session {
-    fn find<'a>(config: &'a Config, view: &View) -> Option<&'a Self> {
+impl Owner for SessionConfig {
+    fn find<'a>(config: &'a Config, view: &CommandView) -> Option<&'a Self> {
         match view {
-            View::Session(id) => config.bmp.sessions.get(id),
+            CommandView::Session(id) => config.bmp.sessions.get(id),
             _ => None,
         }
     }
 
-    fn find_mut<'a>(config: &'a mut Config, view: &View) -> Result<&'a mut Self, String> {
+    fn find_mut<'a>(config: &'a mut Config, view: &CommandView) -> Result<&'a mut Self, String> {
         match view {
-            View::Session(id) => config.bmp.sessions.get_mut(id).ok_or_else(gone),
+            CommandView::Session(id) => config.bmp.sessions.get_mut(id).ok_or_else(gone),
             _ => Err(other_view("bmp-session")),
         }
     }
 }
 
-impl Owner for Relay {
-    fn find<'a>(config: &'a Config, view: &View) -> Option<&'a Self> {
+impl Owner for RelayConfig {
+    fn find<'a>(config: &'a Config, view: &CommandView) -> Option<&'a Self> {
         match view {
-            View::Relay(name) => config.relays.get(name),
+            CommandView::Relay(name) => config.relays.get(name),
             _ => None,
         }
     }
 
-    fn find_mut<'a>(config: &'a mut Config, view: &View) -> Result<&'a mut Self, String> {
+    fn find_mut<'a>(config: &'a mut Config, view: &CommandView) -> Result<&'a mut Self, String> {
         match view {
-            View::Relay(name) => config.relays.get_mut(name).ok_or_else(gone),
+            CommandView::Relay(name) => config.relays.get_mut(name).ok_or_else(gone),
             _ => Err(other_view("bmp-relay")),
         }
     }
 }
 
-impl Owner for Replay {
-    fn find<'a>(config: &'a Config, view: &View) -> Option<&'a Self> {
+impl Owner for ReplayConfig {
+    fn find<'a>(config: &'a Config, view: &CommandView) -> Option<&'a Self> {
         match view {
-            View::Replay(name) => config.replays.get(name),
+            CommandView::Replay(name) => config.replays.get(name),
             _ => None,
         }
     }
 
-    fn find_mut<'a>(config: &'a mut Config, view: &View) -> Result<&'a mut Self, String> {
+    fn find_mut<'a>(config: &'a mut Config, view: &CommandView) -> Result<&'a mut Self, String> {
         match view {
-            View::Replay(name) => config.replays.get_mut(name).ok_or_else(gone),
+            CommandView::Replay(name) => config.replays.get_mut(name).ok_or_else(gone),
             _ => Err(other_view("mrt-replay")),
         }
     }
@@ -166,30 +169,30 @@ impl Owner for Replay {
 
 /// The RIBs of a monitor.
 impl Owner for BTreeSet<RouteMode> {
-    fn find<'a>(config: &'a Config, view: &View) -> Option<&'a Self> {
+    fn find<'a>(config: &'a Config, view: &CommandView) -> Option<&'a Self> {
         match view {
-            View::Monitor(id, monitor) => config.bmp.sessions.get(id)?.monitors.get(monitor),
+            CommandView::Monitor(id, monitor) => config.bmp.sessions.get(id)?.monitors.get(monitor),
             _ => None,
         }
     }
 
-    fn find_mut<'a>(config: &'a mut Config, view: &View) -> Result<&'a mut Self, String> {
+    fn find_mut<'a>(config: &'a mut Config, view: &CommandView) -> Result<&'a mut Self, String> {
         let find = |config: &'a mut Config, id: &SessionId, monitor: &MonitorId| {
             config.bmp.sessions.get_mut(id)?.monitors.get_mut(monitor)
         };
         match view {
-            View::Monitor(id, monitor) => find(config, id, monitor).ok_or_else(gone),
+            CommandView::Monitor(id, monitor) => find(config, id, monitor).ok_or_else(gone),
             _ => Err(other_view("monitor")),
         }
     }
 }
 
-impl Owner for Bgp {
-    fn find<'a>(config: &'a Config, _view: &View) -> Option<&'a Self> {
+impl Owner for BgpConfig {
+    fn find<'a>(config: &'a Config, _view: &CommandView) -> Option<&'a Self> {
         config.bgp.as_ref()
     }
 
-    fn find_mut<'a>(config: &'a mut Config, _view: &View) -> Result<&'a mut Self, String> {
+    fn find_mut<'a>(config: &'a mut Config, _view: &CommandView) -> Result<&'a mut Self, String> {
         config.bgp.as_mut().ok_or_else(|| "BGP is not configured any more: enter the bgp view again".to_owned())
     }
 }
@@ -234,25 +237,25 @@ macro_rules! unless_default {
         })*
     };
 }
-unless_default!(std::time::Duration, Vec<String>, crate::config::model::Pace, bool);
+unless_default!(std::time::Duration, Vec<String>, crate::config::model::ReplayPace, bool);
 
 /// Access to nothing, for a descriptor that does not say yet what it sets.
 pub(in crate::config) struct NoAccess;
 
 impl Access for NoAccess {
-    fn values(&self, _arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, _arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         Ok(None)
     }
 
-    fn set(&self, _config: &mut Config, _view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, _config: &mut Config, _view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
         Ok(())
     }
 
-    fn clear(&self, _config: &mut Config, _view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
+    fn clear(&self, _config: &mut Config, _view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
         Ok(())
     }
 
-    fn configured(&self, _config: &Config, _view: &View) -> Vec<Vec<Value>> {
+    fn configured(&self, _config: &Config, _view: &CommandView) -> Vec<Vec<Value>> {
         Vec::new()
     }
 }
@@ -262,7 +265,7 @@ pub(in crate::config) struct Field<O: 'static, F: FieldType> {
     pub(in crate::config) get: fn(&O) -> &F,
     pub(in crate::config) get_mut: fn(&mut O) -> &mut F,
     /// Says why the value cannot be set beside what is configured, if so.
-    pub(in crate::config) check: fn(&Config, &View, &F::Value) -> Result<(), String>,
+    pub(in crate::config) check: fn(&Config, &CommandView, &F::Value) -> Result<(), String>,
 }
 
 /// Makes the [`Field`] of a name, with a check of what is configured beside it or without.
@@ -281,11 +284,11 @@ macro_rules! field {
 pub(in crate::config) use field;
 
 impl<O: Owner, F: FieldType> Access for Field<O, F> {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         Ok(F::Value::read(arguments)?.map(|value| value.values()))
     }
 
-    fn set(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let value = whole(arguments)?;
         (self.check)(config, view, &value)?;
         *(self.get_mut)(O::find_mut(config, view)?) = F::of(value);
@@ -293,12 +296,12 @@ impl<O: Owner, F: FieldType> Access for Field<O, F> {
         Ok(())
     }
 
-    fn clear(&self, config: &mut Config, view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
+    fn clear(&self, config: &mut Config, view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
         *(self.get_mut)(O::find_mut(config, view)?) = F::default();
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
         let value = O::find(config, view).and_then(|owner| (self.get)(owner).value());
         value.map(|value| value.values()).into_iter().collect()
     }
@@ -306,64 +309,64 @@ impl<O: Owner, F: FieldType> Access for Field<O, F> {
 
 /// A field of a BGP peer, which the command names: `peer ADDRESS ...`.
 pub(in crate::config) struct PeerField<F: 'static> {
-    pub(in crate::config) get: fn(&BgpPeer) -> &F,
-    pub(in crate::config) get_mut: fn(&mut BgpPeer) -> &mut F,
+    pub(in crate::config) get: fn(&BgpPeerConfig) -> &F,
+    pub(in crate::config) get_mut: fn(&mut BgpPeerConfig) -> &mut F,
 }
 
 /// Makes the [`PeerField`] of a name.
 macro_rules! peer_field {
     ($field:ident) => {
         &$crate::config::settings::access::PeerField {
-            get: |peer: &$crate::config::model::BgpPeer| &peer.$field,
-            get_mut: |peer: &mut $crate::config::model::BgpPeer| &mut peer.$field,
+            get: |peer: &$crate::config::model::BgpPeerConfig| &peer.$field,
+            get_mut: |peer: &mut $crate::config::model::BgpPeerConfig| &mut peer.$field,
         }
     };
 }
 pub(in crate::config) use peer_field;
 
 /// Returns the peer that a command names.
-pub(in crate::config) fn peer_address(arguments: Arguments<'_>) -> Result<IpAddr, String> {
+pub(in crate::config) fn peer_address(arguments: ArgumentTokens<'_>) -> Result<IpAddr, String> {
     arguments.address_of(ArgumentKind::Peer).ok_or_else(incomplete)
 }
 
 /// Returns the peer of an address, which must have an AS number.
-pub(in crate::config) fn peer_mut(config: &mut Config, address: IpAddr) -> Result<&mut BgpPeer, String> {
+pub(in crate::config) fn peer_mut(config: &mut Config, address: IpAddr) -> Result<&mut BgpPeerConfig, String> {
     let missing = || format!("there is no peer {address}: say its AS first, `peer {address} as-number N`");
-    Bgp::find_mut(config, &View::Bgp)?.peers.get_mut(&address).ok_or_else(missing)
+    BgpConfig::find_mut(config, &CommandView::Bgp)?.peers.get_mut(&address).ok_or_else(missing)
 }
 
 impl<F: FieldType> Access for PeerField<F> {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         let (Some(peer), Some(value)) = (arguments.address_of(ArgumentKind::Peer), F::Value::read(arguments)?) else {
             return Ok(None);
         };
         Ok(Some([vec![Value::Address(peer)], value.values()].concat()))
     }
 
-    fn set(&self, config: &mut Config, _view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, config: &mut Config, _view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let value = whole(arguments)?;
         *(self.get_mut)(peer_mut(config, peer_address(arguments)?)?) = F::of(value);
         Ok(())
     }
 
-    fn clear(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn clear(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let address = peer_address(arguments)?;
-        if let Some(peer) = Bgp::find_mut(config, view)?.peers.get_mut(&address) {
+        if let Some(peer) = BgpConfig::find_mut(config, view)?.peers.get_mut(&address) {
             *(self.get_mut)(peer) = F::default();
         }
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
-        let peers = Bgp::find(config, view).into_iter().flat_map(|bgp| &bgp.peers);
-        let line = |(address, peer): (&IpAddr, &BgpPeer)| {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+        let peers = BgpConfig::find(config, view).into_iter().flat_map(|bgp| &bgp.peers);
+        let line = |(address, peer): (&IpAddr, &BgpPeerConfig)| {
             let value = (self.get)(peer).value()?;
             Some([vec![Value::Address(*address)], value.values()].concat())
         };
         peers.filter_map(line).collect()
     }
 
-    fn name(&self, arguments: Arguments<'_>) -> LineName {
+    fn name(&self, arguments: ArgumentTokens<'_>) -> LineName {
         arguments.address_of(ArgumentKind::Peer).map_or(LineName::Only, LineName::Peer)
     }
 }
@@ -375,28 +378,28 @@ pub(in crate::config) struct Members<O: 'static, K: 'static> {
 }
 
 impl<O: Owner, K: LineKey> Access for Members<O, K> {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         Ok(K::read(arguments)?.map(|member| member.values()))
     }
 
-    fn set(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let member = whole(arguments)?;
         (self.get_mut)(O::find_mut(config, view)?).insert(member);
         O::touched(config);
         Ok(())
     }
 
-    fn clear(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn clear(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let member = whole(arguments)?;
         (self.get_mut)(O::find_mut(config, view)?).remove(&member);
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
         O::find(config, view).into_iter().flat_map(|owner| (self.get)(owner)).map(ArgumentType::values).collect()
     }
 
-    fn name(&self, arguments: Arguments<'_>) -> LineName {
+    fn name(&self, arguments: ArgumentTokens<'_>) -> LineName {
         line_name::<K>(arguments)
     }
 }
@@ -408,15 +411,15 @@ pub(in crate::config) struct Entries<O: 'static, K: 'static, V: 'static> {
     /// Says why a name cannot be used, if so.
     pub(in crate::config) check: fn(&Config, &K) -> Result<(), String>,
     /// Returns the view of an entry, from the view that its command is in.
-    pub(in crate::config) view: fn(&View, K) -> Option<View>,
+    pub(in crate::config) view: fn(&CommandView, K) -> Option<CommandView>,
 }
 
 impl<O: Owner, K: LineKey, V: Default + 'static> Access for Entries<O, K, V> {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         Ok(K::read(arguments)?.map(|key| key.values()))
     }
 
-    fn set(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let key = whole(arguments)?;
         (self.check)(config, &key)?;
         (self.get_mut)(O::find_mut(config, view)?).entry(key).or_default();
@@ -424,26 +427,26 @@ impl<O: Owner, K: LineKey, V: Default + 'static> Access for Entries<O, K, V> {
         Ok(())
     }
 
-    fn clear(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn clear(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let key: K = whole(arguments)?;
         (self.get_mut)(O::find_mut(config, view)?).remove(&key);
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
         let entries = O::find(config, view).into_iter().flat_map(|owner| (self.get)(owner).keys());
         entries.map(ArgumentType::values).collect()
     }
 
-    fn name(&self, arguments: Arguments<'_>) -> LineName {
+    fn name(&self, arguments: ArgumentTokens<'_>) -> LineName {
         line_name::<K>(arguments)
     }
 
-    fn enters(&self, around: &View, arguments: Arguments<'_>) -> Option<View> {
+    fn enters(&self, around: &CommandView, arguments: ArgumentTokens<'_>) -> Option<CommandView> {
         (self.view)(around, whole(arguments).ok()?)
     }
 }
 
-fn line_name<K: LineKey>(arguments: Arguments<'_>) -> LineName {
+fn line_name<K: LineKey>(arguments: ArgumentTokens<'_>) -> LineName {
     whole::<K>(arguments).map_or(LineName::Only, |key| key.line_name())
 }

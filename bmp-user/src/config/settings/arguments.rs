@@ -15,10 +15,11 @@ use crate::{
             argument::{ArgumentKind, interface_name},
             line::quoted,
             secret::Secret,
-            token::{Arguments, Value, WrongArgument},
+            token::{ArgumentTokens, Value, WrongArgument},
         },
         model::{
-            BgpTimer, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Pace, Prefix, RouteMode, SessionId,
+            BgpTimer, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Prefix, ReplayPace, RouteMode,
+            SessionId,
         },
     },
     wire::bgp::Family,
@@ -44,7 +45,7 @@ pub(in crate::config) trait ArgumentType: Clone + 'static {
     /// # Errors
     ///
     /// The arguments do not go together.
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument>;
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument>;
 
     /// Returns the arguments in their order.
     fn values(&self) -> Vec<Value>;
@@ -60,8 +61,8 @@ pub(in crate::config) trait LineKey: ArgumentType + Ord {
 macro_rules! plain {
     ($type:ty, $read:expr, $value:expr) => {
         impl ArgumentType for $type {
-            fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
-                let read: fn(Arguments<'_>) -> Option<Self> = $read;
+            fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
+                let read: fn(ArgumentTokens<'_>) -> Option<Self> = $read;
                 Ok(read(arguments))
             }
 
@@ -92,7 +93,7 @@ plain!(
 
 /// A command without arguments: to give it is to set it.
 impl ArgumentType for bool {
-    fn read(_arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(_arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         Ok(Some(true))
     }
 
@@ -102,7 +103,7 @@ impl ArgumentType for bool {
 }
 
 impl ArgumentType for SocketAddr {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         let port: Option<u16> = arguments.number();
         Ok(arguments.address().zip(port).map(Self::from))
     }
@@ -114,7 +115,7 @@ impl ArgumentType for SocketAddr {
 
 /// `TOTAL [ per-source NUMBER ]`
 impl ArgumentType for MaxConnections {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         let mut numbers = arguments.numbers();
         let Some((_, total)) = numbers.next() else { return Ok(None) };
         let per_source = match numbers.next() {
@@ -133,8 +134,8 @@ impl ArgumentType for MaxConnections {
 }
 
 /// `recorded`, `maximum`, `NUMBER updates-per-second`
-impl ArgumentType for Pace {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+impl ArgumentType for ReplayPace {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         Ok(match arguments.number().and_then(NonZeroU32::new) {
             Some(rate) => Some(Self::UpdatesPerSecond(rate)),
             None if arguments.has("recorded") => Some(Self::Recorded),
@@ -154,7 +155,7 @@ impl ArgumentType for Pace {
 /// `keepalive SECONDS hold SECONDS`. A hold time is at least three keepalive times, so that one
 /// KEEPALIVE may be lost (RFC 4271 §10), or both are zero.
 impl ArgumentType for BgpTimer {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         let Some((keepalive, hold, token)) = arguments.two_times() else { return Ok(None) };
         let seconds = |time: Duration| u16::try_from(time.as_secs()).unwrap_or(u16::MAX);
         let (keepalive, hold) = (seconds(keepalive), seconds(hold));
@@ -172,7 +173,7 @@ impl ArgumentType for BgpTimer {
 
 /// `FIRST LONGEST`
 impl ArgumentType for ConnectRetry {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         match arguments.two_times() {
             Some((first, longest, token)) if longest < first => {
                 Err(WrongArgument { token, message: "the longest wait is no shorter than the first".to_owned() })
@@ -188,7 +189,7 @@ impl ArgumentType for ConnectRetry {
 
 /// An interface in one word or two, an address, or both.
 impl ArgumentType for ConnectInterface {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         let number = arguments.texts_of(ArgumentKind::InterfaceNumber).next();
         let interface = match (arguments.text_of(ArgumentKind::InterfaceType), number) {
             (Some(kind), Some((token, number))) => {
@@ -232,7 +233,7 @@ fn joined_name(kind: &str, number: &str) -> Result<String, String> {
 
 /// `INTERFACE ...`. The grammar counts the names no further than "one or more".
 impl ArgumentType for Vec<String> {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         let mut names = Self::new();
         for (token, name) in arguments.texts_of(ArgumentKind::EgressName) {
             if names.len() == EGRESS_MAX {
@@ -254,7 +255,7 @@ impl ArgumentType for Vec<String> {
 
 /// `[ vpn-instance NAME ] ADDRESS [ alias ALIAS ]`
 impl ArgumentType for SessionId {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         let vpn_instance = arguments.text_of(ArgumentKind::VpnInstance);
         let alias = arguments.text_of(ArgumentKind::Alias);
         let station = arguments.address_of(ArgumentKind::Station);
@@ -270,7 +271,7 @@ impl ArgumentType for SessionId {
 
 /// The forms of `monitor`.
 impl ArgumentType for MonitorId {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         let table = arguments.text_of(ArgumentKind::TableName);
         let input = arguments.text_of(ArgumentKind::InputName);
         Ok(match (table, arguments.address_of(ArgumentKind::Peer), input) {
@@ -307,7 +308,7 @@ fn keywords(words: impl IntoIterator<Item = &'static str>) -> Vec<Value> {
 
 /// The two words of a family.
 impl ArgumentType for Family {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         Ok(family_of(|keyword| arguments.has(keyword)))
     }
 
@@ -318,7 +319,7 @@ impl ArgumentType for Family {
 
 /// The words of a family and of a RIB.
 impl ArgumentType for RouteMode {
-    fn read(arguments: Arguments<'_>) -> Result<Option<Self>, WrongArgument> {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
         let has = |keyword: &str| arguments.has(keyword);
         Ok(family_of(has).zip(rib_of(has)).map(|(family, view)| Self { family, view }))
     }

@@ -19,10 +19,10 @@ use crate::{
             argument::ArgumentKind,
             number::{NumberRange, Unit},
             syntax::Syntax::{self, Value as Argument, Word},
-            token::{Arguments, Value, WrongArgument},
+            token::{ArgumentTokens, Value, WrongArgument},
         },
-        model::{Bgp, BgpPeer, BgpTimer, Config},
-        view::{View, ViewKind},
+        model::{BgpConfig, BgpPeerConfig, BgpTimer, Config},
+        view::{CommandView, ViewKind},
     },
     wire::bgp::Family,
 };
@@ -43,33 +43,33 @@ pub(in crate::config) static BGP: SettingDescriptor = SettingDescriptor {
 struct BgpView;
 
 impl Access for BgpView {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         Ok(u32::read(arguments)?.map(|asn| asn.values()))
     }
 
-    fn set(&self, config: &mut Config, _view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, config: &mut Config, _view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let asn = whole(arguments)?;
         match &config.bgp {
             Some(bgp) if bgp.asn != asn => {
                 return Err(format!("BGP is configured with AS {} already: `undo bgp` first", bgp.asn));
             }
             Some(_) => {}
-            None => config.bgp = Some(Bgp { asn, router_id: None, listen_port: None, peers: BTreeMap::new() }),
+            None => config.bgp = Some(BgpConfig { asn, router_id: None, listen_port: None, peers: BTreeMap::new() }),
         }
         Ok(())
     }
 
-    fn clear(&self, config: &mut Config, _view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
+    fn clear(&self, config: &mut Config, _view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
         config.bgp = None;
         Ok(())
     }
 
-    fn configured(&self, config: &Config, _view: &View) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, _view: &CommandView) -> Vec<Vec<Value>> {
         config.bgp.iter().map(|bgp| bgp.asn.values()).collect()
     }
 
-    fn enters(&self, _around: &View, _arguments: Arguments<'_>) -> Option<View> {
-        Some(View::Bgp)
+    fn enters(&self, _around: &CommandView, _arguments: ArgumentTokens<'_>) -> Option<CommandView> {
+        Some(CommandView::Bgp)
     }
 }
 
@@ -78,7 +78,7 @@ pub(in crate::config) static ROUTER_ID: SettingDescriptor = SettingDescriptor {
     value: &[Argument(ArgumentKind::RouterId, "an identifier in the form of an IPv4 address")],
     default: DefaultValue::Fixed("none; no peer is spoken to"),
     effect: Effect::BgpReconnects,
-    access: field!(Bgp, router_id),
+    access: field!(BgpConfig, router_id),
     ..SettingDescriptor::in_view(ViewKind::Bgp)
 };
 
@@ -87,7 +87,7 @@ pub(in crate::config) static LISTEN_PORT: SettingDescriptor = SettingDescriptor 
     value: &[PORT_VALUE],
     default: DefaultValue::Fixed("peers cannot connect"),
     effect: Effect::BgpListensAnew,
-    access: field!(Bgp, listen_port),
+    access: field!(BgpConfig, listen_port),
     ..SettingDescriptor::in_view(ViewKind::Bgp)
 };
 
@@ -107,25 +107,25 @@ pub(in crate::config) static PEER_AS_NUMBER: SettingDescriptor = SettingDescript
 struct PeerAsNumber;
 
 impl Access for PeerAsNumber {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         AS_NUMBER_FIELD.values(arguments)
     }
 
-    fn set(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
-        Bgp::find_mut(config, view)?.peers.entry(peer_address(arguments)?).or_default();
+    fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
+        BgpConfig::find_mut(config, view)?.peers.entry(peer_address(arguments)?).or_default();
         AS_NUMBER_FIELD.set(config, view, arguments)
     }
 
-    fn clear(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
-        Bgp::find_mut(config, view)?.peers.remove(&peer_address(arguments)?);
+    fn clear(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
+        BgpConfig::find_mut(config, view)?.peers.remove(&peer_address(arguments)?);
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
         AS_NUMBER_FIELD.configured(config, view)
     }
 
-    fn name(&self, arguments: Arguments<'_>) -> LineName {
+    fn name(&self, arguments: ArgumentTokens<'_>) -> LineName {
         AS_NUMBER_FIELD.name(arguments)
     }
 }
@@ -135,7 +135,7 @@ static AS_NUMBER_FIELD: &dyn Access = peer_field!(asn);
 pub(in crate::config) static PEER_PORT: SettingDescriptor = SettingDescriptor {
     head: &[PEER_WORD, PEER, PORT_WORD],
     value: &[PORT_VALUE],
-    default: DefaultValue::Computed(|| BgpPeer::PORT.to_string()),
+    default: DefaultValue::Computed(|| BgpPeerConfig::PORT.to_string()),
     rows: &[DefaultRow::new(270, "BGP peer's port")],
     effect: Effect::BgpReconnects,
     access: peer_field!(port),
@@ -189,7 +189,7 @@ pub(in crate::config) static PEER_TIMER: SettingDescriptor = SettingDescriptor {
         Argument(ArgumentKind::Number(&HOLD_TIME), "seconds; at least three times as many"),
     ],
     default: DefaultValue::Computed(|| {
-        let BgpTimer { keepalive, hold } = BgpPeer::TIMER;
+        let BgpTimer { keepalive, hold } = BgpPeerConfig::TIMER;
         format!("keepalive {keepalive} s, hold {hold} s")
     }),
     rows: &[DefaultRow::new(280, "BGP peer's timers")],
@@ -220,35 +220,35 @@ pub(in crate::config) static BGP_LINK_STATE_FAMILY: SettingDescriptor =
 struct FamilyViews(&'static str);
 
 impl Access for FamilyViews {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         Ok(Family::read(arguments)?.map(|family| family.values()))
     }
 
-    fn set(&self, config: &mut Config, view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
-        Bgp::find_mut(config, view).map(|_| ())
+    fn set(&self, config: &mut Config, view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
+        BgpConfig::find_mut(config, view).map(|_| ())
     }
 
-    fn clear(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn clear(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let family: Family = whole(arguments)?;
-        for peer in Bgp::find_mut(config, view)?.peers.values_mut() {
+        for peer in BgpConfig::find_mut(config, view)?.peers.values_mut() {
             peer.families.remove(&family);
         }
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
-        let peers = Bgp::find(config, view).into_iter().flat_map(|bgp| bgp.peers.values());
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+        let peers = BgpConfig::find(config, view).into_iter().flat_map(|bgp| bgp.peers.values());
         let families: BTreeSet<_> = peers.flat_map(|peer| peer.families.iter().copied()).collect();
         let begins_so = |family: &Family| family_words(*family).first() == Some(&self.0);
         families.into_iter().filter(begins_so).map(|family| family.values()).collect()
     }
 
-    fn name(&self, arguments: Arguments<'_>) -> LineName {
+    fn name(&self, arguments: ArgumentTokens<'_>) -> LineName {
         whole::<Family>(arguments).map_or(LineName::Only, |family| family.line_name())
     }
 
-    fn enters(&self, _around: &View, arguments: Arguments<'_>) -> Option<View> {
-        whole(arguments).ok().map(View::BgpFamily)
+    fn enters(&self, _around: &CommandView, arguments: ArgumentTokens<'_>) -> Option<CommandView> {
+        whole(arguments).ok().map(CommandView::BgpFamily)
     }
 }
 
@@ -264,41 +264,41 @@ pub(in crate::config) static PEER_ENABLE: SettingDescriptor = SettingDescriptor 
 struct PeerEnable;
 
 impl PeerEnable {
-    fn family(view: &View) -> Result<Family, String> {
+    fn family(view: &CommandView) -> Result<Family, String> {
         match view {
-            View::BgpFamily(family) => Ok(*family),
+            CommandView::BgpFamily(family) => Ok(*family),
             _ => Err("this is a command of a family's view".to_owned()),
         }
     }
 }
 
 impl Access for PeerEnable {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         Ok(arguments.address_of(ArgumentKind::Peer).map(|address| vec![Value::Address(address)]))
     }
 
-    fn set(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let family = Self::family(view)?;
         peer_mut(config, peer_address(arguments)?)?.families.insert(family);
         Ok(())
     }
 
-    fn clear(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn clear(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let family = Self::family(view)?;
-        if let Some(peer) = Bgp::find_mut(config, view)?.peers.get_mut(&peer_address(arguments)?) {
+        if let Some(peer) = BgpConfig::find_mut(config, view)?.peers.get_mut(&peer_address(arguments)?) {
             peer.families.remove(&family);
         }
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
         let Ok(family) = Self::family(view) else { return Vec::new() };
-        let peers = Bgp::find(config, view).into_iter().flat_map(|bgp| &bgp.peers);
-        let enabled = peers.filter(|(_, peer): &(&IpAddr, &BgpPeer)| peer.families.contains(&family));
+        let peers = BgpConfig::find(config, view).into_iter().flat_map(|bgp| &bgp.peers);
+        let enabled = peers.filter(|(_, peer): &(&IpAddr, &BgpPeerConfig)| peer.families.contains(&family));
         enabled.map(|(address, _)| vec![Value::Address(*address)]).collect()
     }
 
-    fn name(&self, arguments: Arguments<'_>) -> LineName {
+    fn name(&self, arguments: ArgumentTokens<'_>) -> LineName {
         arguments.address_of(ArgumentKind::Peer).map_or(LineName::Only, LineName::Peer)
     }
 }

@@ -11,10 +11,10 @@ use crate::config::{
         argument::ArgumentKind,
         number::{NumberRange, Unit},
         syntax::Syntax::{Value as Argument, Word},
-        token::{Arguments, Value, WrongArgument},
+        token::{ArgumentTokens, Value, WrongArgument},
     },
-    model::{Bmp, Config, Session, SessionId},
-    view::{View, ViewKind},
+    model::{BmpConfig, Config, SessionConfig, SessionId},
+    view::{CommandView, ViewKind},
 };
 
 pub(in crate::config) static BMP: SettingDescriptor = SettingDescriptor {
@@ -29,27 +29,27 @@ pub(in crate::config) static BMP: SettingDescriptor = SettingDescriptor {
 struct BmpView;
 
 impl Access for BmpView {
-    fn values(&self, _arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, _arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         Ok(Some(Vec::new()))
     }
 
-    fn set(&self, config: &mut Config, _view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, config: &mut Config, _view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
         config.bmp.enabled = true;
         Ok(())
     }
 
-    fn clear(&self, config: &mut Config, _view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
-        config.bmp = Bmp::default();
+    fn clear(&self, config: &mut Config, _view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
+        config.bmp = BmpConfig::default();
         Ok(())
     }
 
-    fn configured(&self, config: &Config, _view: &View) -> Vec<Vec<Value>> {
-        let is_there = config.bmp != Bmp::default();
+    fn configured(&self, config: &Config, _view: &CommandView) -> Vec<Vec<Value>> {
+        let is_there = config.bmp != BmpConfig::default();
         is_there.then(Vec::new).into_iter().collect()
     }
 
-    fn enters(&self, _around: &View, _arguments: Arguments<'_>) -> Option<View> {
-        Some(View::Bmp)
+    fn enters(&self, _around: &CommandView, _arguments: ArgumentTokens<'_>) -> Option<CommandView> {
+        Some(CommandView::Bmp)
     }
 }
 
@@ -65,10 +65,10 @@ static STATISTICS_TIME: NumberRange = NumberRange {
 pub(in crate::config) static STATISTICS_TIMER: SettingDescriptor = SettingDescriptor {
     head: &[Word("statistics-timer", "how often BGP peers are reported on")],
     value: &[Argument(ArgumentKind::Number(&STATISTICS_TIME), "seconds RANGE; 0 is never")],
-    default: DefaultValue::Computed(|| format!("of BGP peers, every {} s", Bmp::STATISTICS_TIMER.as_secs())),
+    default: DefaultValue::Computed(|| format!("of BGP peers, every {} s", BmpConfig::STATISTICS_TIMER.as_secs())),
     rows: &[DefaultRow::new(210, "Statistics Reports")],
     effect: Effect::AtOnce,
-    access: field!(Bmp, statistics_timer),
+    access: field!(BmpConfig, statistics_timer),
     ..SettingDescriptor::in_view(ViewKind::Bmp)
 };
 
@@ -78,7 +78,7 @@ pub(in crate::config) static BMP_CONNECT_INTERFACE: SettingDescriptor = SettingD
     default: DefaultValue::Fixed("the kernel's choice"),
     effect: Effect::ReconnectsIfPinChanges,
     note: "It counts for IPv4 sessions that have no `connect-interface` of their own.",
-    access: field!(Bmp, connect_interface),
+    access: field!(BmpConfig, connect_interface),
     ..SettingDescriptor::in_view(ViewKind::Bmp)
 };
 
@@ -87,7 +87,7 @@ pub(in crate::config) static PERSIST: SettingDescriptor = SettingDescriptor {
     default: DefaultValue::Fixed("nothing, unless a session is adopted"),
     rows: &[DefaultRow::new(70, "Kept when bmpd ends")],
     effect: Effect::AtEnd,
-    access: field!(Bmp, persist),
+    access: field!(BmpConfig, persist),
     ..SettingDescriptor::in_view(ViewKind::Bmp)
 };
 
@@ -100,11 +100,11 @@ pub(in crate::config) static SESSION: SettingDescriptor = SettingDescriptor {
     ],
     enters: Some(ViewKind::Session),
     effect: Effect::Enters,
-    access: &Entries::<Bmp, SessionId, Session> {
+    access: &Entries::<BmpConfig, SessionId, SessionConfig> {
         get: |bmp| &bmp.sessions,
         get_mut: |bmp| &mut bmp.sessions,
         check: |_, _| Ok(()),
-        view: |_, id| Some(View::Session(id)),
+        view: |_, id| Some(CommandView::Session(id)),
     },
     ..SettingDescriptor::in_view(ViewKind::Bmp)
 };

@@ -11,10 +11,10 @@ use crate::config::{
     language::{
         secret::Secrets,
         syntax::{Part, Syntax},
-        token::{Arguments, Token, Value, WrongArgument, fill},
+        token::{ArgumentTokens, Token, Value, WrongArgument, fill},
     },
     model::Config,
-    view::{View, ViewKind},
+    view::{CommandView, ViewKind},
 };
 
 /// All that bmpd knows about one setting. Parser, help, printed form, `undo`, differences, displays
@@ -135,11 +135,11 @@ impl SettingDescriptor {
     ///
     /// The arguments do not go together.
     pub(in crate::config) fn read(&'static self, tokens: &[Token]) -> Result<Option<Setting>, WrongArgument> {
-        Ok(self.access.values(Arguments(tokens))?.map(|values| self.line(values)))
+        Ok(self.access.values(ArgumentTokens(tokens))?.map(|values| self.line(values)))
     }
 
     /// Returns the lines that a view of a configuration has of this setting.
-    pub(in crate::config) fn lines(&'static self, config: &Config, view: &View) -> Vec<Setting> {
+    pub(in crate::config) fn lines(&'static self, config: &Config, view: &CommandView) -> Vec<Setting> {
         self.access.configured(config, view).into_iter().map(|values| self.line(values)).collect()
     }
 
@@ -186,8 +186,8 @@ impl Setting {
     }
 
     /// Returns the arguments.
-    pub(in crate::config) fn arguments(&self) -> Arguments<'_> {
-        Arguments(&self.tokens)
+    pub(in crate::config) fn arguments(&self) -> ArgumentTokens<'_> {
+        ArgumentTokens(&self.tokens)
     }
 
     /// Returns the line of the configuration, without indentation and with secrets masked.
@@ -206,7 +206,7 @@ impl Setting {
     }
 
     /// Returns the view that the line enters from a view.
-    pub(in crate::config) fn view(&self, around: &View) -> Option<View> {
+    pub(in crate::config) fn view(&self, around: &CommandView) -> Option<CommandView> {
         self.descriptor.access.enters(around, self.arguments())
     }
 }

@@ -14,8 +14,8 @@ use crate::config::{
         number::{NumberRange, Unit},
         syntax::Syntax::{Optional, Value, Word},
     },
-    model::{Config, MaxConnections, Prefix, Relay},
-    view::{View, ViewKind},
+    model::{Config, MaxConnections, Prefix, RelayConfig},
+    view::{CommandView, ViewKind},
 };
 
 /// Refuses the name of another input. Stations are told peers by their input.
@@ -27,11 +27,11 @@ pub(in crate::config) static RELAY: SettingDescriptor = SettingDescriptor {
     head: &[Word("bmp-relay", "take BMP from a daemon"), Value(ArgumentKind::InputName, "a name for this input")],
     enters: Some(ViewKind::Relay),
     effect: Effect::Enters,
-    access: &Entries::<Config, String, Relay> {
+    access: &Entries::<Config, String, RelayConfig> {
         get: |config| &config.relays,
         get_mut: |config| &mut config.relays,
         check: |config, name| no_other_input(config.replays.contains_key(name), name),
-        view: |_, name| Some(View::Relay(name)),
+        view: |_, name| Some(CommandView::Relay(name)),
     },
     ..SettingDescriptor::in_view(ViewKind::System)
 };
@@ -41,13 +41,13 @@ pub(in crate::config) static LISTEN: SettingDescriptor = SettingDescriptor {
     value: &[Value(ArgumentKind::Listen, "an address of this host"), PORT_WORD, PORT_VALUE],
     default: DefaultValue::Fixed("the relay does not listen"),
     effect: Effect::RelayListensAnew,
-    access: field!(Relay, listen, no_other_listens),
+    access: field!(RelayConfig, listen, no_other_listens),
     ..SettingDescriptor::in_view(ViewKind::Relay)
 };
 
 /// Refuses an address and port that another relay listens on. The second could not be opened.
-fn no_other_listens(config: &Config, view: &View, listen: &SocketAddr) -> Result<(), String> {
-    let is_other = |name: &String| !matches!(view, View::Relay(own) if own == name);
+fn no_other_listens(config: &Config, view: &CommandView, listen: &SocketAddr) -> Result<(), String> {
+    let is_other = |name: &String| !matches!(view, CommandView::Relay(own) if own == name);
     match config.relays.iter().find(|(name, relay)| is_other(name) && relay.listen.as_ref() == Some(listen)) {
         Some((other, _)) => Err(format!("the input {other} listens on {listen} already")),
         None => Ok(()),
@@ -62,7 +62,7 @@ pub(in crate::config) static ALLOW: SettingDescriptor = SettingDescriptor {
     default: DefaultValue::Fixed("connections of this host alone"),
     rows: &[DefaultRow::new(220, "A relay takes")],
     effect: Effect::RelayAtOnce,
-    access: &Members::<Relay, Prefix> { get: |relay| &relay.allow, get_mut: |relay| &mut relay.allow },
+    access: &Members::<RelayConfig, Prefix> { get: |relay| &relay.allow, get_mut: |relay| &mut relay.allow },
     ..SettingDescriptor::in_view(ViewKind::Relay)
 };
 
@@ -81,7 +81,7 @@ pub(in crate::config) static RELAY_HOLD: SettingDescriptor = SettingDescriptor {
     default: DefaultValue::Fixed("takes its peers down at once"),
     rows: &[DefaultRow::new(240, "A relay that is gone")],
     effect: Effect::RelayAtOnce,
-    access: field!(Relay, hold),
+    access: field!(RelayConfig, hold),
     ..SettingDescriptor::in_view(ViewKind::Relay)
 };
 
@@ -103,7 +103,7 @@ pub(in crate::config) static END_OF_RIB_AFTER: SettingDescriptor = SettingDescri
     default: DefaultValue::Fixed("is not told in a daemon's stead"),
     rows: &[DefaultRow::new(250, "Missing End-of-RIB")],
     effect: Effect::RelayAtOnce,
-    access: field!(Relay, end_of_rib_after),
+    access: field!(RelayConfig, end_of_rib_after),
     ..SettingDescriptor::in_view(ViewKind::Relay)
 };
 
@@ -137,11 +137,11 @@ pub(in crate::config) static MAX_CONNECTIONS: SettingDescriptor = SettingDescrip
         ]),
     ],
     default: DefaultValue::Computed(|| {
-        let MaxConnections { total, per_source } = Relay::MAX_CONNECTIONS;
+        let MaxConnections { total, per_source } = RelayConfig::MAX_CONNECTIONS;
         format!("{total} connections, {} of one source", per_source.unwrap_or(total))
     }),
     effect: Effect::RelayNextConnection,
     note: "There are fewer where bmpd may open few files; see `display default-parameter bmp`.",
-    access: field!(Relay, max_connections),
+    access: field!(RelayConfig, max_connections),
     ..SettingDescriptor::in_view(ViewKind::Relay)
 };

@@ -12,19 +12,19 @@ use crate::config::{
         number::{NumberRange, Unit},
         syntax::Syntax::{Choice, Value, Word},
     },
-    model::{Config, Replay},
-    view::{View, ViewKind},
+    model::{Config, ReplayConfig},
+    view::{CommandView, ViewKind},
 };
 
 pub(in crate::config) static REPLAY: SettingDescriptor = SettingDescriptor {
     head: &[Word("mrt-replay", "take routes from a file"), Value(ArgumentKind::InputName, "a name for this input")],
     enters: Some(ViewKind::Replay),
     effect: Effect::Enters,
-    access: &Entries::<Config, String, Replay> {
+    access: &Entries::<Config, String, ReplayConfig> {
         get: |config| &config.replays,
         get_mut: |config| &mut config.replays,
         check: |config, name| no_other_input(config.relays.contains_key(name), name),
-        view: |_, name| Some(View::Replay(name)),
+        view: |_, name| Some(CommandView::Replay(name)),
     },
     ..SettingDescriptor::in_view(ViewKind::System)
 };
@@ -34,7 +34,7 @@ pub(in crate::config) static REPLAY_FILE: SettingDescriptor = SettingDescriptor 
     value: &[Value(ArgumentKind::Path, "its path")],
     default: DefaultValue::Fixed("nothing is replayed"),
     effect: Effect::ReplayRestarts,
-    access: field!(Replay, file),
+    access: field!(ReplayConfig, file),
     ..SettingDescriptor::in_view(ViewKind::Replay)
 };
 
@@ -57,7 +57,7 @@ pub(in crate::config) static REPLAY_PACE: SettingDescriptor = SettingDescriptor 
     default: DefaultValue::Fixed("as it was recorded"),
     rows: &[DefaultRow::new(260, "Pace of a replay")],
     effect: Effect::ReplayRestarts,
-    access: field!(Replay, pace),
+    access: field!(ReplayConfig, pace),
     ..SettingDescriptor::in_view(ViewKind::Replay)
 };
 
@@ -65,6 +65,6 @@ pub(in crate::config) static REPLAY_LOOP: SettingDescriptor = SettingDescriptor 
     head: &[Word("loop", "begin again at the end of the file")],
     default: DefaultValue::Fixed("the replay ends with its file"),
     effect: Effect::ReplayRestarts,
-    access: field!(Replay, looped),
+    access: field!(ReplayConfig, looped),
     ..SettingDescriptor::in_view(ViewKind::Replay)
 };

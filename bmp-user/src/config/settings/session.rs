@@ -15,10 +15,10 @@ use crate::config::{
         argument::ArgumentKind,
         number::{NumberRange, Unit},
         syntax::Syntax::{self, Optional, Value as Argument, Word},
-        token::{Arguments, Value, WrongArgument},
+        token::{ArgumentTokens, Value, WrongArgument},
     },
-    model::{Config, ConnectRetry, MonitorId, RouteMode, Session, SessionId, Transport},
-    view::{View, ViewKind},
+    model::{Config, ConnectRetry, MonitorId, RouteMode, SessionConfig, SessionId, Transport},
+    view::{CommandView, ViewKind},
 };
 
 /// Why `adopt` and `tcp listen port` do not go together.
@@ -78,50 +78,51 @@ struct ConnectPort;
 struct ListenPort;
 
 impl Access for ConnectPort {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         let port = u16::read(arguments)?;
         Ok(port.map(|port| port.values().into_iter().chain(arguments.secret().map(Value::Secret)).collect()))
     }
 
-    fn set(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let transport = Transport::Connect(whole(arguments)?);
         no_other_has(config, view, transport)?;
-        let session = Session::find_mut(config, view)?;
+        let session = SessionConfig::find_mut(config, view)?;
         (session.transport, session.password) = (Some(transport), arguments.secret());
         Ok(())
     }
 
-    fn clear(&self, config: &mut Config, view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
-        let session = Session::find_mut(config, view)?;
+    fn clear(&self, config: &mut Config, view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
+        let session = SessionConfig::find_mut(config, view)?;
         if matches!(session.transport, Some(Transport::Connect(_))) {
             (session.transport, session.password) = (None, None);
         }
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
-        let Some(Session { transport: Some(Transport::Connect(port)), password, .. }) = Session::find(config, view)
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+        let Some(SessionConfig { transport: Some(Transport::Connect(port)), password, .. }) =
+            SessionConfig::find(config, view)
         else {
             return Vec::new();
         };
         vec![port.values().into_iter().chain(password.clone().map(Value::Secret)).collect()]
     }
 
-    fn is_undone_by(&self, configured: Arguments<'_>, given: Arguments<'_>) -> bool {
+    fn is_undone_by(&self, configured: ArgumentTokens<'_>, given: ArgumentTokens<'_>) -> bool {
         let begins_so = configured.0.starts_with(given.0);
         configured.0 == given.0 || (begins_so && given.secret().is_none())
     }
 }
 
 impl Access for ListenPort {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         Ok(u16::read(arguments)?.map(|port| port.values()))
     }
 
-    fn set(&self, config: &mut Config, view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let transport = Transport::Listen(whole(arguments)?);
         no_other_has(config, view, transport)?;
-        let session = Session::find_mut(config, view)?;
+        let session = SessionConfig::find_mut(config, view)?;
         if session.adopt {
             return Err(format!("the session is adopted, and {ADOPTED_CONNECTS}: `undo adopt` first"));
         }
@@ -132,16 +133,16 @@ impl Access for ListenPort {
         Ok(())
     }
 
-    fn clear(&self, config: &mut Config, view: &View, _arguments: Arguments<'_>) -> Result<(), String> {
-        let session = Session::find_mut(config, view)?;
+    fn clear(&self, config: &mut Config, view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
+        let session = SessionConfig::find_mut(config, view)?;
         if matches!(session.transport, Some(Transport::Listen(_))) {
             session.transport = None;
         }
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &View) -> Vec<Vec<Value>> {
-        match Session::find(config, view).and_then(|session| session.transport) {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+        match SessionConfig::find(config, view).and_then(|session| session.transport) {
             Some(Transport::Listen(port)) => vec![port.values()],
             Some(Transport::Connect(_)) | None => Vec::new(),
         }
@@ -151,8 +152,8 @@ impl Access for ListenPort {
 /// Refuses a port that another session of the VPN instance has for the same station.
 ///
 /// Neither the kernel nor the wire could tell the two apart.
-fn no_other_has(config: &Config, view: &View, transport: Transport) -> Result<(), String> {
-    let View::Session(own) = view else { return Ok(()) };
+fn no_other_has(config: &Config, view: &CommandView, transport: Transport) -> Result<(), String> {
+    let CommandView::Session(own) = view else { return Ok(()) };
     // In the order of the sessions, those to one station of one VPN instance follow one another.
     let first = SessionId { alias: None, ..own.clone() };
     let mut same_station = config
@@ -170,8 +171,8 @@ fn no_other_has(config: &Config, view: &View, transport: Transport) -> Result<()
 }
 
 /// Refuses a setting of a session that waits for its station.
-fn connects(config: &Config, view: &View, why: &str) -> Result<(), String> {
-    match Session::find(config, view).and_then(|session| session.transport) {
+fn connects(config: &Config, view: &CommandView, why: &str) -> Result<(), String> {
+    match SessionConfig::find(config, view).and_then(|session| session.transport) {
         Some(Transport::Listen(_)) => Err(format!("the session has `tcp listen port`, but {why}")),
         Some(Transport::Connect(_)) | None => Ok(()),
     }
@@ -183,7 +184,7 @@ pub(in crate::config) static CONNECT_INTERFACE: SettingDescriptor = SettingDescr
     default: DefaultValue::Fixed("that of the bmp view for an IPv4 session, else the kernel's choice"),
     rows: &[DefaultRow { value: Some("the kernel's choice"), ..DefaultRow::new(10, "Source of a session") }],
     effect: Effect::ReconnectsIfPinChanges,
-    access: field!(Session, connect_interface),
+    access: field!(SessionConfig, connect_interface),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -198,7 +199,7 @@ pub(in crate::config) static EGRESS_INTERFACE: SettingDescriptor = SettingDescri
     rows: &[DefaultRow::new(20, "May leave by")],
     effect: Effect::ReconnectsIfPinChanges,
     note: "The command takes at most 8 names, and replaces those that were named before.",
-    access: field!(Session, egress_interfaces),
+    access: field!(SessionConfig, egress_interfaces),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -209,7 +210,7 @@ pub(in crate::config) static NEXT_HOP: SettingDescriptor = SettingDescriptor {
     rows: &[DefaultRow::new(40, "Next hop")],
     effect: Effect::ReconnectsIfPinChanges,
     note: "It does not go with `tcp listen port`.",
-    access: field!(Session, next_hop, |config, view, _| connects(config, view, ROUTED_CONNECTS)),
+    access: field!(SessionConfig, next_hop, |config, view, _| connects(config, view, ROUTED_CONNECTS)),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -228,7 +229,7 @@ pub(in crate::config) static HOLD_DOWN: SettingDescriptor = SettingDescriptor {
     default: DefaultValue::Fixed("0 ms"),
     rows: &[DefaultRow::new(50, "Hold-down")],
     effect: Effect::AtOnce,
-    access: field!(Session, hold_down),
+    access: field!(SessionConfig, hold_down),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -248,7 +249,7 @@ pub(in crate::config) static TCP_MSS: SettingDescriptor = SettingDescriptor {
     default: DefaultValue::Fixed("as the kernel chooses"),
     rows: &[DefaultRow::new(121, "DSCP, TCP MSS")],
     effect: Effect::NextConnection,
-    access: field!(Session, mss),
+    access: field!(SessionConfig, mss),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -261,7 +262,7 @@ pub(in crate::config) static DSCP: SettingDescriptor = SettingDescriptor {
     default: DefaultValue::Fixed("as the kernel chooses"),
     rows: &[DefaultRow::new(120, "DSCP, TCP MSS")],
     effect: Effect::NextConnection,
-    access: field!(Session, dscp),
+    access: field!(SessionConfig, dscp),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -278,10 +279,10 @@ static SILENCE: NumberRange = NumberRange {
 pub(in crate::config) static TCP_KEEPALIVE: SettingDescriptor = SettingDescriptor {
     head: &[Word("keepalive", "how long the connection is silent before TCP asks whether the station is there")],
     value: &[Argument(ArgumentKind::Number(&SILENCE), "seconds RANGE; 0 is never")],
-    default: DefaultValue::Computed(|| format!("after {} s of silence", Session::KEEPALIVE.as_secs())),
+    default: DefaultValue::Computed(|| format!("after {} s of silence", SessionConfig::KEEPALIVE.as_secs())),
     rows: &[DefaultRow::new(110, "Keepalive of TCP")],
     effect: Effect::NextConnection,
-    access: field!(Session, keepalive),
+    access: field!(SessionConfig, keepalive),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -311,12 +312,12 @@ pub(in crate::config) static CONNECT_RETRY: SettingDescriptor = SettingDescripto
     // Shorter, operators mean `connect-interface`: `conn eth1`.
     shortest: "connect-r".len(),
     default: DefaultValue::Computed(|| {
-        let ConnectRetry { first, longest } = Session::CONNECT_RETRY;
+        let ConnectRetry { first, longest } = SessionConfig::CONNECT_RETRY;
         format!("{} s to {} s, doubling", first.as_secs(), longest.as_secs())
     }),
     rows: &[DefaultRow::new(80, "Retry")],
     effect: Effect::NextAttempt,
-    access: field!(Session, connect_retry),
+    access: field!(SessionConfig, connect_retry),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -335,7 +336,7 @@ pub(in crate::config) static INITIAL_DELAY: SettingDescriptor = SettingDescripto
     default: DefaultValue::Fixed("0 s"),
     rows: &[DefaultRow::new(90, "Initial delay")],
     effect: Effect::FirstAttempt,
-    access: field!(Session, initial_delay),
+    access: field!(SessionConfig, initial_delay),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -345,7 +346,7 @@ pub(in crate::config) static FLAP_DAMPING: SettingDescriptor = SettingDescriptor
     default: DefaultValue::Fixed("0 s"),
     rows: &[DefaultRow::new(100, "Flap damping")],
     effect: Effect::NextAttempt,
-    access: field!(Session, flap_damping),
+    access: field!(SessionConfig, flap_damping),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -354,7 +355,7 @@ pub(in crate::config) static ROUTE_MIRRORING: SettingDescriptor = SettingDescrip
     default: DefaultValue::Fixed("passed on; with monitor, left out"),
     rows: &[DefaultRow::new(200, "Mirrored messages")],
     effect: Effect::AtOnce,
-    access: field!(Session, route_mirroring),
+    access: field!(SessionConfig, route_mirroring),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -365,7 +366,7 @@ pub(in crate::config) static ADOPT: SettingDescriptor = SettingDescriptor {
     effect: Effect::Reconnects,
     note: "bmpd closes its own connection; the other process opens the next one. It does not go with \
            `tcp listen port`.",
-    access: field!(Session, adopt, |config, view, _| connects(config, view, ADOPTED_CONNECTS)),
+    access: field!(SessionConfig, adopt, |config, view, _| connects(config, view, ADOPTED_CONNECTS)),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -373,7 +374,7 @@ pub(in crate::config) static SHUTDOWN: SettingDescriptor = SettingDescriptor {
     head: &[Word("shutdown", "keep the session down")],
     default: DefaultValue::Fixed("the session is kept up"),
     effect: Effect::Closes,
-    access: field!(Session, shutdown),
+    access: field!(SessionConfig, shutdown),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
@@ -383,12 +384,12 @@ pub(in crate::config) static MONITOR: SettingDescriptor = SettingDescriptor {
     default: DefaultValue::Fixed("everything"),
     rows: &[DefaultRow::new(190, "Told to a station")],
     effect: Effect::AtOnce,
-    access: &Entries::<Session, MonitorId, BTreeSet<RouteMode>> {
+    access: &Entries::<SessionConfig, MonitorId, BTreeSet<RouteMode>> {
         get: |session| &session.monitors,
         get_mut: |session| &mut session.monitors,
         check: |_, _| Ok(()),
         view: |around, monitor| match around {
-            View::Session(id) => Some(View::Monitor(id.clone(), monitor)),
+            CommandView::Session(id) => Some(CommandView::Monitor(id.clone(), monitor)),
             _ => None,
         },
     },

@@ -10,10 +10,10 @@ use crate::config::{
     language::{
         argument::ArgumentKind,
         syntax::Syntax::{Value as Argument, Word},
-        token::{Arguments, Value, WrongArgument},
+        token::{ArgumentTokens, Value, WrongArgument},
     },
     model::Config,
-    view::{View, ViewKind},
+    view::{CommandView, ViewKind},
 };
 
 pub(in crate::config) static SYSNAME: SettingDescriptor = SettingDescriptor {
@@ -41,18 +41,18 @@ pub(in crate::config) static INTERFACE_ALIAS: SettingDescriptor = SettingDescrip
 struct InterfaceAliases;
 
 impl Access for InterfaceAliases {
-    fn values(&self, arguments: Arguments<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
         let names = arguments.text_of(ArgumentKind::KernelName).zip(arguments.text_of(ArgumentKind::InterfaceName));
         Ok(names.map(|(kernel, name)| vec![Value::Text(kernel), Value::Text(name)]))
     }
 
-    fn set(&self, config: &mut Config, _view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn set(&self, config: &mut Config, _view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let names = arguments.text_of(ArgumentKind::InterfaceName).zip(arguments.text_of(ArgumentKind::KernelName));
         config.interface_aliases.extend(names);
         Ok(())
     }
 
-    fn clear(&self, config: &mut Config, _view: &View, arguments: Arguments<'_>) -> Result<(), String> {
+    fn clear(&self, config: &mut Config, _view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
         match arguments.text_of(ArgumentKind::InterfaceName) {
             Some(name) => {
                 config.interface_aliases.remove(&name);
@@ -65,12 +65,12 @@ impl Access for InterfaceAliases {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, _view: &View) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, _view: &CommandView) -> Vec<Vec<Value>> {
         let line = |(name, kernel): (&String, &String)| vec![Value::Text(kernel.clone()), Value::Text(name.clone())];
         config.interface_aliases.iter().map(line).collect()
     }
 
-    fn name(&self, arguments: Arguments<'_>) -> LineName {
+    fn name(&self, arguments: ArgumentTokens<'_>) -> LineName {
         arguments.text_of(ArgumentKind::InterfaceName).map_or(LineName::Only, LineName::Named)
     }
 }

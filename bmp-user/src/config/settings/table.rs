@@ -8,7 +8,7 @@ use super::{
     descriptor::{Setting, SettingDescriptor},
     monitor, relay, replay, session, system,
 };
-use crate::config::{model::SessionId, view::View};
+use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
 pub(in crate::config) static SETTINGS: [&SettingDescriptor; 48] = [
@@ -69,10 +69,10 @@ pub(in crate::config) fn order(descriptor: &SettingDescriptor) -> usize {
 }
 
 /// Returns the place of the setting that enters a view; `None` for the views that none enters.
-pub(in crate::config) fn order_of_view(view: &View) -> Option<usize> {
+pub(in crate::config) fn order_of_view(view: &CommandView) -> Option<usize> {
     let enters = |descriptor: &&SettingDescriptor| descriptor.enters == Some(view.kind());
     match view {
-        View::BgpFamily(family) => {
+        CommandView::BgpFamily(family) => {
             let first = super::families::family_words(*family).first().copied();
             SETTINGS.iter().position(|known| enters(known) && Some(known.keyword()) == first)
         }

@@ -30,8 +30,8 @@ fn interfaces(station: IpAddr, word: &str) -> Vec<String> {
         format!("undo connect-interface {word}"),
     ];
     let of_line = |line: String| {
-        let Ok(Command::Configure(configure)) = parse_line(&view, &line, true) else { return Vec::new() };
-        let (Edit::Set(setting) | Edit::Undo(setting)) = configure.edit() else { return Vec::new() };
+        let Ok(ParsedCommand::Configure(configure)) = parse_line(&view, &line, true) else { return Vec::new() };
+        let (ConfigEdit::Set(setting) | ConfigEdit::Undo(setting)) = configure.edit() else { return Vec::new() };
         match &*setting.descriptor().command() {
             "connect-interface" => {
                 let connect = ConnectInterface::read(setting.arguments()).unwrap().unwrap();

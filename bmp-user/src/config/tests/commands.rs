@@ -6,10 +6,10 @@ use crate::config::{
     settings::ArgumentType,
 };
 
-fn set(view: &View, line: &str) -> Setting {
+fn set(view: &CommandView, line: &str) -> Setting {
     match parse_line(view, line, false).unwrap_or_else(|error| panic!("{error}")) {
-        Command::Configure(configure) => match configure.edit() {
-            Edit::Set(setting) => setting.clone(),
+        ParsedCommand::Configure(configure) => match configure.edit() {
+            ConfigEdit::Set(setting) => setting.clone(),
             other => panic!("{line}: {other:?}"),
         },
         other => panic!("{line}: {other:?}"),
@@ -37,7 +37,7 @@ fn both(interface: &str, address: &str) -> ConnectInterface {
 }
 
 /// The message and the marked part of the line.
-fn marked(view: &View, line: &str) -> (String, String) {
+fn marked(view: &CommandView, line: &str) -> (String, String) {
     let error = parse_line(view, line, false).expect_err(line);
     let word = error.line_text.chars().skip(error.column - 1).take(error.length).collect();
     (error.message, word)
@@ -73,28 +73,33 @@ fn every_form_of_connect_interface_is_understood() {
 
 #[test]
 fn every_other_command_is_understood() {
-    let relay = View::Relay("frr".to_owned());
+    let relay = CommandView::Relay("frr".to_owned());
     let text = |text: &str| Value::Text(text.to_owned());
     let address = |text: &str| Value::Address(text.parse().unwrap());
     let table = [
-        (View::System, "sysname edge1", "sysname", vec![text("edge1")]),
+        (CommandView::System, "sysname edge1", "sysname", vec![text("edge1")]),
         (
-            View::System,
+            CommandView::System,
             "interface-alias eth1 GigabitEthernet0/1/0",
             "interface-alias",
             vec![text("eth1"), text("GigabitEthernet0/1/0")],
         ),
-        (View::System, "bmp", "bmp", vec![]),
-        (View::System, "bmp-relay frr", "bmp-relay", vec![text("frr")]),
+        (CommandView::System, "bmp", "bmp", vec![]),
+        (CommandView::System, "bmp-relay frr", "bmp-relay", vec![text("frr")]),
         (relay.clone(), "listen 127.0.0.1 port 5000", "listen", vec![address("127.0.0.1"), Value::Number(5000)]),
         (relay.clone(), "listen ::1 port 5000", "listen", vec![address("::1"), Value::Number(5000)]),
         (relay, "listen 0.0.0.0 port 65535", "listen", vec![address("0.0.0.0"), Value::Number(65535)]),
-        (View::Bmp, "connect-interface 192.0.2.1", "connect-interface", vec![address("192.0.2.1")]),
-        (View::Bmp, "bmp-session 198.51.100.7", "bmp-session", vec![address("198.51.100.7")]),
-        (View::Bmp, "bmp-session 2001:db8::7", "bmp-session", vec![address("2001:db8::7")]),
-        (View::Bmp, "bmp-session 198.51.100.7 alias lab", "bmp-session", vec![address("198.51.100.7"), text("lab")]),
+        (CommandView::Bmp, "connect-interface 192.0.2.1", "connect-interface", vec![address("192.0.2.1")]),
+        (CommandView::Bmp, "bmp-session 198.51.100.7", "bmp-session", vec![address("198.51.100.7")]),
+        (CommandView::Bmp, "bmp-session 2001:db8::7", "bmp-session", vec![address("2001:db8::7")]),
         (
-            View::Bmp,
+            CommandView::Bmp,
+            "bmp-session 198.51.100.7 alias lab",
+            "bmp-session",
+            vec![address("198.51.100.7"), text("lab")],
+        ),
+        (
+            CommandView::Bmp,
             "bmp-session 198.51.100.7 alias alias",
             "bmp-session",
             vec![address("198.51.100.7"), text("alias")],
@@ -120,22 +125,22 @@ fn every_other_command_is_understood() {
 fn display_is_understood_in_every_view() {
     let session = |station: Option<&str>, verbose| {
         let station = station.map(|a| a.parse().unwrap());
-        Command::Display(Display::BmpSession { vpn_instance: None, station, alias: None, verbose }, None)
+        ParsedCommand::Display(DisplayCommand::BmpSession { vpn_instance: None, station, alias: None, verbose }, None)
     };
     let table = [
         ("display bmp session", session(None, false)),
         ("display bmp session verbose", session(None, true)),
         ("display bmp session 198.51.100.7", session(Some("198.51.100.7"), false)),
         ("display bmp session 2001:db8::7 verbose", session(Some("2001:db8::7"), true)),
-        ("display current-configuration", Command::Display(Display::CurrentConfiguration, None)),
-        ("quit", Command::Quit),
-        ("return", Command::Return),
-        ("", Command::Nothing),
-        ("  #", Command::Nothing),
-        ("# said by people: \u{7}", Command::Nothing),
+        ("display current-configuration", ParsedCommand::Display(DisplayCommand::CurrentConfiguration, None)),
+        ("quit", ParsedCommand::Quit),
+        ("return", ParsedCommand::Return),
+        ("", ParsedCommand::Nothing),
+        ("  #", ParsedCommand::Nothing),
+        ("# said by people: \u{7}", ParsedCommand::Nothing),
     ];
-    let relay = View::Relay("frr".to_owned());
-    for view in [View::User, View::System, View::Bmp, session_view("198.51.100.7"), relay] {
+    let relay = CommandView::Relay("frr".to_owned());
+    for view in [CommandView::User, CommandView::System, CommandView::Bmp, session_view("198.51.100.7"), relay] {
         for (line, expected) in &table {
             assert_eq!(parse_line(&view, line, false).as_ref(), Ok(expected), "{line}");
         }
@@ -144,7 +149,8 @@ fn display_is_understood_in_every_view() {
 
 #[test]
 fn a_wrong_word_is_refused_at_the_word() {
-    let (v4, v6, relay) = (session_view("198.51.100.7"), session_view("2001:db8::7"), View::Relay("frr".to_owned()));
+    let (v4, v6, relay) =
+        (session_view("198.51.100.7"), session_view("2001:db8::7"), CommandView::Relay("frr".to_owned()));
     let long = "1".repeat(64);
     let table = [
         (&v4, "connect-interface 2001:db8::1", "2001:db8::1", "must be IPv4"),
@@ -175,32 +181,32 @@ fn a_wrong_word_is_refused_at_the_word() {
         (&v4, "tcp connect port", "", "a port from 1 to 65535"),
         (&v4, "connect-interface", "", "the source address"),
         (&v4, "undo", "", "not complete"),
-        (&View::Bmp, "connect-interface eth1", "eth1", "bmp-session view"),
-        (&View::Bmp, "connect-interface 2001:db8::1", "2001:db8::1", "bmp-session view"),
-        (&View::Bmp, "connect-interface 192.0.2.1 eth1", "eth1", "ends before"),
-        (&View::Bmp, "connect-interface 239.1.1.1", "239.1.1.1", "multicast"),
-        (&View::Bmp, "bmp-session station", "station", "the station's address"),
-        (&View::Bmp, "bmp-session 0.0.0.0", "0.0.0.0", "unspecified"),
-        (&View::Bmp, "bmp-session ff02::1", "ff02::1", "multicast"),
-        (&View::Bmp, "bmp-session 198.51.100.7 lab", "lab", "`alias`"),
-        (&View::Bmp, "bmp-session 198.51.100.7 alias", "", "the session's alias"),
-        (&View::Bmp, "tcp connect port 1", "tcp", "bmp-session view"),
-        (&View::Bmp, "undo tcp connect port", "tcp", "bmp-session view"),
-        (&View::Bmp, "bmp-sesion 198.51.100.7", "bmp-sesion", "`bmp-session`?"),
-        (&View::Bmp, "bmp-sess 198.51.100.7", "bmp-sess", "in full, `bmp-session`?"),
-        (&View::System, "nonsense at all", "nonsense", "unknown command"),
-        (&View::System, "undo nonsense", "nonsense", "unknown command"),
-        (&View::System, "undo display", "display", "unknown command"),
-        (&View::System, "bmp more", "more", "ends before"),
-        (&View::System, "interface-alias eth1", "", "the name it gets"),
-        (&View::System, "interface-alias sixteen-bytes-xx name", "sixteen-bytes-xx", "1 to 15 bytes"),
-        (&View::System, "interface-alias eth/1 name", "eth/1", "in the kernel"),
-        (&View::System, "interface-alias eth1 192.0.2.1", "192.0.2.1", "not an interface name"),
-        (&View::System, "sysname \u{1b}[2J", "\u{1b}", "U+001B"),
-        (&View::System, "sysname a\u{a0}b", "\u{a0}", "U+00A0"),
-        (&View::User, "sysname edge1", "sysname", "system view"),
-        (&View::User, "display bmp session now", "now", "`verbose`"),
-        (&View::User, "display", "", "`current-configuration`"),
+        (&CommandView::Bmp, "connect-interface eth1", "eth1", "bmp-session view"),
+        (&CommandView::Bmp, "connect-interface 2001:db8::1", "2001:db8::1", "bmp-session view"),
+        (&CommandView::Bmp, "connect-interface 192.0.2.1 eth1", "eth1", "ends before"),
+        (&CommandView::Bmp, "connect-interface 239.1.1.1", "239.1.1.1", "multicast"),
+        (&CommandView::Bmp, "bmp-session station", "station", "the station's address"),
+        (&CommandView::Bmp, "bmp-session 0.0.0.0", "0.0.0.0", "unspecified"),
+        (&CommandView::Bmp, "bmp-session ff02::1", "ff02::1", "multicast"),
+        (&CommandView::Bmp, "bmp-session 198.51.100.7 lab", "lab", "`alias`"),
+        (&CommandView::Bmp, "bmp-session 198.51.100.7 alias", "", "the session's alias"),
+        (&CommandView::Bmp, "tcp connect port 1", "tcp", "bmp-session view"),
+        (&CommandView::Bmp, "undo tcp connect port", "tcp", "bmp-session view"),
+        (&CommandView::Bmp, "bmp-sesion 198.51.100.7", "bmp-sesion", "`bmp-session`?"),
+        (&CommandView::Bmp, "bmp-sess 198.51.100.7", "bmp-sess", "in full, `bmp-session`?"),
+        (&CommandView::System, "nonsense at all", "nonsense", "unknown command"),
+        (&CommandView::System, "undo nonsense", "nonsense", "unknown command"),
+        (&CommandView::System, "undo display", "display", "unknown command"),
+        (&CommandView::System, "bmp more", "more", "ends before"),
+        (&CommandView::System, "interface-alias eth1", "", "the name it gets"),
+        (&CommandView::System, "interface-alias sixteen-bytes-xx name", "sixteen-bytes-xx", "1 to 15 bytes"),
+        (&CommandView::System, "interface-alias eth/1 name", "eth/1", "in the kernel"),
+        (&CommandView::System, "interface-alias eth1 192.0.2.1", "192.0.2.1", "not an interface name"),
+        (&CommandView::System, "sysname \u{1b}[2J", "\u{1b}", "U+001B"),
+        (&CommandView::System, "sysname a\u{a0}b", "\u{a0}", "U+00A0"),
+        (&CommandView::User, "sysname edge1", "sysname", "system view"),
+        (&CommandView::User, "display bmp session now", "now", "`verbose`"),
+        (&CommandView::User, "display", "", "`current-configuration`"),
         (&relay, "listen 127.0.0.1", "", "`port`"),
         (&relay, "listen localhost port 5000", "localhost", "not an IP address"),
         (&relay, "listen 224.0.0.1 port 5000", "224.0.0.1", "multicast"),
@@ -215,7 +221,7 @@ fn a_wrong_word_is_refused_at_the_word() {
 #[test]
 fn a_mistyped_address_is_never_an_interface() {
     let (v4, v6) = (session_view("198.51.100.7"), session_view("2001:db8::7"));
-    let (relay, system, bmp) = (View::Relay("frr".to_owned()), View::System, View::Bmp);
+    let (relay, system, bmp) = (CommandView::Relay("frr".to_owned()), CommandView::System, CommandView::Bmp);
     let dotted = "is not a dotted-decimal address";
     let colons = "is not an IPv6 address";
     let table = [
@@ -247,11 +253,11 @@ fn a_mistyped_address_is_never_an_interface() {
         (&relay, "allow 10.8.0.256", "10.8.0.256", dotted),
         (&system, "interface-alias 10.8.0 name", "10.8.0", dotted),
         (&system, "interface-alias eth1 10.8.0", "10.8.0", dotted),
-        (&View::Bgp, "router-id 10.8.0", "10.8.0", dotted),
-        (&View::Bgp, "peer 10.8.0 as-number 1", "10.8.0", dotted),
-        (&View::Bgp, "peer 192.0.2.9 connect-interface 10.8.0", "10.8.0", dotted),
-        (&View::Bgp, "peer 192.0.2.9 connect-interface e1 e0", "e0", "begins with a digit"),
-        (&View::User, "display bgp peer 10.8.0", "10.8.0", dotted),
+        (&CommandView::Bgp, "router-id 10.8.0", "10.8.0", dotted),
+        (&CommandView::Bgp, "peer 10.8.0 as-number 1", "10.8.0", dotted),
+        (&CommandView::Bgp, "peer 192.0.2.9 connect-interface 10.8.0", "10.8.0", dotted),
+        (&CommandView::Bgp, "peer 192.0.2.9 connect-interface e1 e0", "e0", "begins with a digit"),
+        (&CommandView::User, "display bgp peer 10.8.0", "10.8.0", dotted),
     ];
     for (view, line, word, message) in table {
         let (said, at) = marked(view, line);
@@ -262,7 +268,8 @@ fn a_mistyped_address_is_never_an_interface() {
 
 #[test]
 fn an_address_that_no_packet_to_the_far_end_can_bear_is_refused() {
-    let (v4, v6, relay) = (session_view("198.51.100.7"), session_view("2001:db8::7"), View::Relay("frr".to_owned()));
+    let (v4, v6, relay) =
+        (session_view("198.51.100.7"), session_view("2001:db8::7"), CommandView::Relay("frr".to_owned()));
     let table = [
         (&v4, "connect-interface 0.1.2.3", "0.1.2.3", "0.0.0.0/8"),
         (&v4, "connect-interface 127.0.0.1", "127.0.0.1", "a loopback address"),
@@ -271,15 +278,15 @@ fn an_address_that_no_packet_to_the_far_end_can_bear_is_refused() {
         (&v4, "connect-interface eth 1 240.0.0.1", "240.0.0.1", "240.0.0.0/4"),
         (&v4, "next-hop 127.0.0.1", "127.0.0.1", "a loopback address"),
         (&v4, "next-hop 240.0.0.1", "240.0.0.1", "240.0.0.0/4"),
-        (&View::Bmp, "connect-interface 240.0.0.1", "240.0.0.1", "240.0.0.0/4"),
-        (&View::Bmp, "connect-interface 0.0.0.1", "0.0.0.1", "0.0.0.0/8"),
-        (&View::Bmp, "bmp-session 240.0.0.1", "240.0.0.1", "240.0.0.0/4"),
-        (&View::Bmp, "bmp-session 0.0.0.7", "0.0.0.7", "0.0.0.0/8"),
+        (&CommandView::Bmp, "connect-interface 240.0.0.1", "240.0.0.1", "240.0.0.0/4"),
+        (&CommandView::Bmp, "connect-interface 0.0.0.1", "0.0.0.1", "0.0.0.0/8"),
+        (&CommandView::Bmp, "bmp-session 240.0.0.1", "240.0.0.1", "240.0.0.0/4"),
+        (&CommandView::Bmp, "bmp-session 0.0.0.7", "0.0.0.7", "0.0.0.0/8"),
         (&relay, "listen 240.0.0.1 port 5000", "240.0.0.1", "240.0.0.0/4"),
         (&relay, "allow 224.0.0.0/4", "224.0.0.0/4", "a multicast address"),
         (&relay, "allow 0.0.0.0", "0.0.0.0", "the unspecified address"),
-        (&View::Bgp, "peer 240.0.0.1 as-number 1", "240.0.0.1", "240.0.0.0/4"),
-        (&View::Bgp, "peer 192.0.2.9 connect-interface 127.0.0.1", "127.0.0.1", "a loopback address"),
+        (&CommandView::Bgp, "peer 240.0.0.1 as-number 1", "240.0.0.1", "240.0.0.0/4"),
+        (&CommandView::Bgp, "peer 192.0.2.9 connect-interface 127.0.0.1", "127.0.0.1", "a loopback address"),
     ];
     for (view, line, word, message) in table {
         let (said, at) = marked(view, line);
@@ -309,20 +316,20 @@ fn the_caret_stands_under_the_word() {
 
 #[test]
 fn the_caret_stands_right_behind_tabs_and_wide_characters() {
-    let error = parse_line(&View::System, "\tsysname\t路由器 x", false).unwrap_err();
+    let error = parse_line(&CommandView::System, "\tsysname\t路由器 x", false).unwrap_err();
     assert_eq!((error.column, error.length), (14, 1));
     assert_eq!(error.marked_line(), "\tsysname\t路由器 x\n\t       \t       ^");
-    let error = parse_line(&View::System, "bmp 路由", false).unwrap_err();
+    let error = parse_line(&CommandView::System, "bmp 路由", false).unwrap_err();
     assert_eq!(error.marked_line(), "bmp 路由\n    ^^^^");
     // A mark that would combine with what is before it takes no room, but is pointed at.
-    let error = parse_line(&View::System, "\u{301}", false).unwrap_err();
+    let error = parse_line(&CommandView::System, "\u{301}", false).unwrap_err();
     assert_eq!(error.marked_line(), "\u{301}\n^");
 }
 
 #[test]
 fn an_error_in_an_endless_line_shows_its_surroundings_alone() {
     let line = format!("sysname {} {}", "a".repeat(200), "b".repeat(500));
-    let error = parse_line(&View::System, &line, false).unwrap_err();
+    let error = parse_line(&CommandView::System, &line, false).unwrap_err();
     let marked = error.marked_line();
     let (text, carets) = marked.split_once('\n').unwrap();
     assert_eq!(text.chars().count(), 162);
@@ -339,17 +346,17 @@ fn a_keyword_may_be_cut_by_an_operator_while_it_is_plain_which_is_meant() {
         (&session, "un conn", "undo connect-interface"),
         (&session, "bmp", "bmp"),
         (&session, "bmp-s 198.51.100.8 a lab", "bmp-session 198.51.100.8 alias lab"),
-        (&View::Bmp, "bmp", "bmp"),
-        (&View::Bmp, "b 198.51.100.7", "bmp-session 198.51.100.7"),
-        (&View::System, "bmp-r frr", "bmp-relay frr"),
-        (&View::System, "sys edge1", "sysname edge1"),
-        (&View::User, "dis bmp sess 198.51.100.7 v", "display bmp session 198.51.100.7 verbose"),
-        (&View::User, "d cu", "display current-configuration"),
-        (&View::User, "q", "quit"),
+        (&CommandView::Bmp, "bmp", "bmp"),
+        (&CommandView::Bmp, "b 198.51.100.7", "bmp-session 198.51.100.7"),
+        (&CommandView::System, "bmp-r frr", "bmp-relay frr"),
+        (&CommandView::System, "sys edge1", "sysname edge1"),
+        (&CommandView::User, "dis bmp sess 198.51.100.7 v", "display bmp session 198.51.100.7 verbose"),
+        (&CommandView::User, "d cu", "display current-configuration"),
+        (&CommandView::User, "q", "quit"),
     ];
     for (view, cut, whole) in table {
         let of = |line, abbreviate| match parse_line(view, line, abbreviate).unwrap_or_else(|error| panic!("{error}")) {
-            Command::Configure(configure) => Err(configure.edit().clone()),
+            ParsedCommand::Configure(configure) => Err(configure.edit().clone()),
             command => Ok(command),
         };
         assert_eq!(of(cut, true), of(whole, false), "{cut}");
@@ -361,7 +368,7 @@ fn a_keyword_may_be_cut_by_an_operator_while_it_is_plain_which_is_meant() {
 
 #[test]
 fn a_cut_keyword_that_may_be_two_is_refused_with_both() {
-    let error = parse_line(&View::System, "bm", true).unwrap_err();
+    let error = parse_line(&CommandView::System, "bm", true).unwrap_err();
     assert!(error.message.contains("`bmp`") && error.message.contains("`bmp-relay`"), "{error}");
     assert_eq!((error.column, error.length), (1, 2));
 }
@@ -375,7 +382,7 @@ fn a_command_of_a_view_further_out_is_taken_there() {
         "bmp-session 198.51.100.8",
         "interface-alias eth1 uplink",
     ]);
-    assert_eq!(view, View::System);
+    assert_eq!(view, CommandView::System);
     assert_eq!(config.bmp.sessions.len(), 2);
     assert_eq!(config.interface_aliases.get("uplink").map(String::as_str), Some("eth1"));
 }
@@ -392,11 +399,11 @@ fn the_same_command_in_the_session_view_is_the_sessions() {
 #[test]
 fn quit_leaves_a_view_and_return_all_of_them() {
     let (mut config, mut view) = typed(&["bmp", "bmp-session 198.51.100.7"]);
-    for expected in [View::Bmp, View::System, View::User, View::User] {
+    for expected in [CommandView::Bmp, CommandView::System, CommandView::User, CommandView::User] {
         run(&mut config, &mut view, "quit").unwrap();
         assert_eq!(view, expected);
     }
-    assert_eq!(typed(&["bmp", "bmp-session 198.51.100.7", "return"]).1, View::User);
+    assert_eq!(typed(&["bmp", "bmp-session 198.51.100.7", "return"]).1, CommandView::User);
 }
 
 #[test]
@@ -438,17 +445,17 @@ const ALL: [&str; 10] = [
 
 #[test]
 fn undo_takes_back_with_and_without_its_arguments() {
-    let relay = View::Relay("frr".to_owned());
+    let relay = CommandView::Relay("frr".to_owned());
     let session = session_view("198.51.100.7");
     let table = [
-        (View::System, "undo sysname", "sysname edge1"),
-        (View::System, "undo sysname edge1", "sysname edge1"),
-        (View::System, "undo interface-alias eth1", "interface-alias eth1 uplink"),
-        (View::System, "undo interface-alias eth1 uplink", "interface-alias eth1 uplink"),
+        (CommandView::System, "undo sysname", "sysname edge1"),
+        (CommandView::System, "undo sysname edge1", "sysname edge1"),
+        (CommandView::System, "undo interface-alias eth1", "interface-alias eth1 uplink"),
+        (CommandView::System, "undo interface-alias eth1 uplink", "interface-alias eth1 uplink"),
         (relay.clone(), "undo listen", "listen 127.0.0.1 port 5000"),
         (relay, "undo listen 127.0.0.1 port 5000", "listen 127.0.0.1 port 5000"),
-        (View::Bmp, "undo connect-interface", "connect-interface 192.0.2.1"),
-        (View::Bmp, "undo connect-interface 192.0.2.1", "connect-interface 192.0.2.1"),
+        (CommandView::Bmp, "undo connect-interface", "connect-interface 192.0.2.1"),
+        (CommandView::Bmp, "undo connect-interface 192.0.2.1", "connect-interface 192.0.2.1"),
         (session.clone(), "undo tcp connect port", "tcp connect port 11019"),
         (session.clone(), "undo tcp connect port 11019", "tcp connect port 11019"),
         (session.clone(), "undo connect-interface", "connect-interface eth1 192.0.2.9"),
@@ -476,11 +483,11 @@ fn undo_of_a_view_takes_all_that_is_in_it() {
     let (mut config, mut view) = typed(&ALL);
     assert_eq!(view, session);
     run(&mut config, &mut view, "undo bmp-session 198.51.100.8").unwrap();
-    assert_eq!((config.bmp.sessions.len(), &view), (1, &View::Bmp));
+    assert_eq!((config.bmp.sessions.len(), &view), (1, &CommandView::Bmp));
     run(&mut config, &mut view, "undo bmp-session 198.51.100.7").unwrap();
-    assert_eq!((config.bmp.sessions.len(), &view), (0, &View::Bmp));
+    assert_eq!((config.bmp.sessions.len(), &view), (0, &CommandView::Bmp));
     run(&mut config, &mut view, "undo bmp").unwrap();
-    assert_eq!((&config.bmp, &view), (&Bmp::default(), &View::System));
+    assert_eq!((&config.bmp, &view), (&BmpConfig::default(), &CommandView::System));
     run(&mut config, &mut view, "undo bmp-relay frr").unwrap();
     run(&mut config, &mut view, "undo bmp-relay frr").unwrap();
     assert!(config.relays.is_empty());
@@ -488,14 +495,14 @@ fn undo_of_a_view_takes_all_that_is_in_it() {
 
 #[test]
 fn undo_of_something_else_is_refused_and_changes_nothing() {
-    let relay = View::Relay("frr".to_owned());
+    let relay = CommandView::Relay("frr".to_owned());
     let session = session_view("198.51.100.7");
     let table = [
-        (View::System, "undo sysname edge2", "edge2"),
-        (View::System, "undo interface-alias eth2 uplink", "eth2"),
+        (CommandView::System, "undo sysname edge2", "edge2"),
+        (CommandView::System, "undo interface-alias eth2 uplink", "eth2"),
         (relay.clone(), "undo listen 127.0.0.1 port 5001", "5001"),
         (relay, "undo listen 127.0.0.2 port 5000", "127.0.0.2"),
-        (View::Bmp, "undo connect-interface 192.0.2.2", "192.0.2.2"),
+        (CommandView::Bmp, "undo connect-interface 192.0.2.2", "192.0.2.2"),
         (session.clone(), "undo tcp connect port 1", "1"),
         (session.clone(), "undo connect-interface eth1", "eth1"),
         (session.clone(), "undo connect-interface 192.0.2.9", "192.0.2.9"),
@@ -568,32 +575,33 @@ fn the_session_view_goes_before_the_bmp_view_which_is_for_ipv4_alone() {
     let v4 = session_id("198.51.100.7");
     let v6 = session_id("2001:db8::7");
     let own = ConnectInterface::Interface("eth1".to_owned());
-    let plain = Session::default();
-    let pinned = Session { connect_interface: Some(own.clone()), ..Session::default() };
-    let none = Bmp::default();
-    let some = Bmp { connect_interface: Some("192.0.2.1".parse().unwrap()), ..Bmp::default() };
+    let plain = SessionConfig::default();
+    let pinned = SessionConfig { connect_interface: Some(own.clone()), ..SessionConfig::default() };
+    let none = BmpConfig::default();
+    let some = BmpConfig { connect_interface: Some("192.0.2.1".parse().unwrap()), ..BmpConfig::default() };
     let inherited = ConnectInterface::Address("192.0.2.1".parse().unwrap());
     let table = [
-        (&none, &v4, &plain, None, From::Default),
-        (&some, &v4, &plain, Some(inherited), From::Bmp),
-        (&some, &v6, &plain, None, From::Default),
-        (&some, &v4, &pinned, Some(own.clone()), From::Session),
-        (&none, &v6, &pinned, Some(own), From::Session),
+        (&none, &v4, &plain, None, SourceLevel::Default),
+        (&some, &v4, &plain, Some(inherited), SourceLevel::Bmp),
+        (&some, &v6, &plain, None, SourceLevel::Default),
+        (&some, &v4, &pinned, Some(own.clone()), SourceLevel::Session),
+        (&none, &v6, &pinned, Some(own), SourceLevel::Session),
     ];
     for (bmp, id, session, connect, from) in table {
-        assert_eq!(effective(bmp, id, session), Effective { connect, from });
+        assert_eq!(effective(bmp, id, session), EffectiveSource { connect, from });
     }
 }
 
 #[test]
 fn an_interface_name_may_be_longer_than_its_type_alone() {
-    let session = View::Session(SessionId { vpn_instance: None, station: [198, 51, 100, 7].into(), alias: None });
+    let session =
+        CommandView::Session(SessionId { vpn_instance: None, station: [198, 51, 100, 7].into(), alias: None });
     // Spelt in two words it is one of up to 126 characters, and that is how it is printed.
     for length in [63, 64, 126, 127] {
         let name = "e".repeat(length);
         let command = parse_line(&session, &format!("connect-interface {name}"), false).unwrap();
-        let Command::Configure(configure) = command else { panic!("it configures") };
-        let Edit::Set(setting) = configure.edit() else { panic!("it sets") };
+        let ParsedCommand::Configure(configure) = command else { panic!("it configures") };
+        let ConfigEdit::Set(setting) = configure.edit() else { panic!("it sets") };
         assert_eq!(value::<ConnectInterface>(setting), ConnectInterface::Interface(name));
     }
     assert!(parse_line(&session, &format!("connect-interface {}", "e".repeat(128)), false).is_err());

@@ -88,7 +88,7 @@ fn quit_leaves_a_view() {
 fn all_errors_come_at_once_with_their_lines() {
     let text = "sysname\n#\nbmp\n connect-interface eth1\n bmp-session 198.51.100.7\n  tcp connect port 0\n";
     let all = parse_file("/etc/bmpd.conf", text).unwrap_err();
-    let all: Vec<_> = all.iter().map(Error::to_string).collect();
+    let all: Vec<_> = all.iter().map(CommandError::to_string).collect();
     assert_eq!(
         all,
         [

@@ -75,20 +75,20 @@ pub(super) fn forms(syntax: &[Syntax], deep: usize) -> Vec<Vec<FormWord>> {
     all
 }
 
-fn view(kind: ViewKind) -> View {
+fn view(kind: ViewKind) -> CommandView {
     match kind {
-        ViewKind::User => View::User,
-        ViewKind::System => View::System,
-        ViewKind::Bmp => View::Bmp,
+        ViewKind::User => CommandView::User,
+        ViewKind::System => CommandView::System,
+        ViewKind::Bmp => CommandView::Bmp,
         ViewKind::Session => session_view("198.51.100.7"),
         ViewKind::Monitor => {
-            let View::Session(id) = session_view("198.51.100.7") else { unreachable!("a session") };
-            View::Monitor(id, MonitorId::Public)
+            let CommandView::Session(id) = session_view("198.51.100.7") else { unreachable!("a session") };
+            CommandView::Monitor(id, MonitorId::Public)
         }
-        ViewKind::Relay => View::Relay("frr".to_owned()),
-        ViewKind::Replay => View::Replay("file".to_owned()),
-        ViewKind::Bgp => View::Bgp,
-        ViewKind::BgpFamily => View::BgpFamily(crate::wire::bgp::Family::IPV4_UNICAST),
+        ViewKind::Relay => CommandView::Relay("frr".to_owned()),
+        ViewKind::Replay => CommandView::Replay("file".to_owned()),
+        ViewKind::Bgp => CommandView::Bgp,
+        ViewKind::BgpFamily => CommandView::BgpFamily(crate::wire::bgp::Family::IPV4_UNICAST),
     }
 }
 
@@ -110,7 +110,7 @@ fn forms_of(rule: Rule) -> Vec<Vec<FormWord>> {
 
 /// A line of the language, and the view that it is for.
 struct SampleLine {
-    view: View,
+    view: CommandView,
     words: Vec<FormWord>,
 }
 
@@ -137,9 +137,9 @@ pub(super) fn text(words: &[FormWord]) -> String {
 }
 
 /// Returns the meaning of a line, without the places of its words.
-fn meaning(command: Command) -> Result<Command, Edit> {
+fn meaning(command: ParsedCommand) -> Result<ParsedCommand, ConfigEdit> {
     match command {
-        Command::Configure(configure) => Err(configure.edit().clone()),
+        ParsedCommand::Configure(configure) => Err(configure.edit().clone()),
         other => Ok(other),
     }
 }
@@ -286,7 +286,7 @@ fn an_abbreviated_undo_is_undo_even_if_the_rest_of_the_line_is_refused() {
         ("u tcp connect port", "tcp", "`tcp` is a command of the bmp-session view"),
         ("und connect-interface 192.0.2.1 x", "x", "ends before"),
     ] {
-        let error = parse_line(&View::Bmp, line, true).unwrap_err();
+        let error = parse_line(&CommandView::Bmp, line, true).unwrap_err();
         let marked: String = line.chars().skip(error.column - 1).take(error.length).collect();
         assert!(marked == word && error.message.contains(message), "{error}");
     }

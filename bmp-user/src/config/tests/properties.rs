@@ -66,18 +66,18 @@ fn transport() -> impl Strategy<Value = Transport> {
 }
 
 /// Settings of a session that do not depend on its station's family.
-fn plain() -> impl Strategy<Value = Session> {
+fn plain() -> impl Strategy<Value = SessionConfig> {
     (option::of(transport()), vec(name(), 0..=8), 0_u64..=600_000, any::<bool>(), any::<bool>()).prop_map(
         |(transport, mut egress_interfaces, hold_down, adopt, shutdown)| {
             let mut known = BTreeSet::new();
             egress_interfaces.retain(|name| known.insert(name.clone()));
-            Session {
+            SessionConfig {
                 transport,
                 egress_interfaces,
                 hold_down: Duration::from_millis(hold_down),
                 adopt: adopt && !matches!(transport, Some(Transport::Listen(_))),
                 shutdown,
-                ..Session::default()
+                ..SessionConfig::default()
             }
         },
     )
@@ -143,20 +143,20 @@ fn prefix() -> impl Strategy<Value = Prefix> {
     })
 }
 
-fn replay() -> impl Strategy<Value = Replay> {
+fn replay() -> impl Strategy<Value = ReplayConfig> {
     let pace = prop_oneof![
-        Just(Pace::Recorded),
-        Just(Pace::Maximum),
-        (1u32..10_000_001).prop_map(|rate| Pace::UpdatesPerSecond(rate.try_into().unwrap())),
+        Just(ReplayPace::Recorded),
+        Just(ReplayPace::Maximum),
+        (1u32..10_000_001).prop_map(|rate| ReplayPace::UpdatesPerSecond(rate.try_into().unwrap())),
     ];
-    (option::of(name()), pace, any::<bool>()).prop_map(|(file, pace, looped)| Replay {
+    (option::of(name()), pace, any::<bool>()).prop_map(|(file, pace, looped)| ReplayConfig {
         file: file.map(Into::into),
         pace,
         looped,
     })
 }
 
-fn bgp_peer(address: IpAddr) -> impl Strategy<Value = (IpAddr, BgpPeer)> {
+fn bgp_peer(address: IpAddr) -> impl Strategy<Value = (IpAddr, BgpPeerConfig)> {
     use crate::wire::bgp::Family;
     let families = vec![Family::IPV4_UNICAST, Family::VPNV6, Family::L2VPN_EVPN, Family::LINK_STATE];
     let own = if address.is_ipv4() { v4().boxed() } else { v6().boxed() };
@@ -172,35 +172,32 @@ fn bgp_peer(address: IpAddr) -> impl Strategy<Value = (IpAddr, BgpPeer)> {
     )
         .prop_map(move |(asn, port, password, listen_only, connect_interface, timer, families)| {
             let asn = Some(asn);
-            (address, BgpPeer { asn, port, password, listen_only, connect_interface, timer, families })
+            (address, BgpPeerConfig { asn, port, password, listen_only, connect_interface, timer, families })
         })
 }
 
-fn bgp() -> impl Strategy<Value = Bgp> {
+fn bgp() -> impl Strategy<Value = BgpConfig> {
     let peers = vec(prop_oneof![v4(), v6()].prop_flat_map(bgp_peer), 0..4);
     let router_id = any::<Ipv4Addr>().prop_filter("an identifier", |id| !id.is_unspecified());
-    (1u32.., option::of(router_id), option::of(1u16..), peers).prop_map(|(asn, router_id, listen_port, peers)| Bgp {
-        asn,
-        router_id,
-        listen_port,
-        peers: peers.into_iter().collect(),
+    (1u32.., option::of(router_id), option::of(1u16..), peers).prop_map(|(asn, router_id, listen_port, peers)| {
+        BgpConfig { asn, router_id, listen_port, peers: peers.into_iter().collect() }
     })
 }
 
-fn session() -> impl Strategy<Value = (SessionId, Session)> {
+fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
     let of = |station: IpAddr,
-              (vpn_instance, alias, plain): (_, _, Session),
+              (vpn_instance, alias, plain): (_, _, SessionConfig),
               connect_interface,
               next_hop: Option<IpAddr>| {
         let next_hop = next_hop.filter(|_| !matches!(plain.transport, Some(Transport::Listen(_))));
-        (SessionId { vpn_instance, station, alias }, Session { connect_interface, next_hop, ..plain })
+        (SessionId { vpn_instance, station, alias }, SessionConfig { connect_interface, next_hop, ..plain })
     };
     let of = move |station, (vpn_instance, alias, plain, more): (_, _, _, More), connect_interface, next_hop| {
         let (id, session) = of(station, (vpn_instance, alias, plain), connect_interface, next_hop);
         let (mss, dscp, password, retry, waits, monitors, route_mirroring) = more;
         let connects = matches!(session.transport, Some(Transport::Connect(_)));
         let seconds = |seconds: u16| Duration::from_secs(seconds.into());
-        let session = Session {
+        let session = SessionConfig {
             mss,
             dscp,
             password: password.filter(|_| connects),
@@ -239,27 +236,27 @@ prop_compose! {
         let mut relays = BTreeMap::new();
         for (name, (listen, allow, [hold, quiet], most)) in listens {
             let listen = listen.map(SocketAddr::from);
-            if relays.values().all(|relay: &Relay| relay.listen != listen || listen.is_none()) {
+            if relays.values().all(|relay: &RelayConfig| relay.listen != listen || listen.is_none()) {
                 let max_connections = most.map(|(total, per_source)| {
                     MaxConnections { total, per_source: per_source.map(|most| most.min(total)) }
                 });
                 let [hold, end_of_rib_after] = [hold, quiet].map(Duration::from_secs);
-                relays.insert(name, Relay { listen, allow, hold, end_of_rib_after, max_connections });
+                relays.insert(name, RelayConfig { listen, allow, hold, end_of_rib_after, max_connections });
             }
         }
         replays.retain(|name, _| !relays.contains_key(name));
-        let mut bmp = Bmp { enabled, persist: enabled && persist, connect_interface: connect_interface.and_then(|a| match a {
+        let mut bmp = BmpConfig { enabled, persist: enabled && persist, connect_interface: connect_interface.and_then(|a| match a {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
-        }), ..Bmp::default() };
+        }), ..BmpConfig::default() };
         bmp.statistics_timer = statistics.map(Duration::from_secs);
         bmp.enabled |= statistics.is_some() || bmp.connect_interface.is_some() || !sessions.is_empty();
         for (id, session) in sessions {
-            let same = |(other, held): (&SessionId, &Session)| other.station == id.station && held.transport == session.transport;
+            let same = |(other, held): (&SessionId, &SessionConfig)| other.station == id.station && held.transport == session.transport;
             if !bmp.sessions.iter().any(same) {
                 // And one more session with this station, which nothing but its alias tells apart.
                 let alias = Some(format!("{}x", id.alias.as_deref().unwrap_or_default().chars().take(60).collect::<String>()));
-                bmp.sessions.insert(SessionId { alias, ..id.clone() }, Session { transport: None, password: None, ..session.clone() });
+                bmp.sessions.insert(SessionId { alias, ..id.clone() }, SessionConfig { transport: None, password: None, ..session.clone() });
                 bmp.sessions.insert(id, session);
             }
         }
@@ -294,7 +291,7 @@ fn mutated() -> impl Strategy<Value = String> {
 }
 
 /// Whatever came out of a parser must be in order.
-fn check(outcome: Result<Config, Vec<Error>>, text: &str) {
+fn check(outcome: Result<Config, Vec<CommandError>>, text: &str) {
     match outcome {
         Ok(config) => {
             assert_eq!(parse_file("f", &print(&config)), Ok(config));
@@ -343,7 +340,7 @@ proptest! {
     ) {
         let text = words.join(" ");
         check(parse_file("f", &text), &text);
-        for view in [View::User, View::System, View::Bmp, session_view("192.0.2.7"), View::Relay("r".to_owned())] {
+        for view in [CommandView::User, CommandView::System, CommandView::Bmp, session_view("192.0.2.7"), CommandView::Relay("r".to_owned())] {
             for line in text.lines() {
                 for abbreviate in [false, true] {
                     let _ = parse_line(&view, line, abbreviate);
@@ -362,7 +359,7 @@ proptest! {
         mut config in config(),
         lines in vec("(undo )?(tcp (connect|listen) port [12]|adopt|shutdown|hold-down [01]|egress-interface( eth[12]){1,3}|next-hop 192.0.2.[12]|connect-interface (eth1|192.0.2.[12]|eth [12])|bmp-session 192.0.2.[12]( alias a)?|quit)", 1..20),
     ) {
-        let mut view = View::Bmp;
+        let mut view = CommandView::Bmp;
         for line in lines {
             let before = (config.clone(), view.clone());
             let Ok(command) = parse_line(&view, &line, false) else { continue };
@@ -382,7 +379,7 @@ proptest! {
                     config.interface_aliases.extend(with.interface_aliases);
                     let free = |name: &String| !base.replays.contains_key(name);
                     let names = with.relays.into_keys().filter(free);
-                    config.relays.extend(names.map(|name| (name, Relay::default())));
+                    config.relays.extend(names.map(|name| (name, RelayConfig::default())));
                     config
                 };
                 let mine = if near { more(one) } else { one };
@@ -425,7 +422,7 @@ proptest! {
         let running = load(&path).unwrap();
         prop_assert_eq!(&running, &before);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let store = Store::new(&path, running, usize::MAX);
+        let store = ConfigStore::new(&path, running, usize::MAX);
         let operator = store.operator();
         let commit = |candidate: &Config| {
             let base = Config::clone(&store.running());

@@ -96,7 +96,10 @@ fn a_station_port_and_vpn_instance_belong_to_one_session() {
     let before = ["tcp connect port 1", "bmp-session vpn-instance v 198.51.100.7", "tcp connect port 1"];
     let (config, view) = typed(&[&["bmp", "bmp-session 198.51.100.7"], &before[..]].concat());
     assert_eq!(config.bmp.sessions.len(), 2);
-    assert_eq!(view, View::Session(SessionId { vpn_instance: Some("v".to_owned()), ..session_id("198.51.100.7") }));
+    assert_eq!(
+        view,
+        CommandView::Session(SessionId { vpn_instance: Some("v".to_owned()), ..session_id("198.51.100.7") })
+    );
     let again = [&before[..], &["bmp-session vpn-instance v 198.51.100.7 alias a"]].concat();
     let (said, at) = refusal(&again, "tcp connect port 1");
     assert_eq!(
@@ -115,7 +118,7 @@ fn a_vpn_instance_has_the_name_of_a_device() {
         [("_public_", "leave `vpn-instance` out"), ("sixteen-bytes-xx", "1 to 15 bytes"), ("a/b", "kernel")]
     {
         let error =
-            parse_line(&View::Bmp, &format!("bmp-session vpn-instance {name} 198.51.100.7"), false).unwrap_err();
+            parse_line(&CommandView::Bmp, &format!("bmp-session vpn-instance {name} 198.51.100.7"), false).unwrap_err();
         assert!(error.message.contains(message), "{error}");
         assert_eq!(error.column, 26);
     }
@@ -125,56 +128,66 @@ fn a_vpn_instance_has_the_name_of_a_device() {
 fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
     let seconds = Duration::from_secs;
     let reset = |vpn_instance: Option<&str>, station: Option<&str>, alias: Option<&str>| {
-        Command::Reset(Reset {
+        ParsedCommand::Reset(ResetCommand {
             vpn_instance: vpn_instance.map(str::to_owned),
             station: station.map(|station| station.parse().unwrap()),
             alias: alias.map(str::to_owned),
         })
     };
-    let display = |what, filter| Command::Display(what, filter);
+    let display = |what, filter| ParsedCommand::Display(what, filter);
     let table = [
-        ("commit", "com", Command::Candidate(CandidateCommand::Commit { force: false })),
-        ("commit force", "com f", Command::Candidate(CandidateCommand::Commit { force: true })),
-        ("commit trial 600", "com t 600", Command::Candidate(CandidateCommand::CommitTrial(seconds(600)))),
-        ("abort trial", "ab t", Command::Candidate(CandidateCommand::AbortTrial { force: false })),
-        ("abort trial force", "ab t f", Command::Candidate(CandidateCommand::AbortTrial { force: true })),
-        ("clear configuration candidate", "cl c c", Command::Candidate(CandidateCommand::Clear)),
+        ("commit", "com", ParsedCommand::Candidate(CandidateCommand::Commit { force: false })),
+        ("commit force", "com f", ParsedCommand::Candidate(CandidateCommand::Commit { force: true })),
+        ("commit trial 600", "com t 600", ParsedCommand::Candidate(CandidateCommand::CommitTrial(seconds(600)))),
+        ("abort trial", "ab t", ParsedCommand::Candidate(CandidateCommand::AbortTrial { force: false })),
+        ("abort trial force", "ab t f", ParsedCommand::Candidate(CandidateCommand::AbortTrial { force: true })),
+        ("clear configuration candidate", "cl c c", ParsedCommand::Candidate(CandidateCommand::Clear)),
         ("reset bmp session all", "res b s a", reset(None, None, None)),
         ("reset bmp session vpn-instance v all", "res b s v v a", reset(Some("v"), None, None)),
         ("reset bmp session ::1 alias a", "res b s ::1 a a", reset(None, Some("::1"), Some("a"))),
-        ("display configuration candidate", "di co ca", display(Display::Candidate { changes: false }, None)),
-        ("display configuration candidate changes", "di co c c", display(Display::Candidate { changes: true }, None)),
-        ("display default-parameter bmp", "di d b", display(Display::DefaultParameterBmp, None)),
-        ("display interface-binding", "di i", display(Display::InterfaceBinding, None)),
+        ("display configuration candidate", "di co ca", display(DisplayCommand::Candidate { changes: false }, None)),
+        (
+            "display configuration candidate changes",
+            "di co c c",
+            display(DisplayCommand::Candidate { changes: true }, None),
+        ),
+        ("display default-parameter bmp", "di d b", display(DisplayCommand::DefaultParameterBmp, None)),
+        ("display interface-binding", "di i", display(DisplayCommand::InterfaceBinding, None)),
         (
             "display current-configuration | include two  words | more",
             "di cu | i two  words | more",
-            display(Display::CurrentConfiguration, Some(Filter::Include("two  words | more".to_owned()))),
+            display(DisplayCommand::CurrentConfiguration, Some(LineFilter::Include("two  words | more".to_owned()))),
         ),
         (
             "display bmp session vpn-instance v 198.51.100.7 verbose | begin x",
             "di bm s vpn v 198.51.100.7 verb | b x",
             display(
-                Display::BmpSession {
+                DisplayCommand::BmpSession {
                     vpn_instance: Some("v".to_owned()),
                     station: Some("198.51.100.7".parse().unwrap()),
                     alias: None,
                     verbose: true,
                 },
-                Some(Filter::Begin("x".to_owned())),
+                Some(LineFilter::Begin("x".to_owned())),
             ),
         ),
     ];
     for (whole, cut, expected) in table {
-        for view in [View::User, View::System, View::Bmp, View::Relay("r".to_owned()), super::session_view("::1")] {
+        for view in [
+            CommandView::User,
+            CommandView::System,
+            CommandView::Bmp,
+            CommandView::Relay("r".to_owned()),
+            super::session_view("::1"),
+        ] {
             assert_eq!(parse_line(&view, whole, false).as_ref(), Ok(&expected), "{whole}");
             assert_eq!(parse_line(&view, cut, true).as_ref(), Ok(&expected), "{cut}");
         }
         let errors = parse_file("f", whole).unwrap_err();
         assert!(errors[0].message.contains("no part of a configuration"), "{whole}: {}", errors[0]);
     }
-    assert_eq!(parse_line(&View::User, "sys", true), Ok(Command::SystemView));
-    assert!(parse_line(&View::System, "system-view", true).unwrap_err().message.contains("user view"));
+    assert_eq!(parse_line(&CommandView::User, "sys", true), Ok(ParsedCommand::SystemView));
+    assert!(parse_line(&CommandView::System, "system-view", true).unwrap_err().message.contains("user view"));
     for (wrong, message) in [
         ("commit trial", "not complete"),
         ("commit trial 0", "from 1 to 65535"),
@@ -182,7 +195,7 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
         ("display current-configuration |", "not complete"),
         ("display current-configuration | include", "text to look for"),
     ] {
-        assert!(parse_line(&View::User, wrong, false).unwrap_err().message.contains(message), "{wrong}");
+        assert!(parse_line(&CommandView::User, wrong, false).unwrap_err().message.contains(message), "{wrong}");
     }
 }
 
@@ -190,10 +203,10 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
 fn a_filter_chooses_lines() {
     let answer = "one\ntwo\nthree\ntwo\n";
     let table = [
-        (Filter::Include("o".to_owned()), "one\ntwo\ntwo\n"),
-        (Filter::Exclude("o".to_owned()), "three\n"),
-        (Filter::Begin("two".to_owned()), "two\nthree\ntwo\n"),
-        (Filter::Begin("four".to_owned()), ""),
+        (LineFilter::Include("o".to_owned()), "one\ntwo\ntwo\n"),
+        (LineFilter::Exclude("o".to_owned()), "three\n"),
+        (LineFilter::Begin("two".to_owned()), "two\nthree\ntwo\n"),
+        (LineFilter::Begin("four".to_owned()), ""),
     ];
     for (filter, expected) in table {
         assert_eq!(filter.apply(answer), expected);

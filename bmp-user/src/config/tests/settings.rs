@@ -26,18 +26,18 @@ fn lines_around(kind: ViewKind) -> &'static [&'static str] {
 }
 
 /// A line of a setting in its view.
-struct Case {
+struct SettingCase {
     setting: &'static SettingDescriptor,
     /// The configuration before the line.
     before: Config,
-    home: View,
+    home: CommandView,
     line: String,
     /// `undo` with all arguments, and with the arguments of the setting's name alone.
     undos: [String; 2],
 }
 
 /// Returns every line of every setting.
-fn cases() -> Vec<Case> {
+fn cases() -> Vec<SettingCase> {
     let mut cases = Vec::new();
     for setting in SETTINGS {
         let (before, home) = typed(lines_around(setting.view));
@@ -47,7 +47,7 @@ fn cases() -> Vec<Case> {
                 // Some forms of `egress-interface` repeat a name, which is refused.
                 if parse_line(&home, &line, false).is_ok() || !line.starts_with("egress-interface") {
                     let undos = [format!("undo {line}"), format!("undo {}", text(&head))];
-                    cases.push(Case { setting, before: before.clone(), home: home.clone(), line, undos });
+                    cases.push(SettingCase { setting, before: before.clone(), home: home.clone(), line, undos });
                 }
             }
         }
@@ -59,7 +59,7 @@ fn cases() -> Vec<Case> {
 fn every_line_is_set_printed_read_again_and_undone() {
     let cases = cases();
     assert!(cases.len() > 80, "{}", cases.len());
-    for Case { setting, before, home, line, undos } in cases {
+    for SettingCase { setting, before, home, line, undos } in cases {
         let (mut config, mut view) = (before.clone(), home.clone());
         run(&mut config, &mut view, &line).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(view.kind(), setting.enters.unwrap_or(setting.view), "{line}");
@@ -77,7 +77,7 @@ fn every_line_is_set_printed_read_again_and_undone() {
 
 #[test]
 fn every_line_is_one_difference_and_goes_together_with_itself() {
-    for Case { before, home, line, .. } in cases() {
+    for SettingCase { before, home, line, .. } in cases() {
         let (mut config, mut view) = (before.clone(), home);
         run(&mut config, &mut view, &line).unwrap();
         assert_eq!(rebase(&before, &config, &before).as_ref(), Ok(&config), "{line}");
@@ -104,10 +104,10 @@ fn every_setting_says_its_default_and_what_a_change_does() {
 #[test]
 fn help_of_max_connections_says_the_default() {
     let help = |line: &str| {
-        let next = next_words(&View::Relay("frr".to_owned()), line).unwrap();
+        let next = next_words(&CommandView::Relay("frr".to_owned()), line).unwrap();
         next.words.into_iter().map(|word| word.help.into_owned()).collect::<String>()
     };
-    let MaxConnections { total, per_source } = Relay::MAX_CONNECTIONS;
+    let MaxConnections { total, per_source } = RelayConfig::MAX_CONNECTIONS;
     assert!(help("max-connections ").contains(&format!("({total} if nothing is said)")));
     let per_source = per_source.unwrap();
     assert!(help("max-connections 9 per-source ").contains(&format!("({per_source}, or the number in all")));

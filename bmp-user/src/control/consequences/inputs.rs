@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Baseline, Consequences, Finding, Remark, RemarkSubject, listed};
 use crate::{
-    config::{Config, Relay, Replay},
+    config::{Config, RelayConfig, ReplayConfig},
     control::ControlContext,
     input::{
         mrt::ReplayState,
@@ -64,7 +64,7 @@ pub(super) fn consequences<'a>(
 }
 
 /// Returns the settings of a replay that differ from those before.
-fn changes(was: &Replay, now: &Replay) -> Vec<&'static str> {
+fn changes(was: &ReplayConfig, now: &ReplayConfig) -> Vec<&'static str> {
     let changed = [(was.file != now.file, "file"), (was.pace != now.pace, "pace"), (was.looped != now.looped, "loop")];
     changed.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect()
 }
@@ -76,7 +76,7 @@ fn closed(relay: &RelayStatus, connection: &ConnectionStatus, why: &str) -> Stri
 /// Decides as the relay does whether a client may connect. The address that the client has
 /// connected to is not known here: a relay that listens on all addresses lets any address of this
 /// host in.
-fn lets_in(context: &ControlContext, relay: &Relay, was: &RelayStatus, client: IpAddr) -> bool {
+fn lets_in(context: &ControlContext, relay: &RelayConfig, was: &RelayStatus, client: IpAddr) -> bool {
     let client = client.to_canonical();
     let own = was.listen.ip().to_canonical();
     let local = client.is_loopback()
@@ -100,7 +100,7 @@ fn find_listening(context: &ControlContext, name: &str, listen: SocketAddr) -> F
 
 /// Finds whether a replay can read its file. `why` are the settings that changed, where it ran
 /// before.
-fn find_replaying(context: &ControlContext, name: &str, replay: &Replay, why: Option<&str>) -> Finding {
+fn find_replaying(context: &ControlContext, name: &str, replay: &ReplayConfig, why: Option<&str>) -> Finding {
     let anew = why.map(|why| Remark::info(format!("mrt-replay {name} begins anew, because {why} changed")));
     let shown = context.replays.status(name).filter(|shown| {
         Some(&shown.file) == replay.file.as_ref() && shown.pace == replay.pace && shown.looped == replay.looped

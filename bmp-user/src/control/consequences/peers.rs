@@ -6,7 +6,7 @@ use super::{
     Baseline, Consequences, Finding, PeerBaseline, PinVerdict, Remark, RemarkSubject, listed, reason_in_words,
 };
 use crate::{
-    config::{Bgp, BgpPeer, Config},
+    config::{BgpConfig, BgpPeerConfig, Config},
     control::ControlContext,
     input::bgp::{BgpDownReason, BgpState, is_same_session, missing},
     pin::{PinState, Pinned, Reason, Role},
@@ -74,7 +74,7 @@ fn is_up(was: &PeerBaseline) -> bool {
 
 impl PeerBaseline {
     /// Returns true if the peer opened the session, to the port where bmpd listened then.
-    fn is_opened_by_peer(&self, earlier: &Bgp) -> bool {
+    fn is_opened_by_peer(&self, earlier: &BgpConfig) -> bool {
         let own = self.status.session.as_ref().map(|session| session.local.port());
         own.is_some() && own == earlier.listen_port
     }
@@ -92,8 +92,8 @@ fn denied(
     context: &ControlContext,
     was: Option<&PeerBaseline>,
     address: IpAddr,
-    bgp: &Bgp,
-    peer: &BgpPeer,
+    bgp: &BgpConfig,
+    peer: &BgpPeerConfig,
 ) -> Option<DeniedPeer> {
     let roles = [(Role::Connect, !peer.listen_only), (Role::Listen, bgp.listen_port.is_some())];
     roles.into_iter().filter(|(_, wanted)| *wanted).find_map(|(role, _)| {
@@ -115,7 +115,7 @@ fn denied(
 struct AwaitedPeer<'a> {
     context: &'a ControlContext,
     address: IpAddr,
-    peer: &'a BgpPeer,
+    peer: &'a BgpPeerConfig,
     was: Option<&'a PeerBaseline>,
     changed: Vec<&'static str>,
     /// True if its task is restarted. Otherwise at most a connection that the peer opened is
@@ -186,7 +186,7 @@ impl AwaitedPeer<'_> {
 
     fn tries(&self, was_up: bool, failure: Option<String>) -> Remark {
         let begin = self.is_down(was_up);
-        let (address, port) = (self.address, self.peer.port.unwrap_or(BgpPeer::PORT));
+        let (address, port) = (self.address, self.peer.port.unwrap_or(BgpPeerConfig::PORT));
         Remark::warning(match failure {
             Some(why) => format!("{begin}: {why}{}; bmpd goes on trying", self.advice()),
             None => {
@@ -201,7 +201,7 @@ impl AwaitedPeer<'_> {
 }
 
 /// Returns the settings of a peer that differ from those before.
-fn changes(earlier: &Bgp, was: &BgpPeer, now: &Bgp, peer: &BgpPeer) -> Vec<&'static str> {
+fn changes(earlier: &BgpConfig, was: &BgpPeerConfig, now: &BgpConfig, peer: &BgpPeerConfig) -> Vec<&'static str> {
     [
         (earlier.asn != now.asn, "the AS of this device"),
         (earlier.router_id != now.router_id, "router-id"),

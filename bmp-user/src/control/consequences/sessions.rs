@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{Baseline, Consequences, Finding, PinVerdict, Remark, RemarkSubject, listed, reason_in_words};
 use crate::{
-    config::{Config, ConnectInterface, From, Session, SessionId, Transport, effective},
+    config::{Config, ConnectInterface, SessionConfig, SessionId, SourceLevel, Transport, effective},
     control::{ControlContext, waiting::WaitReason},
     pin::{EarlierConnection, Grant, PinState, Pinned, Reason, Role, in_words},
     session::{SessionHandle, SessionPhase, SessionSnapshot},
@@ -133,7 +133,7 @@ fn denied(id: &SessionId, was: Option<&SessionBaseline>, state: &PinState) -> Re
 struct AwaitedSession<'a> {
     context: &'a ControlContext,
     id: &'a SessionId,
-    session: &'a Session,
+    session: &'a SessionConfig,
     was: Option<&'a SessionBaseline>,
     causes: Causes,
     /// True if the change makes the session begin an attempt. The status of an earlier attempt does
@@ -231,7 +231,7 @@ impl AwaitedSession<'_> {
 }
 
 /// Returns the advice about an attempt that has failed.
-fn advice(reason: Reason, id: &SessionId, session: &Session) -> Option<String> {
+fn advice(reason: Reason, id: &SessionId, session: &SessionConfig) -> Option<String> {
     let (station, port) = (id.station, session.port()?);
     let vrf = id.vpn_instance.as_ref().map(|name| format!(" vrf {name}")).unwrap_or_default();
     Some(match (reason, session.next_hop) {
@@ -262,9 +262,9 @@ struct Causes {
 }
 
 impl Causes {
-    fn between(earlier: &Config, was: &Session, now: &Config, id: &SessionId, session: &Session) -> Self {
+    fn between(earlier: &Config, was: &SessionConfig, now: &Config, id: &SessionId, session: &SessionConfig) -> Self {
         let (before, after) = (effective(&earlier.bmp, id, was), effective(&now.bmp, id, session));
-        let named = |config: &Config, connect: &Option<ConnectInterface>, session: &Session| {
+        let named = |config: &Config, connect: &Option<ConnectInterface>, session: &SessionConfig| {
             let names = connect.as_ref().and_then(ConnectInterface::interface).into_iter();
             let names = names.chain(session.egress_interfaces.iter().map(String::as_str));
             names.map(|name| config.interface_aliases.get(name).cloned()).collect::<Vec<_>>()
@@ -272,7 +272,7 @@ impl Causes {
         // The bmp view counts if the session takes its source from there, before the change or
         // after it.
         let of_bmp_view = earlier.bmp.connect_interface != now.bmp.connect_interface
-            && [before.from, after.from].contains(&From::Bmp);
+            && [before.from, after.from].contains(&SourceLevel::Bmp);
         let connects_otherwise = before.connect != after.connect;
         let direction = match (was.transport, session.transport) {
             (Some(Transport::Connect(_)), Some(Transport::Listen(_))) => Some("tcp listen replaced tcp connect"),

@@ -11,7 +11,7 @@ use super::{
     layout::{after, field, heading, may_leave_by, or_dash},
 };
 use crate::{
-    config::{Config, ConnectInterface, From, Session, SessionId, effective},
+    config::{Config, ConnectInterface, SessionConfig, SessionId, SourceLevel, effective},
     link::Host,
     pin::{DownCause, PinState, Reason, ResolvedPin},
 };
@@ -30,7 +30,7 @@ pub(super) struct BindingReport {
     /// `connect-interface` as it is configured; `None` where it is not.
     pub(super) asked: Option<String>,
     /// The view that it is configured in.
-    pub(super) from: From,
+    pub(super) from: SourceLevel,
     pub(super) source: Option<IpAddr>,
     /// True if the session may leave by any interface (of its VRF).
     pub(super) any: bool,
@@ -99,7 +99,7 @@ impl BindingReports {
 
 impl BindingReport {
     /// Reports on one session, without its warnings.
-    fn of(context: &ControlContext, config: &Config, host: &Host, id: &SessionId, session: &Session) -> Self {
+    fn of(context: &ControlContext, config: &Config, host: &Host, id: &SessionId, session: &SessionConfig) -> Self {
         let effective = effective(&config.bmp, id, session);
         let pin = context.pins.session(id);
         let pin_state = pin.state();
@@ -209,12 +209,14 @@ fn owners(source: IpAddr, id: &SessionId, host: &Host) -> String {
 }
 
 /// Returns the commands that would change the binding.
-fn configuration_changes(from: From, id: &SessionId) -> Option<String> {
+fn configuration_changes(from: SourceLevel, id: &SessionId) -> Option<String> {
     match from {
-        From::Session => None,
-        From::Bmp => Some("connect-interface in the bmp view, or one in the session view".to_owned()),
-        From::Default if id.station.is_ipv4() => Some("connect-interface in the session or the bmp view".to_owned()),
-        From::Default => Some("connect-interface in the session view".to_owned()),
+        SourceLevel::Session => None,
+        SourceLevel::Bmp => Some("connect-interface in the bmp view, or one in the session view".to_owned()),
+        SourceLevel::Default if id.station.is_ipv4() => {
+            Some("connect-interface in the session or the bmp view".to_owned())
+        }
+        SourceLevel::Default => Some("connect-interface in the session view".to_owned()),
     }
 }
 

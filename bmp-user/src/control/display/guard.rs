@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::{ControlContext, words::words};
 use crate::{
-    config::{Session as Configured, Transport},
+    config::{SessionConfig, Transport},
     pin::Hook,
     session::SessionHandle,
 };
@@ -52,7 +52,7 @@ words!(XdpMode { Native => "native", Generic => "generic", None => "none" });
 
 impl StrangerGuard {
     /// Returns `None` where this host connects.
-    pub(super) fn of(context: &ControlContext, configured: &Configured, session: &SessionHandle) -> Option<Self> {
+    pub(super) fn of(context: &ControlContext, configured: &SessionConfig, session: &SessionHandle) -> Option<Self> {
         if !matches!(configured.transport, Some(Transport::Listen(_))) {
             return None;
         }

@@ -43,7 +43,7 @@ pub use layout::VALUE_COLUMN;
 
 use super::{ControlContext, defaults};
 use crate::{
-    config::{Display, Editor},
+    config::{CandidateEditor, DisplayCommand},
     escape::escaped_lines,
 };
 use binding::BindingReports;
@@ -82,15 +82,20 @@ impl ControlContext {
     /// # Errors
     ///
     /// The session or peer that is asked for is not configured, or the display has no JSON.
-    pub(super) async fn display(&self, editor: &Editor, what: &Display, json: bool) -> anyhow::Result<String> {
+    pub(super) async fn display(
+        &self,
+        editor: &CandidateEditor,
+        what: &DisplayCommand,
+        json: bool,
+    ) -> anyhow::Result<String> {
         let answer = self.answer(editor, what, json).await?;
         Ok(if json { answer } else { escaped_lines(&answer).to_string() })
     }
 
-    async fn answer(&self, editor: &Editor, what: &Display, json: bool) -> anyhow::Result<String> {
+    async fn answer(&self, editor: &CandidateEditor, what: &DisplayCommand, json: bool) -> anyhow::Result<String> {
         let config = self.store.running();
         match what {
-            Display::BmpSession { vpn_instance, station, alias, verbose } => {
+            DisplayCommand::BmpSession { vpn_instance, station, alias, verbose } => {
                 let filter =
                     SessionFilter { vpn_instance: vpn_instance.clone(), station: *station, alias: alias.clone() };
                 if let Some(station) = station
@@ -104,38 +109,38 @@ impl ControlContext {
                 let rendering = Rendering::of(*verbose, json);
                 in_memory(|out| session::write(self, &config, &filter, rendering, out))
             }
-            Display::BgpPeer { peer, verbose } => {
+            DisplayCommand::BgpPeer { peer, verbose } => {
                 if let Some(peer) = peer.filter(|peer| !self.bgp_peers.addresses().contains(peer)) {
                     return Err(anyhow!("no peer {peer} is configured in the bgp view"));
                 }
                 let rendering = Rendering::of(*verbose, json);
                 in_memory(|out| peer::write(self, &config, *peer, rendering, out))
             }
-            Display::BgpBmpMonitor => in_memory(|out| monitored::write(self, &config, json, out)),
-            Display::InterfaceBinding => rendered(&BindingReports::of(self, &config).await, json),
-            Display::BmpFeed => rendered(&FeedReport::of(&self.feed), json),
-            Display::BmpRelay => rendered(&RelayReports::of(self, &config), json),
-            Display::MrtReplay => rendered(&ReplayReports::of(self, &config), json),
-            Display::Trial => rendered(&CurrentTrial(self.store.trial().await), json),
+            DisplayCommand::BgpBmpMonitor => in_memory(|out| monitored::write(self, &config, json, out)),
+            DisplayCommand::InterfaceBinding => rendered(&BindingReports::of(self, &config).await, json),
+            DisplayCommand::BmpFeed => rendered(&FeedReport::of(&self.feed), json),
+            DisplayCommand::BmpRelay => rendered(&RelayReports::of(self, &config), json),
+            DisplayCommand::MrtReplay => rendered(&ReplayReports::of(self, &config), json),
+            DisplayCommand::Trial => rendered(&CurrentTrial(self.store.trial().await), json),
             _ if json => Err(anyhow!("this has no JSON form: leave out --json")),
-            Display::CurrentConfiguration => Ok(config.to_string()),
-            Display::Candidate { changes: false } => Ok(editor.candidate().to_string()),
-            Display::Candidate { changes: true } => Ok(candidate_changes(editor)),
-            Display::DefaultParameterBmp => Ok(defaults::text()),
+            DisplayCommand::CurrentConfiguration => Ok(config.to_string()),
+            DisplayCommand::Candidate { changes: false } => Ok(editor.candidate().to_string()),
+            DisplayCommand::Candidate { changes: true } => Ok(candidate_changes(editor)),
+            DisplayCommand::DefaultParameterBmp => Ok(defaults::text()),
         }
     }
 
     /// Returns what writes an answer that may be large, or `None` where the answer is short.
-    pub(super) fn large(&self, what: &Display, json: bool) -> Option<WriteAnswer> {
+    pub(super) fn large(&self, what: &DisplayCommand, json: bool) -> Option<WriteAnswer> {
         let (context, config) = (self.clone(), self.store.running());
         match what {
-            Display::BgpBmpMonitor => Some(Box::new(move |out| monitored::write(&context, &config, json, out))),
-            Display::BmpSession { vpn_instance, station: None, alias: None, verbose } => {
+            DisplayCommand::BgpBmpMonitor => Some(Box::new(move |out| monitored::write(&context, &config, json, out))),
+            DisplayCommand::BmpSession { vpn_instance, station: None, alias: None, verbose } => {
                 let filter = SessionFilter { vpn_instance: vpn_instance.clone(), ..SessionFilter::default() };
                 let rendering = Rendering::of(*verbose, json);
                 Some(Box::new(move |out| session::write(&context, &config, &filter, rendering, out)))
             }
-            Display::BgpPeer { peer: None, verbose } => {
+            DisplayCommand::BgpPeer { peer: None, verbose } => {
                 let rendering = Rendering::of(*verbose, json);
                 Some(Box::new(move |out| peer::write(&context, &config, None, rendering, out)))
             }
@@ -156,7 +161,7 @@ fn in_memory(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Re
     Ok(String::from_utf8(text)?)
 }
 
-fn candidate_changes(editor: &Editor) -> String {
+fn candidate_changes(editor: &CandidateEditor) -> String {
     let mut text = editor.changes().to_string();
     if let Some(conflict) = editor.conflict() {
         // Where it shows the other operator's lines, it has line ends of its own.

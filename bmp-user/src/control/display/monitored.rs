@@ -18,7 +18,7 @@ use super::{
     layout::{Columns, heading, or_dash},
 };
 use crate::{
-    config::{Config, Session as Configured, SessionId},
+    config::{Config, SessionConfig, SessionId},
     escape::Untrusted,
     feed::{Feed, HiddenPeer, InputId, PeerRibs, Selection},
     session::selection_of,
@@ -93,7 +93,7 @@ struct PeerSelection {
 }
 
 impl PeerSelection {
-    fn of(context: &ControlContext, id: &SessionId, session: &Configured) -> Self {
+    fn of(context: &ControlContext, id: &SessionId, session: &SessionConfig) -> Self {
         let status = context.sessions.get(id).map(|session| Arc::clone(&session.status));
         let mut hidden = HashMap::<_, HashSet<_>>::new();
         for HiddenPeer { input, key } in status.as_ref().map(|status| status.hidden_peers()).unwrap_or_default() {
@@ -120,7 +120,7 @@ pub(super) fn write(context: &ControlContext, config: &Config, json: bool, out: 
 
 /// Returns true if the session reports anything while it is up. The messages of an adopted session
 /// come from its own daemon.
-fn reports(session: &Configured) -> bool {
+fn reports(session: &SessionConfig) -> bool {
     !session.shutdown && !session.adopt
 }
 
@@ -133,7 +133,7 @@ impl MonitoredFamilies {
     }
 
     /// Counts the peers of which a session reports routes, by family.
-    pub(super) fn count(&self, session: &Configured) -> BTreeMap<Family, usize> {
+    pub(super) fn count(&self, session: &SessionConfig) -> BTreeMap<Family, usize> {
         let mut families = BTreeMap::new();
         if !reports(session) {
             return families;

@@ -18,7 +18,7 @@ use super::{
     layout::{after, age, field, heading, or_dash, table, tenths},
 };
 use crate::{
-    config::{BgpPeer, Config, ConnectInterface},
+    config::{BgpPeerConfig, Config, ConnectInterface},
     escape::{Untrusted, escaped_lines},
     input::bgp::{BgpDownReason, BgpState, MessageCounts, PeerStatus},
     pin::{PinState, Pinned, Role},
@@ -226,7 +226,7 @@ fn write_table(text: &mut String, peers: impl Iterator<Item = BgpPeerReport>) ->
 }
 
 impl BgpPeerReport {
-    fn of(context: &ControlContext, status: PeerStatus, configured: Option<&BgpPeer>) -> Self {
+    fn of(context: &ControlContext, status: PeerStatus, configured: Option<&BgpPeerConfig>) -> Self {
         let session = status.session.as_ref();
         let seconds = |time: Duration| time.as_secs();
         let connect = configured.and_then(|peer| peer.connect_interface.as_ref());
@@ -260,7 +260,7 @@ impl BgpPeerReport {
             attributes_discarded: status.attributes_discarded,
             last_malformed: status.last_fault,
             not_negotiated: status.not_negotiated,
-            configured: PeerSettings::of(configured.unwrap_or(&BgpPeer::default())),
+            configured: PeerSettings::of(configured.unwrap_or(&BgpPeerConfig::default())),
             connect_interface: PeerSource {
                 interface: connect.and_then(ConnectInterface::interface).map(str::to_owned),
                 address: connect.and_then(ConnectInterface::address),
@@ -324,10 +324,10 @@ impl BgpMessages {
 }
 
 impl PeerSettings {
-    fn of(peer: &BgpPeer) -> Self {
-        let timer = peer.timer.unwrap_or(BgpPeer::TIMER);
+    fn of(peer: &BgpPeerConfig) -> Self {
+        let timer = peer.timer.unwrap_or(BgpPeerConfig::TIMER);
         Self {
-            port: peer.port.unwrap_or(BgpPeer::PORT),
+            port: peer.port.unwrap_or(BgpPeerConfig::PORT),
             listen_only: peer.listen_only,
             password: peer.password.is_some(),
             hold_seconds: timer.hold,

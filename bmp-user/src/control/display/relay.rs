@@ -149,7 +149,7 @@ impl RelayReports {
 
 impl RelayReport {
     /// A relay without `listen`.
-    fn idle(name: &str, configured: &config::Relay) -> Self {
+    fn idle(name: &str, configured: &config::RelayConfig) -> Self {
         let (max_connections, max_connections_per_source) = connection_limits(configured);
         Self {
             name: name.to_owned(),
@@ -171,7 +171,12 @@ impl RelayReport {
         }
     }
 
-    fn running(context: &ControlContext, status: RelayStatus, configured: &config::Relay, peers: &[PeerRibs]) -> Self {
+    fn running(
+        context: &ControlContext,
+        status: RelayStatus,
+        configured: &config::RelayConfig,
+        peers: &[PeerRibs],
+    ) -> Self {
         let id = InputId::relay(&status.name);
         let own = || peers.iter().filter(|peer| *peer.input() == id);
         let (state, why) = match &status.state {
@@ -312,7 +317,7 @@ impl RelayReport {
             terms.push(format!("End-of-RIB after {} s", self.end_of_rib_after_seconds));
         }
         let (most, of_source) = (self.max_connections, self.max_connections_per_source);
-        if (most, of_source) != connection_limits(&config::Relay::default()) {
+        if (most, of_source) != connection_limits(&config::RelayConfig::default()) {
             terms.push(format!("at most {most} connections, {of_source} of one source"));
         }
         terms

@@ -9,7 +9,7 @@ use super::{
     layout::{after, field, or_dash},
 };
 use crate::{
-    config::{self, Config, Pace},
+    config::{self, Config, ReplayPace},
     escape::Untrusted,
     feed::TroubleKind,
     input::mrt::{Misread, ReplayState, ReplayStatus},
@@ -73,14 +73,14 @@ words!(ReplayStage {
 
 /// A pace in the words of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PaceReport(pub(super) Pace);
+pub(super) struct PaceReport(pub(super) ReplayPace);
 
 impl fmt::Display for PaceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Pace::Recorded => f.write_str("recorded"),
-            Pace::Maximum => f.write_str("maximum"),
-            Pace::UpdatesPerSecond(rate) => write!(f, "{rate} updates-per-second"),
+            ReplayPace::Recorded => f.write_str("recorded"),
+            ReplayPace::Maximum => f.write_str("maximum"),
+            ReplayPace::UpdatesPerSecond(rate) => write!(f, "{rate} updates-per-second"),
         }
     }
 }
@@ -163,7 +163,7 @@ impl ReplayReport {
     }
 
     /// A replay that has no file.
-    fn idle(name: &str, configured: &config::Replay) -> Self {
+    fn idle(name: &str, configured: &config::ReplayConfig) -> Self {
         Self {
             name: name.to_owned(),
             file: None,
@@ -247,7 +247,7 @@ mod tests {
         let status = ReplayStatus {
             name: "archive".to_owned(),
             file: "updates".into(),
-            pace: Pace::Maximum,
+            pace: ReplayPace::Maximum,
             looped: false,
             state: ReplayState::Done,
             rounds: 1,

@@ -12,7 +12,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc},
 };
 
-use crate::{config::Filter, control::display::WriteAnswer};
+use crate::{config::LineFilter, control::display::WriteAnswer};
 
 /// Bytes of one piece.
 pub(super) const PIECE: usize = 32 * 1024;
@@ -28,7 +28,7 @@ static MAKING: Semaphore = Semaphore::const_new(2);
 /// # Errors
 ///
 /// The receiver of the pieces is gone.
-pub(super) fn make(make: WriteAnswer, filter: Option<Filter>, pieces: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+pub(super) fn make(make: WriteAnswer, filter: Option<LineFilter>, pieces: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
     let permit = Handle::current().block_on(MAKING.acquire()).map_err(io::Error::other)?;
     let mut out = JsonStringWriter { pieces, piece: Vec::with_capacity(PIECE), permit: Some(permit) };
     match filter {
@@ -89,7 +89,7 @@ impl Write for JsonStringWriter {
 /// Passes on the lines that a filter keeps.
 struct FilteredLines<'a> {
     out: &'a mut JsonStringWriter,
-    filter: Filter,
+    filter: LineFilter,
     begun: bool,
     line: Vec<u8>,
 }
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     /// Returns the text that a client reads of an answer that is written in these parts.
-    fn read(parts: Vec<String>, filter: Option<Filter>) -> String {
+    fn read(parts: Vec<String>, filter: Option<LineFilter>) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (sender, mut pieces) = mpsc::channel(WAITING);
         let answer: WriteAnswer = Box::new(move |out| parts.iter().try_for_each(|part| out.write_all(part.as_bytes())));
@@ -153,7 +153,7 @@ mod tests {
         fn the_pieces_make_up_the_answer(parts in prop::collection::vec(any::<String>(), 0..50), wanted in "[a-z]?") {
             let whole = parts.concat();
             prop_assert_eq!(&read(parts.clone(), None), &whole);
-            for filter in [Filter::Include(wanted.clone()), Filter::Exclude(wanted.clone()), Filter::Begin(wanted)] {
+            for filter in [LineFilter::Include(wanted.clone()), LineFilter::Exclude(wanted.clone()), LineFilter::Begin(wanted)] {
                 prop_assert_eq!(read(parts.clone(), Some(filter.clone())), filter.apply(&whole));
             }
         }

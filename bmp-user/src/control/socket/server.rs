@@ -29,7 +29,7 @@ use super::{
     protocol::{CommandAnswer, LINE_MAX, Request, RequestMode, Response},
 };
 use crate::{
-    config::Filter,
+    config::LineFilter,
     control::{ControlContext, Operator, display::WriteAnswer, operator::Reply},
     exposure::{self, PathFault},
     sys, tasks,
@@ -318,7 +318,7 @@ async fn send(writer: &mut (impl AsyncWrite + Unpin), response: &Response) -> io
 async fn send_pieces(
     writer: &mut (impl AsyncWrite + Unpin),
     make: WriteAnswer,
-    filter: Option<Filter>,
+    filter: Option<LineFilter>,
     frame: &Response,
 ) -> io::Result<()> {
     const BEGIN: &str = "{\"done\":\"";

@@ -39,8 +39,8 @@ async fn reset_names_the_sessions_of_a_station_in_its_vpn_instance() {
         ("reset bmp session vpn-instance v 198.51.100.7", "v-198.51.100.7"),
     ];
     for (line, expected) in table {
-        let command = crate::config::parse_line(&crate::config::View::User, line, false).unwrap();
-        let crate::config::Command::Reset(reset) = command else { panic!("{command:?}") };
+        let command = crate::config::parse_line(&crate::config::CommandView::User, line, false).unwrap();
+        let crate::config::ParsedCommand::Reset(reset) = command else { panic!("{command:?}") };
         let named = config.bmp.sessions.keys().filter(|id| reset.names(id)).map(SessionId::to_string);
         assert_eq!(named.collect::<Vec<_>>().join(" "), expected, "{line}");
     }

@@ -53,7 +53,7 @@ use tokio::{
 use tracing::{error, info};
 
 use crate::{
-    config::{Bgp, BgpPeer, Bmp, Config},
+    config::{BgpConfig, BgpPeerConfig, BmpConfig, Config},
     feed::Feed,
     pin::{self, Grant, PinState, PinView, Pinned, Pins, Role, SessionPin, pin_changed},
     tasks::{self, Leave},
@@ -93,7 +93,7 @@ pub async fn run(
         feed,
         pins,
         peers,
-        statistics: watch::channel(Bmp::STATISTICS_TIMER).0,
+        statistics: watch::channel(BmpConfig::STATISTICS_TIMER).0,
         running: BTreeMap::new(),
         pins_of_peers: BTreeMap::new(),
         listener: None,
@@ -210,7 +210,7 @@ struct RunningPeer {
 
 impl BgpSpeaker {
     async fn follow(&mut self, config: &Config) {
-        let statistics = config.bmp.statistics_timer.unwrap_or(Bmp::STATISTICS_TIMER);
+        let statistics = config.bmp.statistics_timer.unwrap_or(BmpConfig::STATISTICS_TIMER);
         self.statistics.send_if_modified(|now| std::mem::replace(now, statistics) != statistics);
         let bgp = config.bgp.as_ref();
         let mut wanted = BTreeMap::<IpAddr, (Option<u32>, DesiredPeer)>::new();
@@ -461,19 +461,23 @@ async fn finished(task: JoinHandle<()>) {
 }
 
 /// Returns what the configuration of a peer lacks, and the command that adds it.
-pub fn missing(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Option<&'static str> {
+pub fn missing(bgp: &BgpConfig, address: IpAddr, peer: &BgpPeerConfig) -> Option<&'static str> {
     plan(bgp, address, peer).err()
 }
 
 /// True if a peer's session under one configuration serves another. If not, the session is closed
 /// with a Cease and opened again.
-pub fn is_same_session(address: IpAddr, (bgp, peer): (&Bgp, &BgpPeer), (other, other_peer): (&Bgp, &BgpPeer)) -> bool {
+pub fn is_same_session(
+    address: IpAddr,
+    (bgp, peer): (&BgpConfig, &BgpPeerConfig),
+    (other, other_peer): (&BgpConfig, &BgpPeerConfig),
+) -> bool {
     let plans = plan(bgp, address, peer).ok().zip(plan(other, address, other_peer).ok());
     plans.is_some_and(|(plan, other)| plan == other)
 }
 
 /// Builds the settings of a peer's session. The error says what is missing and how to configure it.
-fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Result<PeerPlan, &'static str> {
+fn plan(bgp: &BgpConfig, address: IpAddr, peer: &BgpPeerConfig) -> Result<PeerPlan, &'static str> {
     let asn = peer.asn.ok_or("no AS number: give it one with `peer ADDRESS as-number NUMBER`")?;
     let bgp_id = bgp.router_id.ok_or("no BGP identifier: give this device one with `router-id ADDRESS`")?;
     if peer.families.is_empty() {
@@ -484,8 +488,8 @@ fn plan(bgp: &Bgp, address: IpAddr, peer: &BgpPeer) -> Result<PeerPlan, &'static
     if peer.listen_only && bgp.listen_port.is_none() {
         return Err("listen-only, and there is nowhere to connect to: give this device a `listen-port NUMBER`");
     }
-    let timer = peer.timer.unwrap_or(BgpPeer::TIMER);
-    let (port, password) = (peer.port.unwrap_or(BgpPeer::PORT), peer.password.clone());
+    let timer = peer.timer.unwrap_or(BgpPeerConfig::TIMER);
+    let (port, password) = (peer.port.unwrap_or(BgpPeerConfig::PORT), peer.password.clone());
     Ok(PeerPlan {
         target: PeerTarget { address, port, password },
         asn,

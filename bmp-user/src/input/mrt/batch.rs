@@ -20,7 +20,7 @@ use super::{
     translate::{RecordError, RecordTranslator},
 };
 use crate::{
-    config::Pace,
+    config::ReplayPace,
     wire::{
         bmp::BmpChunk,
         mrt::{Record, kind},
@@ -122,7 +122,7 @@ fn pass(
 /// Collects the frames of records into batches.
 struct BatchWriter<'a> {
     replay: &'a ReplayJob,
-    pace: Pace,
+    pace: ReplayPace,
     translator: RecordTranslator,
     events: &'a Sender<ReaderEvent>,
     /// Bytes of the packed file that have been read.
@@ -154,7 +154,7 @@ impl<'a> BatchWriter<'a> {
     /// Adds a record, and sends a batch if one is complete. Returns `None` if the receiver is gone.
     fn record(&mut self, record: &Record<'_>, offset: u64) -> Option<()> {
         let time = RecordTime::of_record(record);
-        if self.pace == Pace::Recorded && time != self.time {
+        if self.pace == ReplayPace::Recorded && time != self.time {
             self.hand_over()?;
         }
         self.time = time;
@@ -163,8 +163,8 @@ impl<'a> BatchWriter<'a> {
         let outcome = self.translator.record(record);
         self.note(outcome, (record.kind, record.subtype));
         let full = match self.pace {
-            Pace::UpdatesPerSecond(rate) => self.fresh_updates() >= u64::from((rate.get() / TICKS).max(1)),
-            Pace::Recorded | Pace::Maximum => false,
+            ReplayPace::UpdatesPerSecond(rate) => self.fresh_updates() >= u64::from((rate.get() / TICKS).max(1)),
+            ReplayPace::Recorded | ReplayPace::Maximum => false,
         };
         if full || self.translator.out.len() > BLOCK - MARGIN { self.hand_over() } else { Some(()) }
     }
@@ -210,8 +210,8 @@ impl<'a> BatchWriter<'a> {
             return Some(());
         }
         let room = match self.pace {
-            Pace::Maximum => BytesMut::with_capacity(BLOCK),
-            Pace::Recorded | Pace::UpdatesPerSecond(_) => BytesMut::new(),
+            ReplayPace::Maximum => BytesMut::with_capacity(BLOCK),
+            ReplayPace::Recorded | ReplayPace::UpdatesPerSecond(_) => BytesMut::new(),
         };
         let frames = std::mem::replace(&mut self.translator.out, room);
         let origins = std::mem::take(&mut self.translator.origins);

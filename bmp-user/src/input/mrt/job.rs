@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::Pace;
+use crate::config::ReplayPace;
 
 /// One `mrt-replay NAME` of the configuration that has a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct ReplayJob {
     /// `file PATH`. The first bytes of the file tell whether it is plain, gzip or bzip2.
     pub file: PathBuf,
     /// `pace …`.
-    pub pace: Pace,
+    pub pace: ReplayPace,
     /// `loop`: start again at the end of the file.
     pub looped: bool,
 }

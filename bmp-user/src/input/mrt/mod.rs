@@ -86,7 +86,7 @@ pub async fn run_all(mut config: watch::Receiver<Arc<Config>>, feed: Feed, repla
 
 /// Returns the configured replays that have a file.
 fn configured_replays(config: &Config) -> BTreeMap<String, ReplayJob> {
-    let replay = |(name, replay): (&String, &config::Replay)| {
+    let replay = |(name, replay): (&String, &config::ReplayConfig)| {
         let file = replay.file.clone()?;
         Some((name.clone(), ReplayJob { name: name.clone(), file, pace: replay.pace, looped: replay.looped }))
     };

@@ -15,7 +15,7 @@ use super::{
     place::RecordPlace,
 };
 use crate::{
-    config::Pace,
+    config::ReplayPace,
     feed::{Trouble, TroubleKind},
 };
 
@@ -31,7 +31,7 @@ pub struct ReplayStatus {
     /// `file PATH`.
     pub file: PathBuf,
     /// `pace …`.
-    pub pace: Pace,
+    pub pace: ReplayPace,
     /// `loop`.
     pub looped: bool,
     /// The phase of the replay.

@@ -92,8 +92,9 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
 
 /// The relays that have a `listen`.
 fn wanted(config: &Config) -> BTreeMap<String, WantedRelay> {
-    let wanted =
-        |relay: &config::Relay| Some(WantedRelay { listen: relay.listen?, terms: Arc::new(RelayTerms::of(relay)) });
+    let wanted = |relay: &config::RelayConfig| {
+        Some(WantedRelay { listen: relay.listen?, terms: Arc::new(RelayTerms::of(relay)) })
+    };
     config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), wanted(relay)?))).collect()
 }
 
@@ -116,9 +117,9 @@ struct RelayTerms {
 }
 
 /// How many connections a relay may have.
-fn limits(relay: &config::Relay) -> Limits {
+fn limits(relay: &config::RelayConfig) -> Limits {
     let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    let usual = config::Relay::MAX_CONNECTIONS;
+    let usual = config::RelayConfig::MAX_CONNECTIONS;
     let total = relay.max_connections.map_or(usual.total, |asked| asked.total);
     let for_each_source = match relay.max_connections.and_then(|asked| asked.per_source) {
         Some(limit) => SourceLimit::Configured(number(limit)),
@@ -128,13 +129,13 @@ fn limits(relay: &config::Relay) -> Limits {
 }
 
 /// How many connections a relay may have, for displays.
-pub fn connection_limits(relay: &config::Relay) -> (usize, usize) {
+pub fn connection_limits(relay: &config::RelayConfig) -> (usize, usize) {
     let Limits { most, for_each_source } = limits(relay);
     (most, for_each_source)
 }
 
 impl RelayTerms {
-    fn of(relay: &config::Relay) -> Self {
+    fn of(relay: &config::RelayConfig) -> Self {
         Self {
             allow: relay.allow.clone(),
             hold: relay.hold,

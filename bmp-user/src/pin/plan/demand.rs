@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
 use crate::{
-    config::{BgpPeer, Config, ConnectInterface, Session, SessionId, Transport, effective},
+    config::{BgpPeerConfig, Config, ConnectInterface, SessionConfig, SessionId, Transport, effective},
     pin::kernel::Role,
 };
 
@@ -92,7 +92,7 @@ pub(in crate::pin) fn demands(config: &Config) -> BTreeMap<Pinned, PinDemand> {
         .map(|(id, session)| (Pinned::Session(id.clone()), session_demand(config, id, session)));
     let peers = config.bgp.iter().flat_map(|bgp| {
         bgp.peers.iter().flat_map(|(address, peer)| {
-            let port = Transport::Connect(peer.port.unwrap_or(BgpPeer::PORT));
+            let port = Transport::Connect(peer.port.unwrap_or(BgpPeerConfig::PORT));
             let connects = (!peer.listen_only).then_some((Role::Connect, port));
             let listens = bgp.listen_port.map(|port| (Role::Listen, Transport::Listen(port)));
             connects.into_iter().chain(listens).map(|(role, transport)| {
@@ -103,7 +103,7 @@ pub(in crate::pin) fn demands(config: &Config) -> BTreeMap<Pinned, PinDemand> {
     sessions.chain(peers).collect()
 }
 
-fn session_demand(config: &Config, id: &SessionId, session: &Session) -> PinDemand {
+fn session_demand(config: &Config, id: &SessionId, session: &SessionConfig) -> PinDemand {
     let connect = effective(&config.bmp, id, session).connect;
     let named = connect.as_ref().and_then(ConnectInterface::interface).into_iter();
     let names = named.chain(session.egress_interfaces.iter().map(String::as_str));
@@ -120,8 +120,8 @@ fn session_demand(config: &Config, id: &SessionId, session: &Session) -> PinDema
     PinDemand { settings, hold_down: session.hold_down, adopted: session.adopt }
 }
 
-fn peer_demand(config: &Config, address: IpAddr, peer: &BgpPeer, transport: Transport) -> PinDemand {
-    let same = |(id, session): &(&SessionId, &Session)| {
+fn peer_demand(config: &Config, address: IpAddr, peer: &BgpPeerConfig, transport: Transport) -> PinDemand {
+    let same = |(id, session): &(&SessionId, &SessionConfig)| {
         id.vpn_instance.is_none() && id.station == address && session.transport == Some(transport)
     };
     let settings = PinSettings {

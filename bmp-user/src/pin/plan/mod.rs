@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Bgp, BgpPeer, Config, ConnectInterface, Session, SessionId, Transport},
+        config::{BgpConfig, BgpPeerConfig, Config, ConnectInterface, SessionConfig, SessionId, Transport},
         link::{InterfaceAddress, Link},
         pin::kernel::Role,
     };
@@ -121,12 +121,12 @@ mod tests {
         Host { links: BTreeMap::from([(3, link)]), routes_epoch: 0 }
     }
 
-    fn session(change: impl FnOnce(&mut Session)) -> (Pinned, PinSettings) {
+    fn session(change: impl FnOnce(&mut SessionConfig)) -> (Pinned, PinSettings) {
         let id = SessionId { vpn_instance: None, station: STATION.parse().unwrap(), alias: None };
-        let mut session = Session {
+        let mut session = SessionConfig {
             transport: Some(Transport::Connect(11019)),
             connect_interface: Some(ConnectInterface::Interface("up2".to_owned())),
-            ..Session::default()
+            ..SessionConfig::default()
         };
         change(&mut session);
         let mut config = Config::default();
@@ -136,7 +136,7 @@ mod tests {
         (pinned, settings)
     }
 
-    fn reason(change: impl FnOnce(&mut Session)) -> (Reason, bool) {
+    fn reason(change: impl FnOnce(&mut SessionConfig)) -> (Reason, bool) {
         let (pinned, settings) = session(change);
         match draft(&pinned, &settings, None, &host()) {
             PinDraft::Down { target, cause } => (cause.reason, target.is_some()),
@@ -166,10 +166,11 @@ mod tests {
     fn a_bgp_peer_leaves_the_connections_to_a_session_with_the_same_port() {
         let id = SessionId { vpn_instance: None, station: STATION.parse().unwrap(), alias: None };
         let mut config = Config::default();
-        let session = Session { transport: Some(Transport::Connect(BgpPeer::PORT)), ..Session::default() };
+        let session =
+            SessionConfig { transport: Some(Transport::Connect(BgpPeerConfig::PORT)), ..SessionConfig::default() };
         config.bmp.sessions.insert(id.clone(), session);
-        let peers = BTreeMap::from([(id.station, BgpPeer::default())]);
-        config.bgp = Some(Bgp { asn: 64512, router_id: None, listen_port: None, peers });
+        let peers = BTreeMap::from([(id.station, BgpPeerConfig::default())]);
+        config.bgp = Some(BgpConfig { asn: 64512, router_id: None, listen_port: None, peers });
         let pinned = Pinned::BgpPeer(id.station, Role::Connect);
         let demand = demands(&config).remove(&pinned).unwrap();
         assert_eq!((demand.hold_down, demand.settings.own_only), (Duration::ZERO, true));

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use bmp_user::{
-    config::{Command, Config, Editor, Store, View, next_words, parse_file, parse_line, print},
+    config::{
+        CandidateEditor, CommandView, Config, ConfigStore, ParsedCommand, next_words, parse_file, parse_line, print,
+    },
     control::{LINE_MAX, Request, RequestMode},
 };
 
@@ -19,7 +21,8 @@ pub fn control(lines: &[u8]) {
 }
 
 fn play(lines: &[u8]) {
-    let mut editor = Editor::new(Store::new(Path::new("/nonexistent/bmpd.conf"), Config::default(), usize::MAX));
+    let mut editor =
+        CandidateEditor::new(ConfigStore::new(Path::new("/nonexistent/bmpd.conf"), Config::default(), usize::MAX));
     for line in lines.split(|byte| *byte == b'\n') {
         let request = match serde_json::from_slice::<Request>(line) {
             Ok(request) => {
@@ -43,23 +46,26 @@ fn play(lines: &[u8]) {
 }
 
 /// Checks the help: every next word has a text and an explanation.
-fn help(editor: &Editor, line: &str) {
+fn help(editor: &CandidateEditor, line: &str) {
     let Ok(next) = next_words(editor.view(), line) else { return };
     assert!(next.words.iter().all(|word| !word.text.is_empty() && !word.help.is_empty()));
     let _ = next.to_string();
 }
 
-fn run(editor: &mut Editor, line: &str) {
+fn run(editor: &mut CandidateEditor, line: &str) {
     let before = (editor.view().clone(), editor.candidate().clone());
     let command = match parse_line(editor.view(), line, true) {
         Ok(command) => command,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     match command {
-        Command::Display(_, Some(filter)) => drop(filter.apply("one\ntwo\n")),
-        Command::Display(_, None) | Command::Reset(_) | Command::Candidate(_) | Command::Nothing => {}
-        Command::Quit if *editor.view() == View::User => {}
-        Command::Configure(_) | Command::Quit | Command::Return | Command::SystemView => {
+        ParsedCommand::Display(_, Some(filter)) => drop(filter.apply("one\ntwo\n")),
+        ParsedCommand::Display(_, None)
+        | ParsedCommand::Reset(_)
+        | ParsedCommand::Candidate(_)
+        | ParsedCommand::Nothing => {}
+        ParsedCommand::Quit if *editor.view() == CommandView::User => {}
+        ParsedCommand::Configure(_) | ParsedCommand::Quit | ParsedCommand::Return | ParsedCommand::SystemView => {
             if let Err(error) = editor.apply(&command) {
                 assert!(!error.to_string().is_empty());
                 assert_eq!(

@@ -20,7 +20,7 @@ use super::{
     PEER, ROUTER_ID, SOURCE, STATION, outside, text,
 };
 use crate::{
-    config::Pace,
+    config::ReplayPace,
     escape::Untrusted,
     feed::TroubleKind,
     wire::{
@@ -169,7 +169,7 @@ pub(in crate::control::display) fn replays() -> ReplayReports {
         ReplayReport {
             name: "archive".to_owned(),
             file: outside("/var/lib/mrt/updates.bz2"),
-            pace: PaceReport(Pace::UpdatesPerSecond(1000.try_into().unwrap())),
+            pace: PaceReport(ReplayPace::UpdatesPerSecond(1000.try_into().unwrap())),
             looped: true,
             state: ReplayStage::Reading,
             why: None,
@@ -197,7 +197,7 @@ pub(in crate::control::display) fn replays() -> ReplayReports {
         ReplayReport {
             name: "done".to_owned(),
             file: outside("/var/lib/mrt/rib"),
-            pace: PaceReport(Pace::Maximum),
+            pace: PaceReport(ReplayPace::Maximum),
             looped: false,
             state: ReplayStage::Done,
             why: None,
@@ -216,7 +216,7 @@ pub(in crate::control::display) fn replays() -> ReplayReports {
         ReplayReport {
             name: "none".to_owned(),
             file: None,
-            pace: PaceReport(Pace::Recorded),
+            pace: PaceReport(ReplayPace::Recorded),
             looped: false,
             state: ReplayStage::NotConfigured,
             why: text("it replays nothing until it has `file PATH`"),

@@ -14,7 +14,7 @@ use super::{
     },
     PEER, SOURCE, STATION, text,
 };
-use crate::{config::From, escape::Untrusted, pin::Reason, session::SessionPhase, wire::bgp::Family};
+use crate::{config::SourceLevel, escape::Untrusted, pin::Reason, session::SessionPhase, wire::bgp::Family};
 
 /// A session of another process, held by hold-down, in a VPN instance; and one without a port.
 pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
@@ -41,7 +41,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             connect_interface: SourceReport {
                 interface: text("GigabitEthernet0/1/0"),
                 address: Some(SOURCE),
-                from: From::Session,
+                from: SourceLevel::Session,
             },
             egress: EgressReport {
                 any: false,
@@ -89,7 +89,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             local_port: None,
             established_count: 0,
             retry_in_seconds: Some(1.5),
-            connect_interface: SourceReport { interface: None, address: None, from: From::Default },
+            connect_interface: SourceReport { interface: None, address: None, from: SourceLevel::Default },
             egress: EgressReport {
                 any: true,
                 interfaces: Vec::new(),
@@ -141,7 +141,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             local_port: None,
             established_count: 0,
             retry_in_seconds: None,
-            connect_interface: SourceReport { interface: None, address: Some(SOURCE), from: From::Bmp },
+            connect_interface: SourceReport { interface: None, address: Some(SOURCE), from: SourceLevel::Bmp },
             egress: EgressReport {
                 any: false,
                 interfaces: Vec::new(),
@@ -201,7 +201,7 @@ pub(in crate::control::display) fn bindings() -> BindingReports {
             vpn_instance: VpnInstanceName(text("mgmt")),
             alias: text("lab"),
             asked: text("up2 192.0.2.65"),
-            from: From::Session,
+            from: SourceLevel::Session,
             source: Some(SOURCE),
             any: false,
             egress: vec!["up2".to_owned()],
@@ -220,7 +220,7 @@ pub(in crate::control::display) fn bindings() -> BindingReports {
             vpn_instance: VpnInstanceName(None),
             alias: None,
             asked: None,
-            from: From::Default,
+            from: SourceLevel::Default,
             source: None,
             any: true,
             egress: Vec::new(),
@@ -236,7 +236,7 @@ pub(in crate::control::display) fn bindings() -> BindingReports {
             vpn_instance: VpnInstanceName(None),
             alias: None,
             asked: None,
-            from: From::Default,
+            from: SourceLevel::Default,
             source: None,
             any: false,
             egress: Vec::new(),

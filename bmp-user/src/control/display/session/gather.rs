@@ -21,7 +21,7 @@ use super::{
     SessionReport, SessionRole, SourceReport, UnheldConnection, UnheldReport, UpDown,
 };
 use crate::{
-    config::{Config, ConnectRetry, Session as Configured, SessionId, Transport, effective},
+    config::{Config, ConnectRetry, SessionConfig, SessionId, Transport, effective},
     feed::{FrameCounts, JournalPosition},
     link::{DropCounters, Drops},
     pin::{EarlierConnection, Enforcement, PinState},
@@ -52,7 +52,7 @@ impl SessionFilter {
     pub(in crate::control::display) fn select<'a>(
         &'a self,
         config: &'a Config,
-    ) -> impl Iterator<Item = (&'a SessionId, &'a Configured)> {
+    ) -> impl Iterator<Item = (&'a SessionId, &'a SessionConfig)> {
         config.bmp.sessions.iter().filter(|(id, _)| self.is_met_by(id))
     }
 }
@@ -85,7 +85,7 @@ struct Gather<'a> {
 }
 
 impl Gather<'_> {
-    fn report(&mut self, id: &SessionId, configured: &Configured, session: &SessionHandle) -> SessionReport {
+    fn report(&mut self, id: &SessionId, configured: &SessionConfig, session: &SessionHandle) -> SessionReport {
         let context = self.context;
         let shown = session.status.snapshot();
         let now = Instant::now();
@@ -150,7 +150,7 @@ impl Gather<'_> {
 
     /// `segments_again` is the sum of the connections' own `TCP_INFO`. It stands in where no
     /// program counts.
-    fn kernel(&self, configured: &Configured, session: &SessionHandle, segments_again: u64) -> KernelCounters {
+    fn kernel(&self, configured: &SessionConfig, session: &SessionHandle, segments_again: u64) -> KernelCounters {
         let counters = self.context.pins.counters(&session.pin);
         match self.context.pins.datapath().enforcement() {
             Enforcement::Kernel | Enforcement::Cgroup { .. } if configured.adopt => {
@@ -197,7 +197,7 @@ fn unheld(all: &[EarlierConnection]) -> UnheldReport {
     UnheldReport { count: all.len(), connections: shown.collect() }
 }
 
-fn timers(configured: &Configured) -> String {
+fn timers(configured: &SessionConfig) -> String {
     let seconds = |time: Duration| format!("{} s", time.as_secs());
     let ConnectRetry { first, longest } = configured.retry_waits();
     let keepalive = match configured.keepalive_idle() {

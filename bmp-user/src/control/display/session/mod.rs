@@ -28,7 +28,7 @@ use super::{
     monitored::MonitoredFamilies,
 };
 use crate::{
-    config::{Config, From, SessionId},
+    config::{Config, SessionId, SourceLevel},
     escape::{Untrusted, escaped_lines},
     pin::Reason,
     session::SessionPhase,
@@ -147,7 +147,7 @@ pub(super) struct OwnerProcess {
 pub(super) struct SourceReport {
     pub(super) interface: Option<String>,
     pub(super) address: Option<IpAddr>,
-    pub(super) from: From,
+    pub(super) from: SourceLevel,
 }
 
 /// Connections under the session's pin, bmpd's own and other processes'.

@@ -7,7 +7,7 @@ use super::{
     FeedProgress, InterfaceDrops, SentMessages, SessionOwner, SessionReport, SessionRole, SourceReport,
     UnheldConnection, UnheldReport, UpDown,
 };
-use crate::{config::From, session::SessionPhase};
+use crate::{config::SourceLevel, session::SessionPhase};
 
 impl SessionReport {
     /// Returns the row of the table.
@@ -113,9 +113,9 @@ impl fmt::Display for SourceReport {
         let address = self.address.map(|address| address.to_string());
         let words: Vec<_> = self.interface.iter().cloned().chain(address).collect();
         let view = match self.from {
-            From::Session => " (session view)",
-            From::Bmp => " (bmp view)",
-            From::Default => "the kernel's choice",
+            SourceLevel::Session => " (session view)",
+            SourceLevel::Bmp => " (bmp view)",
+            SourceLevel::Default => "the kernel's choice",
         };
         write!(f, "{}{view}", words.join(" "))
     }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, path::Path, time::Duration};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    config::Pace,
+    config::ReplayPace,
     feed::{Feed, Follower, Selection},
     input::mrt::{self, ReplayJob, ReplayState, ReplayStatus, Replays, Translation, run},
     wire::{
@@ -113,7 +113,7 @@ pub(super) fn update_ipv6() -> Vec<u8> {
 }
 
 /// Configures a replay of a file.
-pub(super) fn replay(file: &Path, pace: Pace, looped: bool) -> ReplayJob {
+pub(super) fn replay(file: &Path, pace: ReplayPace, looped: bool) -> ReplayJob {
     ReplayJob { name: "file".to_owned(), file: file.to_owned(), pace, looped }
 }
 
@@ -131,7 +131,7 @@ pub(super) async fn replayed(file: &Path) -> (Vec<u8>, ReplayStatus) {
     // The feed is still empty, so the follower reads every frame from the journal.
     follower.take(usize::MAX, &mut VecDeque::new());
     let replays = Replays::default();
-    let task = tokio::spawn(run(replay(file, Pace::Maximum, false), feed.clone(), replays.clone()));
+    let task = tokio::spawn(run(replay(file, ReplayPace::Maximum, false), feed.clone(), replays.clone()));
     let end = async {
         loop {
             match replays.snapshot().pop() {

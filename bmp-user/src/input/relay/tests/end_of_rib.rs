@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    config::Relay,
+    config::RelayConfig,
     feed::{Feed, Follower, InputId, Selection},
     input::relay::{
         RelayTerms, Relays,
@@ -29,7 +29,7 @@ struct QuietDaemon {
 }
 
 fn after(seconds: u64) -> Arc<RelayTerms> {
-    let relay = Relay { end_of_rib_after: Duration::from_secs(seconds), ..Relay::default() };
+    let relay = RelayConfig { end_of_rib_after: Duration::from_secs(seconds), ..RelayConfig::default() };
     Arc::new(RelayTerms::of(&relay))
 }
 

@@ -45,7 +45,7 @@ impl Lab {
 
     fn config(relays: &[(&str, SocketAddr)]) -> Config {
         let relay = |&(name, listen): &(&str, SocketAddr)| {
-            (name.to_owned(), config::Relay { listen: Some(listen), ..config::Relay::default() })
+            (name.to_owned(), config::RelayConfig { listen: Some(listen), ..config::RelayConfig::default() })
         };
         Config { relays: relays.iter().map(relay).collect(), ..Config::default() }
     }
