@@ -15,6 +15,7 @@ mod model {
     pub(crate) mod operation;
     pub(crate) mod play;
     pub(crate) mod reference;
+    pub(crate) mod sessions;
     pub(crate) mod world;
 }
 

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    command::{ConfigEdit, ParsedCommand, apply},
+    command::{ParsedCommand, apply},
     commit_error::CommitError,
     difference::{Conflict, Difference, rebase},
+    edit::ConfigEdit,
     language::line::CommandError,
     model::{Config, SessionId},
     operator::{Allow, OperatorId, Who},

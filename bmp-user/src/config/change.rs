@@ -1,8 +1,8 @@
 //! What a command does to a configuration.
 
 use super::{
-    command::ConfigEdit,
-    language::token::{Token, Value},
+    edit::ConfigEdit,
+    language::{token::Token, value::ArgumentValue},
     model::Config,
     settings::Setting,
     view::CommandView,
@@ -77,7 +77,7 @@ fn is_configured(config: &Config, home: &CommandView, given: &Setting) -> Result
     })
 }
 
-fn values(setting: &Setting) -> Vec<&Value> {
+fn values(setting: &Setting) -> Vec<&ArgumentValue> {
     let arguments = setting.arguments().0.iter();
     arguments.filter_map(|token| if let Token::Argument(_, value) = token { Some(value) } else { None }).collect()
 }

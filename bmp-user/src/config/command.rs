@@ -4,11 +4,12 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     change::{RefusedChange, change},
+    edit::{ConfigEdit, PartialUndo},
     language::{
         argument::ArgumentKind,
         line::{CommandError, Line, Span},
         secret::masked,
-        token::{ArgumentTokens, Token},
+        token::ArgumentTokens,
     },
     model::{Config, SessionId},
     parse::{
@@ -18,7 +19,7 @@ use super::{
         outcome::{RuleMatch, WrongWord, contexts},
         rule::Rule,
     },
-    settings::{Setting, SettingDescriptor},
+    settings::SettingDescriptor,
     view::CommandView,
 };
 
@@ -137,49 +138,6 @@ pub struct ConfigureCommand {
     line: Line,
     /// Where the arguments are, one of which a refusal is about; the command where there is none.
     arguments: Vec<Span>,
-}
-
-/// A change of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigEdit {
-    /// Sets a line, which replaces what was there.
-    Set(Setting),
-    /// `undo` with all arguments: takes back exactly this line.
-    Undo(Setting),
-    /// `undo` without some arguments: takes back whatever is there.
-    UndoAny(PartialUndo),
-}
-
-/// The lines of one setting that `undo` names without saying all arguments.
-#[derive(Clone, Debug)]
-pub struct PartialUndo {
-    descriptor: &'static SettingDescriptor,
-    tokens: Vec<Token>,
-}
-
-impl PartialEq for PartialUndo {
-    fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.descriptor, other.descriptor) && self.tokens == other.tokens
-    }
-}
-
-impl Eq for PartialUndo {}
-
-impl PartialUndo {
-    /// Returns the arguments that are there.
-    pub(super) fn arguments(&self) -> ArgumentTokens<'_> {
-        ArgumentTokens(&self.tokens)
-    }
-}
-
-impl ConfigEdit {
-    /// Returns what describes the setting that is changed.
-    pub(super) fn descriptor(&self) -> &'static SettingDescriptor {
-        match self {
-            Self::Set(setting) | Self::Undo(setting) => setting.descriptor(),
-            Self::UndoAny(any) => any.descriptor,
-        }
-    }
 }
 
 impl ConfigureCommand {

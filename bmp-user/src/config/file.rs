@@ -10,8 +10,9 @@ use std::{
 use crate::sys;
 
 use super::{
-    command::{ConfigEdit, ParsedCommand, apply, at, command},
+    command::{ParsedCommand, apply, at, command},
     difference::{LineId, Place, place_of},
+    edit::ConfigEdit,
     language::line::{CommandError, Line},
     model::Config,
     parse::{

@@ -4,13 +4,14 @@
 //! form, `undo`, differences, defaults and the reference. Words are matched to a [`ParsedCommand`]
 //! (`parse`), and [`apply`] does to a [`Config`] what the command says. A whole file
 //! ([`parse_file`], [`load`]) is its commands in order. [`print`] writes a configuration, and
-//! reading that gives an equal one. The [`ConfigStore`] has the configuration in force and its file.
+//! reading that gives an equal one. The [`ConfigStore`] has the configuration in force, and its
+//! file.
 //!
 //! * `model`: the configuration as a value
 //! * `language`: words, arguments and syntax; knows no command
 //! * `settings`: the descriptors, a file a view
 //! * `parse`: commands that set nothing, matching, help
-//! * `command`, `change`: a line as a value, and what it does
+//! * `command`, `edit`, `change`: a line as a value, and what it does
 //! * `defaults`, `reference`: what the descriptors say of themselves
 //! * `section`, `print`, `difference`, `comments`, `file`: the printed form, read and written
 //! * `store`, `candidate`, `trial`, `kept`: commits
@@ -23,6 +24,7 @@ mod comments;
 mod commit_error;
 mod defaults;
 mod difference;
+mod edit;
 mod effective;
 mod file;
 mod kept;
@@ -44,12 +46,12 @@ mod tests;
 pub use candidate::CandidateEditor;
 pub use capacity::TooManySessions;
 pub use command::{
-    CandidateCommand, ConfigEdit, ConfigureCommand, DisplayCommand, ParsedCommand, PartialUndo, ResetCommand, apply,
-    has_secret, parse_line,
+    CandidateCommand, ConfigureCommand, DisplayCommand, ParsedCommand, ResetCommand, apply, has_secret, parse_line,
 };
 pub use commit_error::CommitError;
 pub use defaults::{DefaultParameter, default_parameters};
 pub use difference::{Conflict, Difference, rebase};
+pub use edit::{ConfigEdit, PartialUndo};
 pub use effective::{EffectiveSource, SourceLevel, effective};
 pub use file::{LoadError, load, parse_file};
 pub use kept::KeepError;

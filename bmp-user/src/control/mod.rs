@@ -14,7 +14,6 @@ mod names;
 mod operator;
 mod socket;
 mod waiting;
-mod warnings;
 mod words;
 
 #[cfg(test)]
@@ -24,6 +23,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use consequences::warnings::{on_host, without_host};
 pub use consequences::{Baseline, Remark, Severity};
 pub use display::VALUE_COLUMN;
 pub use operator::Operator;
@@ -31,7 +31,6 @@ pub use socket::{
     Client, CommandAnswer, ControlSocket, DEFAULT_PATH, LINE_MAX, NoDaemon, Notices, Origin, Request, RequestMode,
     Response, ask, serve,
 };
-pub use warnings::{on_host, without_host};
 
 use crate::{
     config::ConfigStore,

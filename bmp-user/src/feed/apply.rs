@@ -2,12 +2,8 @@
 
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-
 use super::{
-    Trouble,
     applied::{AppliedFrame, RibPlace},
-    attributes::AttributeSets,
     blocks::NONE,
     hints::OpenHints,
     incarnation::{ConnectionId, Incarnation},
@@ -15,7 +11,7 @@ use super::{
     journal::FrameSubject,
     peers::LivePeer,
     rib::{EndOfRib, GroupKey, ReceiveTime, Rib, RouteChange},
-    withdrawals::Withdrawals,
+    rib_tables::RibTables,
 };
 use crate::wire::{
     bgp::{Family, Fit, Form, Reading, Update, nlri},
@@ -24,15 +20,6 @@ use crate::wire::{
 
 /// RIBs of families of unknown form that one peer has, at most.
 const MOST_UNKNOWN_FAMILIES: usize = 64;
-
-/// What the RIBs of all peers share.
-#[derive(Debug)]
-pub(super) struct RibTables {
-    pub(super) attributes: AttributeSets,
-    pub(super) withdrawals: Withdrawals,
-    pub(super) trouble: Trouble,
-    pub(super) hasher: RandomState,
-}
 
 /// A Route Monitoring frame.
 #[derive(Clone, Copy, Debug)]
@@ -48,15 +35,6 @@ pub(super) struct RouteMonitoring<'a> {
 }
 
 impl RibTables {
-    pub(super) fn new(withdrawal_limit: usize, hasher: RandomState) -> Self {
-        Self {
-            attributes: AttributeSets::new(),
-            withdrawals: Withdrawals::new(withdrawal_limit),
-            trouble: Trouble::default(),
-            hasher,
-        }
-    }
-
     /// Applies a Route Monitoring frame to its peer, which is in this slot.
     pub(super) fn apply(
         &mut self,

@@ -62,6 +62,7 @@ mod peers;
 mod piece;
 mod report;
 mod rib;
+mod rib_tables;
 mod selection;
 mod state;
 mod store;

@@ -45,7 +45,7 @@ use crate::wire::{
 
 use group::RouteGroup;
 pub(super) use group::{GroupKey, HeaderVariant, ReceiveTime};
-use lookup::{Probe, with_meaningful_bits};
+use key::{Probe, with_meaningful_bits};
 use undecided::UndecidedReading;
 pub(super) use walk::WalkMark;
 use whole::WholeFields;

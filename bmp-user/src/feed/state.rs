@@ -8,11 +8,12 @@ use foldhash::fast::RandomState;
 use super::{
     FrameCounts,
     applied::{AppliedFrame, DropReason, RibPlace},
-    apply::{RibTables, RouteMonitoring},
+    apply::RouteMonitoring,
     incarnation::{ConnectionId, Incarnation},
     inputs::{Claim, FrameTarget, InputTable},
     journal::FrameSubject,
     peers::{LivePeer, MirroredMessage, PeerTable},
+    rib_tables::RibTables,
     stored::StoredFrame,
 };
 use crate::wire::bmp::{Frame, MessageType, PeerHeader, PeerKey};

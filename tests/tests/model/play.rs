@@ -18,13 +18,13 @@ use lab::{
 };
 
 use super::{
-    compare::{ModelSession, ModelSessions},
     configuration::{ConfigurationEdit, ModelConfiguration, ModelSessionId, SourceSetting},
     host::HostState,
     ledger::PacketLedger,
     observed,
     operation::{Operation, WhileDead},
     reference::{SessionGrant, SessionOutcome, choice, in_force, outcome},
+    sessions::{ModelSession, ModelSessions},
     world::ModelWorld,
 };
 

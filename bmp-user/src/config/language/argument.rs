@@ -7,7 +7,7 @@ use super::{
     line::quoted,
     number::{AS_NUMBER, NumberRange, Unit, is_decimal},
     secret::{MASK, Secret},
-    token::Value,
+    value::ArgumentValue,
 };
 
 /// How displays name the public instance, which has no name.
@@ -99,11 +99,11 @@ impl ArgumentKind {
     }
 
     /// Decides whether this argument can have the value.
-    pub(in crate::config) fn takes(self, value: &Value) -> bool {
+    pub(in crate::config) fn takes(self, value: &ArgumentValue) -> bool {
         match value {
-            Value::Text(_) => self.longest().is_some() && self != Self::Password || self == Self::Text,
-            Value::Secret(_) => self == Self::Password,
-            Value::Address(_) => matches!(
+            ArgumentValue::Text(_) => self.longest().is_some() && self != Self::Password || self == Self::Text,
+            ArgumentValue::Secret(_) => self == Self::Password,
+            ArgumentValue::Address(_) => matches!(
                 self,
                 Self::Source
                     | Self::Ipv4Source
@@ -113,16 +113,16 @@ impl ArgumentKind {
                     | Self::RouterId
                     | Self::Peer
             ),
-            Value::Prefix(_) => self == Self::Prefix,
-            Value::Time(_) => {
+            ArgumentValue::Prefix(_) => self == Self::Prefix,
+            ArgumentValue::Time(_) => {
                 matches!(self, Self::Number(range) if matches!(range.unit, Unit::Milliseconds | Unit::Seconds))
             }
-            Value::Number(_) => match self {
+            ArgumentValue::Number(_) => match self {
                 Self::AsNumber => true,
                 Self::Number(range) => !matches!(range.unit, Unit::Milliseconds | Unit::Seconds),
                 _ => false,
             },
-            Value::Keyword(_) => false,
+            ArgumentValue::Keyword(_) => false,
         }
     }
 
@@ -183,7 +183,7 @@ impl ArgumentKind {
     /// # Errors
     ///
     /// The word is refused; the message says why.
-    pub(in crate::config) fn read(self, word: &str, far_end: Option<IpAddr>) -> Result<Value, String> {
+    pub(in crate::config) fn read(self, word: &str, far_end: Option<IpAddr>) -> Result<ArgumentValue, String> {
         let longest = self.longest().unwrap_or_default();
         match self {
             Self::Sysname => text(word, "a system name", longest),
@@ -192,23 +192,23 @@ impl ArgumentKind {
             Self::InterfaceType => part_of_interface_name(word, "an interface type", longest),
             Self::InterfaceNumber => text(word, "an interface number", longest),
             Self::Source => {
-                address::towards(far_end, word, "a source address", "the source address").map(Value::Address)
+                address::towards(far_end, word, "a source address", "the source address").map(ArgumentValue::Address)
             }
-            Self::NextHop => next_hop(word, far_end).map(Value::Address),
-            Self::Ipv4Source => ipv4_source(word).map(Value::Address),
-            Self::Station => address::unicast(word, "a station's address").map(Value::Address),
-            Self::Listen => address::listen(word).map(Value::Address),
+            Self::NextHop => next_hop(word, far_end).map(ArgumentValue::Address),
+            Self::Ipv4Source => ipv4_source(word).map(ArgumentValue::Address),
+            Self::Station => address::unicast(word, "a station's address").map(ArgumentValue::Address),
+            Self::Listen => address::listen(word).map(ArgumentValue::Address),
             Self::InputName => text(word, "an input's name", longest),
             Self::Alias => text(word, "an alias", longest),
             Self::VpnInstance => vpn_instance(word, longest),
-            Self::Text => Ok(Value::Text(word.to_owned())),
-            Self::AsNumber => as_number(word).map(Value::Number),
-            Self::RouterId => address::bgp_identifier(word).map(Value::Address),
-            Self::Peer => address::unicast(word, "a peer's address").map(Value::Address),
+            Self::Text => Ok(ArgumentValue::Text(word.to_owned())),
+            Self::AsNumber => as_number(word).map(ArgumentValue::Number),
+            Self::RouterId => address::bgp_identifier(word).map(ArgumentValue::Address),
+            Self::Peer => address::unicast(word, "a peer's address").map(ArgumentValue::Address),
             Self::Password => secret(word, longest),
-            Self::Prefix => address::prefix(word).map(Value::Prefix),
+            Self::Prefix => address::prefix(word).map(ArgumentValue::Prefix),
             Self::Path => match word.len() {
-                length if (1..=longest).contains(&length) => Ok(Value::Text(word.to_owned())),
+                length if (1..=longest).contains(&length) => Ok(ArgumentValue::Text(word.to_owned())),
                 length => Err(format!("a path has 1 to {longest} bytes, this has {length}")),
             },
             Self::TableName => text(word, "the name of a VPN instance", longest),
@@ -222,12 +222,12 @@ impl ArgumentKind {
 /// # Errors
 ///
 /// No interface has such a name.
-pub(in crate::config) fn interface_name(word: &str) -> Result<Value, String> {
+pub(in crate::config) fn interface_name(word: &str) -> Result<ArgumentValue, String> {
     let longest = ArgumentKind::InterfaceName.longest().unwrap_or_default();
     part_of_interface_name(word, "an interface name", longest)
 }
 
-fn part_of_interface_name(word: &str, what: &str, longest: usize) -> Result<Value, String> {
+fn part_of_interface_name(word: &str, what: &str, longest: usize) -> Result<ArgumentValue, String> {
     no_address_as(word, what)?;
     if let Some(odd) = word.chars().find(|c| NOT_IN_NAMES.contains(c)) {
         return Err(format!("{what} has no `{odd}` in it: {}", quoted(word)));
@@ -248,24 +248,24 @@ fn no_address_as(word: &str, what: &str) -> Result<(), String> {
     }
 }
 
-fn text(word: &str, what: &str, longest: usize) -> Result<Value, String> {
+fn text(word: &str, what: &str, longest: usize) -> Result<ArgumentValue, String> {
     match word.chars().count() {
-        length if (1..=longest).contains(&length) => Ok(Value::Text(word.to_owned())),
+        length if (1..=longest).contains(&length) => Ok(ArgumentValue::Text(word.to_owned())),
         length => Err(format!("{what} has 1 to {longest} characters, this has {length}")),
     }
 }
 
 /// Reads a secret. The mask is refused: whoever gives it back means to keep the secret.
-fn secret(word: &str, longest: usize) -> Result<Value, String> {
+fn secret(word: &str, longest: usize) -> Result<ArgumentValue, String> {
     if word == MASK {
         return Err(format!(
             "{MASK} is shown in the place of a secret: give the secret itself, or leave the line as it is"
         ));
     }
-    text(word, "a TCP MD5 secret", longest).map(|_| Value::Secret(Secret::from(word)))
+    text(word, "a TCP MD5 secret", longest).map(|_| ArgumentValue::Secret(Secret::from(word)))
 }
 
-fn kernel_name(word: &str, longest: usize) -> Result<Value, String> {
+fn kernel_name(word: &str, longest: usize) -> Result<ArgumentValue, String> {
     if word.len() > longest {
         return Err(format!("a kernel interface name has 1 to {longest} bytes, this has {}", word.len()));
     }
@@ -275,10 +275,10 @@ fn kernel_name(word: &str, longest: usize) -> Result<Value, String> {
     if address::plain(word).is_some() {
         no_address_as(word, "the name of an interface")?;
     }
-    Ok(Value::Text(word.to_owned()))
+    Ok(ArgumentValue::Text(word.to_owned()))
 }
 
-fn vpn_instance(word: &str, longest: usize) -> Result<Value, String> {
+fn vpn_instance(word: &str, longest: usize) -> Result<ArgumentValue, String> {
     if word == PUBLIC {
         return Err(format!("{PUBLIC} is how the public instance is shown: leave `vpn-instance` out for it"));
     }

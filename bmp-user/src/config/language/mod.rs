@@ -8,3 +8,4 @@ pub(super) mod number;
 pub(super) mod secret;
 pub(super) mod syntax;
 pub(super) mod token;
+pub(in crate::config) mod value;

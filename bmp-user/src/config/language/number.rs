@@ -3,7 +3,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::token::Value;
+use super::value::ArgumentValue;
 
 /// What a number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +99,12 @@ impl NumberRange {
     /// # Errors
     ///
     /// See [`Self::read`].
-    pub(in crate::config) fn read_value(&self, word: &str) -> Result<Value, String> {
+    pub(in crate::config) fn read_value(&self, word: &str) -> Result<ArgumentValue, String> {
         let number = self.read(word)?;
         Ok(match self.unit {
-            Unit::Milliseconds => Value::Time(Duration::from_millis(number.into())),
-            Unit::Seconds => Value::Time(Duration::from_secs(number.into())),
-            Unit::None | Unit::Bytes | Unit::Connections | Unit::UpdatesPerSecond => Value::Number(number),
+            Unit::Milliseconds => ArgumentValue::Time(Duration::from_millis(number.into())),
+            Unit::Seconds => ArgumentValue::Time(Duration::from_secs(number.into())),
+            Unit::None | Unit::Bytes | Unit::Connections | Unit::UpdatesPerSecond => ArgumentValue::Number(number),
         })
     }
 

@@ -7,45 +7,33 @@ use super::{
     argument::ArgumentKind,
     secret::{Secret, Secrets},
     syntax::Syntax,
+    value::ArgumentValue,
 };
 use crate::config::model::Prefix;
-
-/// The value of one argument.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::config) enum Value {
-    Text(String),
-    Secret(Secret),
-    Address(IpAddr),
-    Time(Duration),
-    Number(u32),
-    Prefix(Prefix),
-    /// No argument, but the keyword that one of several forms begins with; see [`fill`].
-    Keyword(&'static str),
-}
 
 /// One word of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::config) enum Token {
     Keyword(&'static str),
-    Argument(ArgumentKind, Value),
+    Argument(ArgumentKind, ArgumentValue),
 }
 
 impl Token {
     /// Returns the word that the configuration file has for the token.
     pub(in crate::config) fn text(&self, secrets: Secrets) -> String {
         match self {
-            Self::Keyword(keyword) | Self::Argument(_, Value::Keyword(keyword)) => (*keyword).to_owned(),
+            Self::Keyword(keyword) | Self::Argument(_, ArgumentValue::Keyword(keyword)) => (*keyword).to_owned(),
             Self::Argument(kind, value) => match value {
-                Value::Text(text) => text.clone(),
-                Value::Secret(secret) => secrets.text(secret),
-                Value::Address(address) => address.to_string(),
-                Value::Time(time) => match kind {
+                ArgumentValue::Text(text) => text.clone(),
+                ArgumentValue::Secret(secret) => secrets.text(secret),
+                ArgumentValue::Address(address) => address.to_string(),
+                ArgumentValue::Time(time) => match kind {
                     ArgumentKind::Number(range) => range.write_time(*time),
                     _ => time.as_secs().to_string(),
                 },
-                Value::Number(number) => number.to_string(),
-                Value::Prefix(prefix) => prefix.to_string(),
-                Value::Keyword(keyword) => (*keyword).to_owned(),
+                ArgumentValue::Number(number) => number.to_string(),
+                ArgumentValue::Prefix(prefix) => prefix.to_string(),
+                ArgumentValue::Keyword(keyword) => (*keyword).to_owned(),
             },
         }
     }
@@ -66,7 +54,7 @@ pub(in crate::config) struct ArgumentTokens<'a>(pub(in crate::config) &'a [Token
 
 impl<'a> ArgumentTokens<'a> {
     /// Returns the arguments, each with the number of its token.
-    fn values(self) -> impl Iterator<Item = (usize, ArgumentKind, &'a Value)> {
+    fn values(self) -> impl Iterator<Item = (usize, ArgumentKind, &'a ArgumentValue)> {
         self.0.iter().enumerate().filter_map(|(token, argument)| match argument {
             Token::Argument(kind, value) => Some((token, *kind, value)),
             Token::Keyword(_) => None,
@@ -85,7 +73,7 @@ impl<'a> ArgumentTokens<'a> {
     /// Returns the names and other texts of one kind, each with the number of its token.
     pub(in crate::config) fn texts_of(self, wanted: ArgumentKind) -> impl Iterator<Item = (usize, &'a str)> {
         self.values().filter(move |(_, kind, _)| *kind == wanted).filter_map(|(token, _, value)| match value {
-            Value::Text(text) => Some((token, text.as_str())),
+            ArgumentValue::Text(text) => Some((token, text.as_str())),
             _ => None,
         })
     }
@@ -98,7 +86,7 @@ impl<'a> ArgumentTokens<'a> {
     /// Returns the last text, of whatever kind.
     pub(in crate::config) fn text(self) -> Option<String> {
         let texts = self.values().filter_map(|(_, _, value)| match value {
-            Value::Text(text) => Some(text.clone()),
+            ArgumentValue::Text(text) => Some(text.clone()),
             _ => None,
         });
         texts.last()
@@ -107,7 +95,7 @@ impl<'a> ArgumentTokens<'a> {
     /// Returns the address of one kind.
     pub(in crate::config) fn address_of(self, wanted: ArgumentKind) -> Option<IpAddr> {
         self.values().filter(|(_, kind, _)| *kind == wanted).find_map(|(_, _, value)| match value {
-            Value::Address(address) => Some(*address),
+            ArgumentValue::Address(address) => Some(*address),
             _ => None,
         })
     }
@@ -115,7 +103,7 @@ impl<'a> ArgumentTokens<'a> {
     /// Returns the last address, of whatever kind.
     pub(in crate::config) fn address(self) -> Option<IpAddr> {
         let addresses = self.values().filter_map(|(_, _, value)| match value {
-            Value::Address(address) => Some(*address),
+            ArgumentValue::Address(address) => Some(*address),
             _ => None,
         });
         addresses.last()
@@ -124,7 +112,7 @@ impl<'a> ArgumentTokens<'a> {
     /// Returns the numbers in their order.
     pub(in crate::config) fn numbers(self) -> impl Iterator<Item = (usize, u32)> {
         self.values().filter_map(|(token, _, value)| match value {
-            Value::Number(number) => Some((token, *number)),
+            ArgumentValue::Number(number) => Some((token, *number)),
             _ => None,
         })
     }
@@ -137,7 +125,7 @@ impl<'a> ArgumentTokens<'a> {
     /// Returns the times in their order.
     pub(in crate::config) fn times(self) -> impl Iterator<Item = (usize, Duration)> {
         self.values().filter_map(|(token, _, value)| match value {
-            Value::Time(time) => Some((token, *time)),
+            ArgumentValue::Time(time) => Some((token, *time)),
             _ => None,
         })
     }
@@ -151,26 +139,27 @@ impl<'a> ArgumentTokens<'a> {
 
     pub(in crate::config) fn secret(self) -> Option<Secret> {
         self.values().find_map(|(_, _, value)| match value {
-            Value::Secret(secret) => Some(secret.clone()),
+            ArgumentValue::Secret(secret) => Some(secret.clone()),
             _ => None,
         })
     }
 
     pub(in crate::config) fn prefix(self) -> Option<Prefix> {
         self.values().find_map(|(_, _, value)| match value {
-            Value::Prefix(prefix) => Some(*prefix),
+            ArgumentValue::Prefix(prefix) => Some(*prefix),
             _ => None,
         })
     }
 }
 
-type Values = Peekable<vec::IntoIter<Value>>;
+type Values = Peekable<vec::IntoIter<ArgumentValue>>;
 
 /// Puts values into the forms of a command, which follow one another.
 ///
 /// An optional form is written if it begins with the next value. Of several forms the first is
-/// written that begins so. A [`Value::Keyword`] stands for the keyword of the form to choose.
-pub(in crate::config) fn fill(forms: &[&'static [Syntax]], values: Vec<Value>) -> Vec<Token> {
+/// written that begins so. An [`ArgumentValue::Keyword`] stands for the keyword of the form to
+/// choose.
+pub(in crate::config) fn fill(forms: &[&'static [Syntax]], values: Vec<ArgumentValue>) -> Vec<Token> {
     let (mut tokens, mut values) = (Vec::new(), values.into_iter().peekable());
     for form in forms {
         fill_form(form, &mut values, &mut tokens);
@@ -182,7 +171,7 @@ fn fill_form(form: &'static [Syntax], values: &mut Values, tokens: &mut Vec<Toke
     for piece in form {
         match piece {
             Syntax::Word(keyword, _) => {
-                values.next_if(|value| matches!(value, Value::Keyword(given) if given == keyword));
+                values.next_if(|value| matches!(value, ArgumentValue::Keyword(given) if given == keyword));
                 tokens.push(Token::Keyword(keyword));
             }
             Syntax::Value(kind, _) => tokens.extend(values.next().map(|value| Token::Argument(*kind, value))),
@@ -203,8 +192,8 @@ fn fill_form(form: &'static [Syntax], values: &mut Values, tokens: &mut Vec<Toke
 }
 
 /// Decides whether the first argument of a form takes the value; `None` if the form has none.
-fn begins_with(form: &[Syntax], value: &Value) -> Option<bool> {
-    if let Value::Keyword(given) = value {
+fn begins_with(form: &[Syntax], value: &ArgumentValue) -> Option<bool> {
+    if let ArgumentValue::Keyword(given) = value {
         return Some(matches!(form.first(), Some(Syntax::Word(keyword, _)) if keyword == given));
     }
     form.iter().find_map(|piece| match piece {

@@ -11,7 +11,8 @@ use crate::config::{
         argument::ArgumentKind,
         line::{Line, quoted},
         syntax::{NextPieces, Syntax, SyntaxPosition, help_of},
-        token::{ArgumentTokens, Token, Value},
+        token::{ArgumentTokens, Token},
+        value::ArgumentValue,
     },
     view::ViewKind,
 };
@@ -67,7 +68,7 @@ fn in_other_order(view: ViewContext, line: &Line, spelling: Spelling, abbreviate
         let text = moved.join(" ");
         let found = walk(view, &Line::new(line.number(), &text).ok()?, spelling, abbreviate).ok()?;
         // Words that may be anything are a command in every order.
-        let is_address = matches!(found.tokens.last(), Some(Token::Argument(_, Value::Address(_))));
+        let is_address = matches!(found.tokens.last(), Some(Token::Argument(_, ArgumentValue::Address(_))));
         is_address.then_some(text)
     })
 }

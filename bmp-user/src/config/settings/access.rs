@@ -10,7 +10,8 @@ use super::arguments::{ArgumentType, LineKey, LineName};
 use crate::config::{
     language::{
         argument::ArgumentKind,
-        token::{ArgumentTokens, Value, WrongArgument},
+        token::{ArgumentTokens, WrongArgument},
+        value::ArgumentValue,
     },
     model::{
         BgpConfig, BgpPeerConfig, BmpConfig, Config, MonitorId, RelayConfig, ReplayConfig, RouteMode, SessionConfig,
@@ -26,7 +27,7 @@ pub(in crate::config) trait Access: Sync {
     /// # Errors
     ///
     /// The arguments do not go together.
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument>;
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument>;
 
     /// Sets the field.
     ///
@@ -43,7 +44,7 @@ pub(in crate::config) trait Access: Sync {
     fn clear(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String>;
 
     /// Returns the values of each line that the view has.
-    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>>;
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>>;
 
     /// Returns the name of the line.
     fn name(&self, _arguments: ArgumentTokens<'_>) -> LineName {
@@ -243,7 +244,7 @@ unless_default!(std::time::Duration, Vec<String>, crate::config::model::ReplayPa
 pub(in crate::config) struct NoAccess;
 
 impl Access for NoAccess {
-    fn values(&self, _arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, _arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         Ok(None)
     }
 
@@ -255,7 +256,7 @@ impl Access for NoAccess {
         Ok(())
     }
 
-    fn configured(&self, _config: &Config, _view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, _config: &Config, _view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         Vec::new()
     }
 }
@@ -284,7 +285,7 @@ macro_rules! field {
 pub(in crate::config) use field;
 
 impl<O: Owner, F: FieldType> Access for Field<O, F> {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         Ok(F::Value::read(arguments)?.map(|value| value.values()))
     }
 
@@ -301,7 +302,7 @@ impl<O: Owner, F: FieldType> Access for Field<O, F> {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         let value = O::find(config, view).and_then(|owner| (self.get)(owner).value());
         value.map(|value| value.values()).into_iter().collect()
     }
@@ -336,11 +337,11 @@ pub(in crate::config) fn peer_mut(config: &mut Config, address: IpAddr) -> Resul
 }
 
 impl<F: FieldType> Access for PeerField<F> {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         let (Some(peer), Some(value)) = (arguments.address_of(ArgumentKind::Peer), F::Value::read(arguments)?) else {
             return Ok(None);
         };
-        Ok(Some([vec![Value::Address(peer)], value.values()].concat()))
+        Ok(Some([vec![ArgumentValue::Address(peer)], value.values()].concat()))
     }
 
     fn set(&self, config: &mut Config, _view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
@@ -357,11 +358,11 @@ impl<F: FieldType> Access for PeerField<F> {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         let peers = BgpConfig::find(config, view).into_iter().flat_map(|bgp| &bgp.peers);
         let line = |(address, peer): (&IpAddr, &BgpPeerConfig)| {
             let value = (self.get)(peer).value()?;
-            Some([vec![Value::Address(*address)], value.values()].concat())
+            Some([vec![ArgumentValue::Address(*address)], value.values()].concat())
         };
         peers.filter_map(line).collect()
     }
@@ -378,7 +379,7 @@ pub(in crate::config) struct Members<O: 'static, K: 'static> {
 }
 
 impl<O: Owner, K: LineKey> Access for Members<O, K> {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         Ok(K::read(arguments)?.map(|member| member.values()))
     }
 
@@ -395,7 +396,7 @@ impl<O: Owner, K: LineKey> Access for Members<O, K> {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         O::find(config, view).into_iter().flat_map(|owner| (self.get)(owner)).map(ArgumentType::values).collect()
     }
 
@@ -415,7 +416,7 @@ pub(in crate::config) struct Entries<O: 'static, K: 'static, V: 'static> {
 }
 
 impl<O: Owner, K: LineKey, V: Default + 'static> Access for Entries<O, K, V> {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         Ok(K::read(arguments)?.map(|key| key.values()))
     }
 
@@ -433,7 +434,7 @@ impl<O: Owner, K: LineKey, V: Default + 'static> Access for Entries<O, K, V> {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         let entries = O::find(config, view).into_iter().flat_map(|owner| (self.get)(owner).keys());
         entries.map(ArgumentType::values).collect()
     }

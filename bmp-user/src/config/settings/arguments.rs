@@ -15,7 +15,8 @@ use crate::{
             argument::{ArgumentKind, interface_name},
             line::quoted,
             secret::Secret,
-            token::{ArgumentTokens, Value, WrongArgument},
+            token::{ArgumentTokens, WrongArgument},
+            value::ArgumentValue,
         },
         model::{
             BgpTimer, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Prefix, ReplayPace, RouteMode,
@@ -48,7 +49,7 @@ pub(in crate::config) trait ArgumentType: Clone + 'static {
     fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument>;
 
     /// Returns the arguments in their order.
-    fn values(&self) -> Vec<Value>;
+    fn values(&self) -> Vec<ArgumentValue>;
 }
 
 /// An argument that tells lines of one setting from each other.
@@ -66,29 +67,29 @@ macro_rules! plain {
                 Ok(read(arguments))
             }
 
-            fn values(&self) -> Vec<Value> {
-                let value: fn(&Self) -> Value = $value;
+            fn values(&self) -> Vec<ArgumentValue> {
+                let value: fn(&Self) -> ArgumentValue = $value;
                 vec![value(self)]
             }
         }
     };
 }
-plain!(String, |arguments| arguments.text(), |text| Value::Text(text.clone()));
-plain!(PathBuf, |arguments| arguments.text().map(Into::into), |path| Value::Text(path.display().to_string()));
-plain!(IpAddr, |arguments| arguments.address(), |address| Value::Address(*address));
-plain!(u8, |arguments| arguments.number(), |number| Value::Number((*number).into()));
-plain!(u16, |arguments| arguments.number(), |number| Value::Number((*number).into()));
-plain!(u32, |arguments| arguments.number(), |number| Value::Number(*number));
-plain!(Duration, |arguments| arguments.times().next().map(|(_, time)| time), |time| Value::Time(*time));
-plain!(Secret, |arguments| arguments.secret(), |secret| Value::Secret(secret.clone()));
-plain!(Prefix, |arguments| arguments.prefix(), |prefix| Value::Prefix(*prefix));
+plain!(String, |arguments| arguments.text(), |text| ArgumentValue::Text(text.clone()));
+plain!(PathBuf, |arguments| arguments.text().map(Into::into), |path| ArgumentValue::Text(path.display().to_string()));
+plain!(IpAddr, |arguments| arguments.address(), |address| ArgumentValue::Address(*address));
+plain!(u8, |arguments| arguments.number(), |number| ArgumentValue::Number((*number).into()));
+plain!(u16, |arguments| arguments.number(), |number| ArgumentValue::Number((*number).into()));
+plain!(u32, |arguments| arguments.number(), |number| ArgumentValue::Number(*number));
+plain!(Duration, |arguments| arguments.times().next().map(|(_, time)| time), |time| ArgumentValue::Time(*time));
+plain!(Secret, |arguments| arguments.secret(), |secret| ArgumentValue::Secret(secret.clone()));
+plain!(Prefix, |arguments| arguments.prefix(), |prefix| ArgumentValue::Prefix(*prefix));
 plain!(
     Ipv4Addr,
     |arguments| match arguments.address() {
         Some(IpAddr::V4(address)) => Some(address),
         Some(IpAddr::V6(_)) | None => None,
     },
-    |address| Value::Address((*address).into())
+    |address| ArgumentValue::Address((*address).into())
 );
 
 /// A command without arguments: to give it is to set it.
@@ -97,7 +98,7 @@ impl ArgumentType for bool {
         Ok(Some(true))
     }
 
-    fn values(&self) -> Vec<Value> {
+    fn values(&self) -> Vec<ArgumentValue> {
         Vec::new()
     }
 }
@@ -108,8 +109,8 @@ impl ArgumentType for SocketAddr {
         Ok(arguments.address().zip(port).map(Self::from))
     }
 
-    fn values(&self) -> Vec<Value> {
-        vec![Value::Address(self.ip()), Value::Number(self.port().into())]
+    fn values(&self) -> Vec<ArgumentValue> {
+        vec![ArgumentValue::Address(self.ip()), ArgumentValue::Number(self.port().into())]
     }
 }
 
@@ -128,8 +129,8 @@ impl ArgumentType for MaxConnections {
         Ok(Some(Self { total, per_source }))
     }
 
-    fn values(&self) -> Vec<Value> {
-        [self.total].into_iter().chain(self.per_source).map(Value::Number).collect()
+    fn values(&self) -> Vec<ArgumentValue> {
+        [self.total].into_iter().chain(self.per_source).map(ArgumentValue::Number).collect()
     }
 }
 
@@ -143,11 +144,11 @@ impl ArgumentType for ReplayPace {
         })
     }
 
-    fn values(&self) -> Vec<Value> {
+    fn values(&self) -> Vec<ArgumentValue> {
         vec![match self {
-            Self::Recorded => Value::Keyword("recorded"),
-            Self::Maximum => Value::Keyword("maximum"),
-            Self::UpdatesPerSecond(rate) => Value::Number(rate.get()),
+            Self::Recorded => ArgumentValue::Keyword("recorded"),
+            Self::Maximum => ArgumentValue::Keyword("maximum"),
+            Self::UpdatesPerSecond(rate) => ArgumentValue::Number(rate.get()),
         }]
     }
 }
@@ -166,8 +167,8 @@ impl ArgumentType for BgpTimer {
         Ok(Some(Self { keepalive, hold }))
     }
 
-    fn values(&self) -> Vec<Value> {
-        [self.keepalive, self.hold].map(|seconds| Value::Time(Duration::from_secs(seconds.into()))).into()
+    fn values(&self) -> Vec<ArgumentValue> {
+        [self.keepalive, self.hold].map(|seconds| ArgumentValue::Time(Duration::from_secs(seconds.into()))).into()
     }
 }
 
@@ -182,8 +183,8 @@ impl ArgumentType for ConnectRetry {
         }
     }
 
-    fn values(&self) -> Vec<Value> {
-        [self.first, self.longest].map(Value::Time).into()
+    fn values(&self) -> Vec<ArgumentValue> {
+        [self.first, self.longest].map(ArgumentValue::Time).into()
     }
 }
 
@@ -205,9 +206,9 @@ impl ArgumentType for ConnectInterface {
         })
     }
 
-    fn values(&self) -> Vec<Value> {
-        let interface = self.interface().map(|name| Value::Text(name.to_owned()));
-        interface.into_iter().chain(self.address().map(Value::Address)).collect()
+    fn values(&self) -> Vec<ArgumentValue> {
+        let interface = self.interface().map(|name| ArgumentValue::Text(name.to_owned()));
+        interface.into_iter().chain(self.address().map(ArgumentValue::Address)).collect()
     }
 }
 
@@ -248,8 +249,8 @@ impl ArgumentType for Vec<String> {
         Ok((!names.is_empty()).then_some(names))
     }
 
-    fn values(&self) -> Vec<Value> {
-        self.iter().cloned().map(Value::Text).collect()
+    fn values(&self) -> Vec<ArgumentValue> {
+        self.iter().cloned().map(ArgumentValue::Text).collect()
     }
 }
 
@@ -262,10 +263,10 @@ impl ArgumentType for SessionId {
         Ok(station.map(|station| Self { vpn_instance, station, alias }))
     }
 
-    fn values(&self) -> Vec<Value> {
-        let text = |text: &Option<String>| text.clone().map(Value::Text);
+    fn values(&self) -> Vec<ArgumentValue> {
+        let text = |text: &Option<String>| text.clone().map(ArgumentValue::Text);
         let vpn_instance = text(&self.vpn_instance).into_iter();
-        vpn_instance.chain([Value::Address(self.station)]).chain(text(&self.alias)).collect()
+        vpn_instance.chain([ArgumentValue::Address(self.station)]).chain(text(&self.alias)).collect()
     }
 }
 
@@ -285,25 +286,27 @@ impl ArgumentType for MonitorId {
         })
     }
 
-    fn values(&self) -> Vec<Value> {
-        let text = |text: &String| Value::Text(text.clone());
+    fn values(&self) -> Vec<ArgumentValue> {
+        let text = |text: &String| ArgumentValue::Text(text.clone());
         match self {
-            Self::Public => vec![Value::Keyword("public")],
-            Self::AllVpnInstances => vec![Value::Keyword("all-vpn-instance")],
-            Self::VpnInstance(name) => vec![Value::Keyword("vpn-instance"), text(name)],
-            Self::Peer { vpn_instance: None, address } => vec![Value::Keyword("peer"), Value::Address(*address)],
-            Self::Peer { vpn_instance: Some(name), address } => {
-                vec![Value::Keyword("vpn-instance"), text(name), Value::Address(*address)]
+            Self::Public => vec![ArgumentValue::Keyword("public")],
+            Self::AllVpnInstances => vec![ArgumentValue::Keyword("all-vpn-instance")],
+            Self::VpnInstance(name) => vec![ArgumentValue::Keyword("vpn-instance"), text(name)],
+            Self::Peer { vpn_instance: None, address } => {
+                vec![ArgumentValue::Keyword("peer"), ArgumentValue::Address(*address)]
             }
-            Self::Relay(name) => vec![Value::Keyword("relay"), text(name)],
-            Self::Replay(name) => vec![Value::Keyword("mrt-replay"), text(name)],
-            Self::Bgp => vec![Value::Keyword("bgp")],
+            Self::Peer { vpn_instance: Some(name), address } => {
+                vec![ArgumentValue::Keyword("vpn-instance"), text(name), ArgumentValue::Address(*address)]
+            }
+            Self::Relay(name) => vec![ArgumentValue::Keyword("relay"), text(name)],
+            Self::Replay(name) => vec![ArgumentValue::Keyword("mrt-replay"), text(name)],
+            Self::Bgp => vec![ArgumentValue::Keyword("bgp")],
         }
     }
 }
 
-fn keywords(words: impl IntoIterator<Item = &'static str>) -> Vec<Value> {
-    words.into_iter().map(Value::Keyword).collect()
+fn keywords(words: impl IntoIterator<Item = &'static str>) -> Vec<ArgumentValue> {
+    words.into_iter().map(ArgumentValue::Keyword).collect()
 }
 
 /// The two words of a family.
@@ -312,7 +315,7 @@ impl ArgumentType for Family {
         Ok(family_of(|keyword| arguments.has(keyword)))
     }
 
-    fn values(&self) -> Vec<Value> {
+    fn values(&self) -> Vec<ArgumentValue> {
         keywords(family_words(*self))
     }
 }
@@ -324,7 +327,7 @@ impl ArgumentType for RouteMode {
         Ok(family_of(has).zip(rib_of(has)).map(|(family, view)| Self { family, view }))
     }
 
-    fn values(&self) -> Vec<Value> {
+    fn values(&self) -> Vec<ArgumentValue> {
         keywords(family_words(self.family).into_iter().chain(rib_words(self.view).iter().copied()))
     }
 }

@@ -19,7 +19,8 @@ use crate::{
             argument::ArgumentKind,
             number::{NumberRange, Unit},
             syntax::Syntax::{self, Value as Argument, Word},
-            token::{ArgumentTokens, Value, WrongArgument},
+            token::{ArgumentTokens, WrongArgument},
+            value::ArgumentValue,
         },
         model::{BgpConfig, BgpPeerConfig, BgpTimer, Config},
         view::{CommandView, ViewKind},
@@ -43,7 +44,7 @@ pub(in crate::config) static BGP: SettingDescriptor = SettingDescriptor {
 struct BgpView;
 
 impl Access for BgpView {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         Ok(u32::read(arguments)?.map(|asn| asn.values()))
     }
 
@@ -64,7 +65,7 @@ impl Access for BgpView {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, _view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, _view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         config.bgp.iter().map(|bgp| bgp.asn.values()).collect()
     }
 
@@ -107,7 +108,7 @@ pub(in crate::config) static PEER_AS_NUMBER: SettingDescriptor = SettingDescript
 struct PeerAsNumber;
 
 impl Access for PeerAsNumber {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         AS_NUMBER_FIELD.values(arguments)
     }
 
@@ -121,7 +122,7 @@ impl Access for PeerAsNumber {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         AS_NUMBER_FIELD.configured(config, view)
     }
 
@@ -220,7 +221,7 @@ pub(in crate::config) static BGP_LINK_STATE_FAMILY: SettingDescriptor =
 struct FamilyViews(&'static str);
 
 impl Access for FamilyViews {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         Ok(Family::read(arguments)?.map(|family| family.values()))
     }
 
@@ -236,7 +237,7 @@ impl Access for FamilyViews {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         let peers = BgpConfig::find(config, view).into_iter().flat_map(|bgp| bgp.peers.values());
         let families: BTreeSet<_> = peers.flat_map(|peer| peer.families.iter().copied()).collect();
         let begins_so = |family: &Family| family_words(*family).first() == Some(&self.0);
@@ -273,8 +274,8 @@ impl PeerEnable {
 }
 
 impl Access for PeerEnable {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
-        Ok(arguments.address_of(ArgumentKind::Peer).map(|address| vec![Value::Address(address)]))
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
+        Ok(arguments.address_of(ArgumentKind::Peer).map(|address| vec![ArgumentValue::Address(address)]))
     }
 
     fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
@@ -291,11 +292,11 @@ impl Access for PeerEnable {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         let Ok(family) = Self::family(view) else { return Vec::new() };
         let peers = BgpConfig::find(config, view).into_iter().flat_map(|bgp| &bgp.peers);
         let enabled = peers.filter(|(_, peer): &(&IpAddr, &BgpPeerConfig)| peer.families.contains(&family));
-        enabled.map(|(address, _)| vec![Value::Address(*address)]).collect()
+        enabled.map(|(address, _)| vec![ArgumentValue::Address(*address)]).collect()
     }
 
     fn name(&self, arguments: ArgumentTokens<'_>) -> LineName {

@@ -11,7 +11,8 @@ use crate::config::{
         argument::ArgumentKind,
         number::{NumberRange, Unit},
         syntax::Syntax::{Value as Argument, Word},
-        token::{ArgumentTokens, Value, WrongArgument},
+        token::{ArgumentTokens, WrongArgument},
+        value::ArgumentValue,
     },
     model::{BmpConfig, Config, SessionConfig, SessionId},
     view::{CommandView, ViewKind},
@@ -29,7 +30,7 @@ pub(in crate::config) static BMP: SettingDescriptor = SettingDescriptor {
 struct BmpView;
 
 impl Access for BmpView {
-    fn values(&self, _arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, _arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         Ok(Some(Vec::new()))
     }
 
@@ -43,7 +44,7 @@ impl Access for BmpView {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, _view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, _view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         let is_there = config.bmp != BmpConfig::default();
         is_there.then(Vec::new).into_iter().collect()
     }

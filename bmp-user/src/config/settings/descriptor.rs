@@ -11,7 +11,8 @@ use crate::config::{
     language::{
         secret::Secrets,
         syntax::{Part, Syntax},
-        token::{ArgumentTokens, Token, Value, WrongArgument, fill},
+        token::{ArgumentTokens, Token, WrongArgument, fill},
+        value::ArgumentValue,
     },
     model::Config,
     view::{CommandView, ViewKind},
@@ -143,7 +144,7 @@ impl SettingDescriptor {
         self.access.configured(config, view).into_iter().map(|values| self.line(values)).collect()
     }
 
-    fn line(&'static self, values: Vec<Value>) -> Setting {
+    fn line(&'static self, values: Vec<ArgumentValue>) -> Setting {
         Setting { descriptor: self, tokens: fill(&[self.head, self.value], values) }
     }
 }

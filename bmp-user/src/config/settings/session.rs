@@ -15,7 +15,8 @@ use crate::config::{
         argument::ArgumentKind,
         number::{NumberRange, Unit},
         syntax::Syntax::{self, Optional, Value as Argument, Word},
-        token::{ArgumentTokens, Value, WrongArgument},
+        token::{ArgumentTokens, WrongArgument},
+        value::ArgumentValue,
     },
     model::{Config, ConnectRetry, MonitorId, RouteMode, SessionConfig, SessionId, Transport},
     view::{CommandView, ViewKind},
@@ -78,9 +79,9 @@ struct ConnectPort;
 struct ListenPort;
 
 impl Access for ConnectPort {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         let port = u16::read(arguments)?;
-        Ok(port.map(|port| port.values().into_iter().chain(arguments.secret().map(Value::Secret)).collect()))
+        Ok(port.map(|port| port.values().into_iter().chain(arguments.secret().map(ArgumentValue::Secret)).collect()))
     }
 
     fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
@@ -99,13 +100,13 @@ impl Access for ConnectPort {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         let Some(SessionConfig { transport: Some(Transport::Connect(port)), password, .. }) =
             SessionConfig::find(config, view)
         else {
             return Vec::new();
         };
-        vec![port.values().into_iter().chain(password.clone().map(Value::Secret)).collect()]
+        vec![port.values().into_iter().chain(password.clone().map(ArgumentValue::Secret)).collect()]
     }
 
     fn is_undone_by(&self, configured: ArgumentTokens<'_>, given: ArgumentTokens<'_>) -> bool {
@@ -115,7 +116,7 @@ impl Access for ConnectPort {
 }
 
 impl Access for ListenPort {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         Ok(u16::read(arguments)?.map(|port| port.values()))
     }
 
@@ -141,7 +142,7 @@ impl Access for ListenPort {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<Value>> {
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         match SessionConfig::find(config, view).and_then(|session| session.transport) {
             Some(Transport::Listen(port)) => vec![port.values()],
             Some(Transport::Connect(_)) | None => Vec::new(),

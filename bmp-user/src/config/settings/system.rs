@@ -10,7 +10,8 @@ use crate::config::{
     language::{
         argument::ArgumentKind,
         syntax::Syntax::{Value as Argument, Word},
-        token::{ArgumentTokens, Value, WrongArgument},
+        token::{ArgumentTokens, WrongArgument},
+        value::ArgumentValue,
     },
     model::Config,
     view::{CommandView, ViewKind},
@@ -41,9 +42,9 @@ pub(in crate::config) static INTERFACE_ALIAS: SettingDescriptor = SettingDescrip
 struct InterfaceAliases;
 
 impl Access for InterfaceAliases {
-    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<Value>>, WrongArgument> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         let names = arguments.text_of(ArgumentKind::KernelName).zip(arguments.text_of(ArgumentKind::InterfaceName));
-        Ok(names.map(|(kernel, name)| vec![Value::Text(kernel), Value::Text(name)]))
+        Ok(names.map(|(kernel, name)| vec![ArgumentValue::Text(kernel), ArgumentValue::Text(name)]))
     }
 
     fn set(&self, config: &mut Config, _view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
@@ -65,8 +66,10 @@ impl Access for InterfaceAliases {
         Ok(())
     }
 
-    fn configured(&self, config: &Config, _view: &CommandView) -> Vec<Vec<Value>> {
-        let line = |(name, kernel): (&String, &String)| vec![Value::Text(kernel.clone()), Value::Text(name.clone())];
+    fn configured(&self, config: &Config, _view: &CommandView) -> Vec<Vec<ArgumentValue>> {
+        let line = |(name, kernel): (&String, &String)| {
+            vec![ArgumentValue::Text(kernel.clone()), ArgumentValue::Text(name.clone())]
+        };
         config.interface_aliases.iter().map(line).collect()
     }
 

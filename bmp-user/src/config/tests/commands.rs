@@ -2,7 +2,7 @@
 
 use super::{super::*, refusal, run, session_id, session_view, typed};
 use crate::config::{
-    language::token::{Token, Value},
+    language::{token::Token, value::ArgumentValue},
     settings::ArgumentType,
 };
 
@@ -74,8 +74,8 @@ fn every_form_of_connect_interface_is_understood() {
 #[test]
 fn every_other_command_is_understood() {
     let relay = CommandView::Relay("frr".to_owned());
-    let text = |text: &str| Value::Text(text.to_owned());
-    let address = |text: &str| Value::Address(text.parse().unwrap());
+    let text = |text: &str| ArgumentValue::Text(text.to_owned());
+    let address = |text: &str| ArgumentValue::Address(text.parse().unwrap());
     let table = [
         (CommandView::System, "sysname edge1", "sysname", vec![text("edge1")]),
         (
@@ -86,9 +86,14 @@ fn every_other_command_is_understood() {
         ),
         (CommandView::System, "bmp", "bmp", vec![]),
         (CommandView::System, "bmp-relay frr", "bmp-relay", vec![text("frr")]),
-        (relay.clone(), "listen 127.0.0.1 port 5000", "listen", vec![address("127.0.0.1"), Value::Number(5000)]),
-        (relay.clone(), "listen ::1 port 5000", "listen", vec![address("::1"), Value::Number(5000)]),
-        (relay, "listen 0.0.0.0 port 65535", "listen", vec![address("0.0.0.0"), Value::Number(65535)]),
+        (
+            relay.clone(),
+            "listen 127.0.0.1 port 5000",
+            "listen",
+            vec![address("127.0.0.1"), ArgumentValue::Number(5000)],
+        ),
+        (relay.clone(), "listen ::1 port 5000", "listen", vec![address("::1"), ArgumentValue::Number(5000)]),
+        (relay, "listen 0.0.0.0 port 65535", "listen", vec![address("0.0.0.0"), ArgumentValue::Number(65535)]),
         (CommandView::Bmp, "connect-interface 192.0.2.1", "connect-interface", vec![address("192.0.2.1")]),
         (CommandView::Bmp, "bmp-session 198.51.100.7", "bmp-session", vec![address("198.51.100.7")]),
         (CommandView::Bmp, "bmp-session 2001:db8::7", "bmp-session", vec![address("2001:db8::7")]),
@@ -104,7 +109,12 @@ fn every_other_command_is_understood() {
             "bmp-session",
             vec![address("198.51.100.7"), text("alias")],
         ),
-        (session_view("198.51.100.7"), "tcp connect port 11019", "tcp connect port", vec![Value::Number(11019)]),
+        (
+            session_view("198.51.100.7"),
+            "tcp connect port 11019",
+            "tcp connect port",
+            vec![ArgumentValue::Number(11019)],
+        ),
     ];
     for (view, line, command, expected) in table {
         let setting = set(&view, line);
@@ -568,28 +578,6 @@ fn a_view_whose_session_is_gone_configures_nothing() {
     let error = run(&mut config, &mut view, "tcp connect port 1").unwrap_err();
     assert!(error.message.contains("enter the view again"), "{error}");
     assert_eq!(config, Config::default());
-}
-
-#[test]
-fn the_session_view_goes_before_the_bmp_view_which_is_for_ipv4_alone() {
-    let v4 = session_id("198.51.100.7");
-    let v6 = session_id("2001:db8::7");
-    let own = ConnectInterface::Interface("eth1".to_owned());
-    let plain = SessionConfig::default();
-    let pinned = SessionConfig { connect_interface: Some(own.clone()), ..SessionConfig::default() };
-    let none = BmpConfig::default();
-    let some = BmpConfig { connect_interface: Some("192.0.2.1".parse().unwrap()), ..BmpConfig::default() };
-    let inherited = ConnectInterface::Address("192.0.2.1".parse().unwrap());
-    let table = [
-        (&none, &v4, &plain, None, SourceLevel::Default),
-        (&some, &v4, &plain, Some(inherited), SourceLevel::Bmp),
-        (&some, &v6, &plain, None, SourceLevel::Default),
-        (&some, &v4, &pinned, Some(own.clone()), SourceLevel::Session),
-        (&none, &v6, &pinned, Some(own), SourceLevel::Session),
-    ];
-    for (bmp, id, session, connect, from) in table {
-        assert_eq!(effective(bmp, id, session), EffectiveSource { connect, from });
-    }
 }
 
 #[test]

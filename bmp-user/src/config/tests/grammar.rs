@@ -220,8 +220,8 @@ fn a_command_is_taken_in_its_view_and_inside_it_and_refused_at_its_name_everywhe
                     Some(at) if view(at) == home => assert_eq!(meaning(found.unwrap()), meant, "{line} in {kind:?}"),
                     // A nearer view has another command of that name.
                     Some(_) => {}
-                    // The name may abbreviate another command: `hold` of a relay means `hold-down` in
-                    // a session.
+                    // The name may abbreviate another command: `hold` of a relay means `hold-down`
+                    // in a session.
                     None if abbreviate
                         && rules().any(|rule| rule.keyword() != name && rule.keyword().starts_with(name)) => {}
                     None => {

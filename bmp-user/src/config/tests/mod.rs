@@ -3,6 +3,7 @@
 mod addresses;
 mod commands;
 mod comments;
+mod effective;
 mod files;
 mod grammar;
 mod properties;

@@ -10,6 +10,7 @@ mod finding;
 mod inputs;
 mod peers;
 mod sessions;
+pub(in crate::control) mod warnings;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{ControlContext, warnings};
+use super::ControlContext;
 use crate::{
     config::{CommitError, Config},
     input::{bgp::PeerStatus, relay::RelayStatus},

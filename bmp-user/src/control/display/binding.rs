@@ -6,7 +6,7 @@ use std::{fmt, net::IpAddr};
 use serde::Serialize;
 
 use super::{
-    super::{ControlContext, names::egress_names, warnings, words::VpnInstanceName},
+    super::{ControlContext, consequences::warnings, names::egress_names, words::VpnInstanceName},
     hold_down::HoldDownReport,
     layout::{after, field, heading, may_leave_by, or_dash},
 };

@@ -13,12 +13,12 @@ use super::{
     super::{
         InputId,
         applied::{AppliedFrame, DropReason},
-        apply::RibTables,
         hints::OpenHints,
         incarnation::{ConnectionId, EndedLife, Incarnation},
         journal::FrameSubject,
         oddity::Oddity,
         rib::Rib,
+        rib_tables::RibTables,
         stored::{StoredFrame, TableName, frame_count, has_family, parse_peer_up, table_of, without_table},
     },
     EndedPeer, LastEnd, LivePeer, PeerTable,

@@ -18,6 +18,14 @@ pub(super) enum RouteKey<'a> {
     Identity(&'a [u8]),
 }
 
+/// A route that is about to be looked up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probe<'a> {
+    pub(super) item: &'a [u8],
+    pub(super) key: RouteKey<'a>,
+    pub(super) hash: u64,
+}
+
 impl<'a> RouteKey<'a> {
     #[inline]
     pub(super) fn of(form: Form, item: &'a [u8]) -> Self {
@@ -44,4 +52,18 @@ pub(super) fn same_identity(form: Form, path_ids: bool, one: &[u8], other: &[u8]
 #[inline(never)]
 fn hash_of_identity(form: Form, path_ids: bool, item: &[u8], hasher: &RandomState) -> u64 {
     hasher.hash_one(bgp::identity(form, path_ids, item))
+}
+
+/// Calls `then` with the NLRI without its meaningless bits, so that equal routes have equal bytes.
+pub(super) fn with_meaningful_bits<T>(form: Form, path_ids: bool, item: &[u8], then: impl FnOnce(&[u8]) -> T) -> T {
+    match bgp::without_trailing_bits(form, path_ids, item) {
+        None => then(item),
+        Some(last) => {
+            let mut copy = item.to_vec();
+            if let Some(byte) = copy.last_mut() {
+                *byte = last;
+            }
+            then(&copy)
+        }
+    }
 }

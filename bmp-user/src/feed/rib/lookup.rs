@@ -6,18 +6,9 @@
 use super::{
     super::blocks::NONE,
     Rib, TOGETHER,
-    key::{self, RouteKey},
+    key::{self, Probe, RouteKey},
     whole,
 };
-use crate::wire::bgp::{self, Form};
-
-/// A route that is about to be looked up.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Probe<'a> {
-    pub(super) item: &'a [u8],
-    pub(super) key: RouteKey<'a>,
-    pub(super) hash: u64,
-}
 
 impl Rib {
     /// The hash that a route is found by.
@@ -83,20 +74,6 @@ impl Rib {
             for (hash, number) in hashes.iter_mut().filter_map(Option::take) {
                 index.insert(hash, number);
             }
-        }
-    }
-}
-
-/// Calls `then` with the NLRI without its meaningless bits, so that equal routes have equal bytes.
-pub(super) fn with_meaningful_bits<T>(form: Form, path_ids: bool, item: &[u8], then: impl FnOnce(&[u8]) -> T) -> T {
-    match bgp::without_trailing_bits(form, path_ids, item) {
-        None => then(item),
-        Some(last) => {
-            let mut copy = item.to_vec();
-            if let Some(byte) = copy.last_mut() {
-                *byte = last;
-            }
-            then(&copy)
         }
     }
 }

@@ -28,7 +28,8 @@ use hashbrown::HashTable;
 
 use super::{
     super::{attributes::AttributeSets, blocks::NONE},
-    GroupKey, HeaderVariant, Probe, ReceiveTime, Rib, RibRoute, RouteChange, RouteGroup, TOMBSTONE,
+    GroupKey, HeaderVariant, ReceiveTime, Rib, RibRoute, RouteChange, RouteGroup, TOMBSTONE,
+    key::Probe,
     with_meaningful_bits,
 };
 use crate::wire::bgp;

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::listener::{probe_idle_daemon, probe_urgently};
+use super::keepalive::{probe_idle_daemon, probe_urgently};
 use crate::{feed::ConnectionId, sys};
 
 /// How often an owner looks for signs of its daemon.

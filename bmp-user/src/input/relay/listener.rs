@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -14,6 +14,7 @@ use super::{
     RelayTerms,
     claims::PeerOwners,
     connection::{self, RelayLinks},
+    keepalive::probe_idle_daemon,
     status::{RelayHandle, RelayState},
 };
 use crate::{
@@ -28,15 +29,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 128;
-/// After this silence the kernel probes a daemon, at this interval, and gives up after so many
-/// probes.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_PROBES: u32 = 3;
-/// The same while another connection waits for the answer: 4 s until a daemon is known to be gone.
-const URGENT_IDLE: Duration = Duration::from_secs(1);
-const URGENT_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Listens and serves. Never ends by itself. Dropping the future closes the listener and its
 /// connections.
 pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<Arc<RelayTerms>>) {
@@ -99,22 +91,6 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
 fn reset(stream: &TcpStream) {
     // If it fails, the connection ends as any other.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
-/// Has the kernel probe a daemon that is idle. Otherwise nobody would notice that its host
-/// vanished: bmpd sends nothing that the host would have to acknowledge.
-pub(super) fn probe_idle_daemon(stream: &TcpStream) -> io::Result<()> {
-    set_keepalive(stream, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL)
-}
-
-/// Has the kernel probe a daemon's host at once.
-pub(super) fn probe_urgently(stream: &TcpStream) -> io::Result<()> {
-    set_keepalive(stream, URGENT_IDLE, URGENT_INTERVAL)
-}
-
-fn set_keepalive(stream: &TcpStream, idle: Duration, interval: Duration) -> io::Result<()> {
-    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(KEEPALIVE_PROBES);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// Tries until it listens. Logs each new reason once.

@@ -15,6 +15,7 @@
 
 mod claims;
 mod connection;
+mod keepalive;
 mod listener;
 mod quiet;
 mod receiver;

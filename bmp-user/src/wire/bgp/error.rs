@@ -1,6 +1,6 @@
 //! Errors in BGP.
 
-use super::{Family, HEADER, MessageType, notification::code};
+use super::{Family, HEADER, MessageType, error_code::code};
 use crate::wire::{error::At, reader::Short};
 
 /// An error in BGP, and where it is.
@@ -104,7 +104,7 @@ impl Problem {
     /// The error code and subcode of the NOTIFICATION that answers a message with this problem (RFC
     /// 4271 §6.1, §6.2; RFC 7313 §5). `message` is `None` if its type is not known yet.
     pub fn notification(&self, message: Option<MessageType>) -> (u8, u8) {
-        use super::notification::{header_error, open_error, route_refresh_error};
+        use super::error_code::{header_error, open_error, route_refresh_error};
         match (self, message) {
             (Self::Marker(_), _) => (code::MESSAGE_HEADER, header_error::NOT_SYNCHRONIZED),
             (Self::Type(_), _) => (code::MESSAGE_HEADER, header_error::BAD_TYPE),

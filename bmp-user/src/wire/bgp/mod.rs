@@ -11,7 +11,10 @@ mod attribute;
 pub mod build;
 pub mod capability;
 mod error;
+mod error_code;
 mod family;
+mod frame;
+mod header;
 mod message;
 mod negotiation;
 mod nlri;
@@ -27,9 +30,9 @@ pub use attribute::{Attribute, Attributes, as_path_size, attribute_flags, attrib
 pub use capability::{Capabilities, Capability};
 pub use error::{Error, Problem};
 pub use family::Family;
-pub use message::{
-    Frame, Frames, HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, Message, MessageType, frames, keepalive, update_header,
-};
+pub use frame::{Frame, Frames, frames, keepalive, update_header};
+pub use header::{HEADER, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, MessageType};
+pub use message::Message;
 pub use negotiation::Negotiation;
 pub use nlri::{
     Form, NlriIdentity, Nlris, PATH_ID, WITHDRAWN_LABEL, identity, nlri, put_withdrawal, with_withdrawn_label,

@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use super::{
     Capabilities, Capability, Error, Family, Frame, HEADER, MAX_MESSAGE, MessageType, Problem,
     capability::{self, AddPath, GracefulRestart},
-    message::header,
+    frame::header,
 };
 use crate::wire::reader::{ByteReader, Short};
 

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Error, Family, Frame, HEADER, MessageType, Problem, error::LENGTH_AT, message::header};
+use super::{Error, Family, Frame, HEADER, MessageType, Problem, error::LENGTH_AT, frame::header};
 use crate::wire::reader::ByteReader;
 
 /// The subtypes (RFC 7313 §3.2).

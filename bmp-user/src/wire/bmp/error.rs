@@ -1,10 +1,11 @@
 //! Errors in BMP.
 
-use super::{
-    MAX_FRAME, MessageType,
-    message::{RECEIVED_OPEN, SENT_OPEN},
-};
+use super::{MAX_FRAME, MessageType};
 use crate::wire::{error::At, reader::Short};
+
+/// The names of the OPENs of a Peer Up in errors.
+pub(super) const SENT_OPEN: &str = "the sent OPEN";
+pub(super) const RECEIVED_OPEN: &str = "the received OPEN";
 
 /// An error in BMP, and where it is.
 pub type Error = At<Problem>;

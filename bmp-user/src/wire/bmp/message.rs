@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use super::{
-    COMMON_HEADER, Error, Frame, MessageType, PeerHeader, PeerType, Problem, Tlvs, frame::MIN_OPEN, peer_flags,
-    tlv_type,
+    COMMON_HEADER, Error, Frame, MessageType, PeerHeader, PeerType, Problem, Tlvs,
+    error::{RECEIVED_OPEN, SENT_OPEN},
+    header::MIN_OPEN,
+    peer_flags, tlv_type,
 };
 use crate::wire::{bgp, reader::ByteReader};
 
@@ -88,10 +90,6 @@ impl<'a> Message<'a> {
         })
     }
 }
-
-/// The names of the OPENs of a Peer Up in errors.
-pub(super) const SENT_OPEN: &str = "the sent OPEN";
-pub(super) const RECEIVED_OPEN: &str = "the received OPEN";
 
 /// A Peer Up (RFC 7854 §4.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ pub mod build;
 mod chunk;
 mod error;
 mod frame;
+mod header;
 mod message;
 mod peer;
 #[cfg(test)]
@@ -23,8 +24,9 @@ mod tlv;
 
 pub use chunk::{BmpChunk, ChunkEnd, TakenChunk, WholeFrames, check, whole_frames};
 pub use error::{Error, Problem};
-pub use frame::{COMMON_HEADER, Frame, Frames, MAX_FRAME, MessageType, VERSION, frames};
+pub use frame::{Frame, Frames, frames};
+pub use header::{COMMON_HEADER, MAX_FRAME, MessageType, PER_PEER_HEADER, VERSION};
 pub use message::{Initiation, Message, PeerDown, PeerUp, Termination, peer_down_reason, termination_reason};
-pub use peer::{PER_PEER_HEADER, PeerHeader, PeerIdentity, PeerKey, PeerType, RibView, RouteDistinguisher, peer_flags};
+pub use peer::{PeerHeader, PeerIdentity, PeerKey, PeerType, RibView, RouteDistinguisher, peer_flags};
 pub use statistics::{Statistic, StatisticType};
 pub use tlv::{Tlv, Tlvs, tlv_type};

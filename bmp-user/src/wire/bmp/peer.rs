@@ -8,9 +8,6 @@ use std::{
 use super::{COMMON_HEADER, Error, Frame, MessageType};
 use crate::wire::reader::ByteReader;
 
-/// Length of the per-peer header in bytes.
-pub const PER_PEER_HEADER: usize = 42;
-
 /// The flags of the per-peer header.
 pub mod peer_flags {
     /// V: the peer address is IPv6 (RFC 7854 §4.2). Not for Loc-RIB peers.

@@ -1,65 +1,9 @@
-//! The common header (RFC 6396 §2), and whole records in a file.
+//! Whole records in a file.
 
 use std::iter::FusedIterator;
 
-use super::{
-    Error, PeerIndexTable, Problem, RecordedMessage, RibRecord, StateChange, TableDump, bgp4mp, table_dump,
-    table_dump_v2,
-};
+use super::{Error, HEADER, MAX_RECORD, Problem, kind};
 use crate::wire::reader::ByteReader;
-
-/// Length of the common header in bytes: timestamp, type, subtype, length.
-pub const HEADER: usize = 12;
-
-/// The longest record that bmpd accepts, in bytes behind the common header.
-///
-/// The length field could say 4 GiB. The longest record that makes sense is a PEER_INDEX_TABLE of
-/// 65,535 peers (1.7 MB), or a RIB record of a prefix with very many peers and very long
-/// attributes.
-pub const MAX_RECORD: usize = 16 * 1024 * 1024;
-
-/// Types of records (RFC 6396 §4).
-pub mod kind {
-    /// TABLE_DUMP.
-    pub const TABLE_DUMP: u16 = 12;
-    /// TABLE_DUMP_V2.
-    pub const TABLE_DUMP_V2: u16 = 13;
-    /// BGP4MP.
-    pub const BGP4MP: u16 = 16;
-    /// BGP4MP_ET: the same, with microseconds.
-    pub const BGP4MP_ET: u16 = 17;
-    /// ISIS_ET, with microseconds.
-    pub const ISIS_ET: u16 = 33;
-    /// OSPFv3_ET, with microseconds.
-    pub const OSPFV3_ET: u16 = 49;
-
-    /// The name of a type that is assigned (RFC 6396 §4), or was once (appendix B).
-    pub fn name(kind: u16) -> Option<&'static str> {
-        Some(match kind {
-            0 => "NULL",
-            1 => "START",
-            2 => "DIE",
-            3 => "I_AM_DEAD",
-            4 => "PEER_DOWN",
-            5 => "BGP",
-            6 => "RIP",
-            7 => "IDRP",
-            8 => "RIPNG",
-            9 => "BGP4PLUS",
-            10 => "BGP4PLUS_01",
-            11 => "OSPFv2",
-            TABLE_DUMP => "TABLE_DUMP",
-            TABLE_DUMP_V2 => "TABLE_DUMP_V2",
-            BGP4MP => "BGP4MP",
-            BGP4MP_ET => "BGP4MP_ET",
-            32 => "ISIS",
-            ISIS_ET => "ISIS_ET",
-            48 => "OSPFv3",
-            OSPFV3_ET => "OSPFv3_ET",
-            _ => return None,
-        })
-    }
-}
 
 /// True for a type whose message begins with microseconds (RFC 6396 §3).
 fn is_extended(kind: u16) -> bool {
@@ -88,45 +32,12 @@ impl<'a> Record<'a> {
     }
 
     /// A reader for the bytes behind the header and the microseconds.
-    fn body(&self) -> Result<ByteReader<'a>, Error> {
+    pub(super) fn body(&self) -> Result<ByteReader<'a>, Error> {
         let mut reader = ByteReader::new(self.bytes, HEADER);
         if is_extended(self.kind) {
             reader.u32("the microseconds")?;
         }
         Ok(reader)
-    }
-}
-
-/// The content of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordBody<'a> {
-    /// TABLE_DUMP: one route of one peer.
-    TableDump(TableDump<'a>),
-    /// TABLE_DUMP_V2: the peers of the RIB records that follow.
-    PeerIndexTable(PeerIndexTable<'a>),
-    /// TABLE_DUMP_V2: the routes of several peers for one prefix.
-    Rib(RibRecord<'a>),
-    /// BGP4MP, BGP4MP_ET: a BGP message.
-    Message(RecordedMessage<'a>),
-    /// BGP4MP, BGP4MP_ET: a change of a peer's state machine.
-    StateChange(StateChange),
-    /// A type or subtype that is not about BGP, deprecated, or not assigned.
-    Other,
-}
-
-impl<'a> RecordBody<'a> {
-    /// Reads one record.
-    ///
-    /// # Errors
-    ///
-    /// At the first field that is wrong. Offsets are within the record.
-    pub fn parse(record: &Record<'a>) -> Result<Self, Error> {
-        match record.kind {
-            kind::TABLE_DUMP => table_dump::parse(record.subtype, record.body()?),
-            kind::TABLE_DUMP_V2 => table_dump_v2::parse(record.subtype, record.body()?),
-            kind::BGP4MP | kind::BGP4MP_ET => bgp4mp::parse(record.subtype, record.body()?),
-            _ => Ok(Self::Other),
-        }
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::{fs, net::IpAddr};
 
-use super::{ControlContext, Remark, names::egress_names};
+use super::Remark;
 use crate::{
     config::{
         BgpPeerConfig, Config, ConnectInterface, MonitorId, RelayConfig, SessionConfig, SessionId, Transport, effective,
     },
+    control::{ControlContext, names::egress_names},
     input::{bgp::missing, relay::connection_limits},
     link::{Host, Link, RouteLookup},
     pin::{
@@ -61,7 +62,7 @@ impl ControlContext {
 }
 
 /// Returns the warnings about a session; a sentence each, without its full stop.
-pub(super) async fn of_session(
+pub(in crate::control) async fn of_session(
     config: &Config,
     id: &SessionId,
     session: &SessionConfig,

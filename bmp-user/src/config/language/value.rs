@@ -1,0 +1,20 @@
+//! The value of one argument.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::secret::Secret;
+use crate::config::model::Prefix;
+
+/// The value of one argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) enum ArgumentValue {
+    Text(String),
+    Secret(Secret),
+    Address(IpAddr),
+    Time(Duration),
+    Number(u32),
+    Prefix(Prefix),
+    /// No argument, but the keyword that one of several forms begins with; see
+    /// [`fill`](super::token::fill).
+    Keyword(&'static str),
+}
