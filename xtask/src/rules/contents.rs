@@ -2,22 +2,22 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{Finding, Workspace};
+use super::{Violation, Workspace};
 
 const SUMMARY: &str = "docs/SUMMARY.md";
 
 /// Documents without a chapter, and chapters without a document.
-pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
+pub(super) fn check(workspace: &Workspace) -> Vec<Violation> {
     let summary = workspace.documents.iter().find(|(path, _)| path == Path::new(SUMMARY));
     let text = summary.map(|(_, text)| text.as_str()).unwrap_or_default();
-    let mut findings = Vec::new();
+    let mut violations = Vec::new();
     let mut chapters = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
         let Some((link, _)) = text.split_once("](").and_then(|(_, rest)| rest.split_once(')')) else { continue };
         let chapter = joined(Path::new("docs"), Path::new(link));
         if !workspace.documents.iter().any(|(path, _)| *path == chapter) {
             let message = format!("{} is not there: correct the link or take it out", chapter.display());
-            findings.push(Finding { file: SUMMARY.into(), line, message });
+            violations.push(Violation { file: SUMMARY.into(), line, message });
         }
         chapters.push(chapter);
     }
@@ -25,10 +25,10 @@ pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
         let is_page = path.parent() == Some(Path::new("")) || path.starts_with("docs");
         if is_page && path != Path::new(SUMMARY) && !chapters.contains(path) {
             let message = format!("no chapter of the book: add the document to {SUMMARY}");
-            findings.push(Finding { file: path.clone(), line: 1, message });
+            violations.push(Violation { file: path.clone(), line: 1, message });
         }
     }
-    findings
+    violations
 }
 
 /// `path`, which begins in `folder`, without `..`.

@@ -9,17 +9,14 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Finding, Workspace, crates::CrateTree};
-
-/// How many cycles are still there.
-pub(super) const KNOWN: usize = 11;
+use super::{Violation, Workspace, crates::CrateTree};
 
 /// For each file, the files it uses, each with the first line that does.
 type Uses = BTreeMap<usize, BTreeMap<usize, usize>>;
 
 /// The shortest cycle of each group of files that use each other.
-pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = Vec::new();
+pub(super) fn check(workspace: &Workspace) -> Vec<Violation> {
+    let mut violations: Vec<Violation> = Vec::new();
     for tree in &workspace.crates {
         let uses = uses(tree);
         let mut grouped: Vec<usize> = Vec::new();
@@ -32,7 +29,7 @@ pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
                     uses.keys().copied().filter(|other| reach_each_other(&uses, file, *other)).collect();
                 // The shortest of the whole group says most.
                 let cycle = group.iter().filter_map(|start| shortest_cycle(&uses, *start)).min_by_key(Vec::len);
-                findings.extend(cycle.map(|cycle| finding(tree, &uses, &cycle)));
+                violations.extend(cycle.map(|cycle| violation(tree, &uses, &cycle)));
                 grouped.extend(group);
             } else {
                 grouped.push(file);
@@ -40,11 +37,11 @@ pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
         }
     }
     // A file may be a part of two crates.
-    findings.dedup();
-    findings
+    violations.dedup();
+    violations
 }
 
-fn finding(tree: &CrateTree, uses: &Uses, cycle: &[usize]) -> Finding {
+fn violation(tree: &CrateTree, uses: &Uses, cycle: &[usize]) -> Violation {
     let path = |file: usize| -> PathBuf { tree.files[file].path.clone() };
     let line = |from: usize, to: usize| uses.get(&from).and_then(|used| used.get(&to)).copied().unwrap_or(0);
     let next = |at: usize| cycle[(at + 1) % cycle.len()];
@@ -53,7 +50,7 @@ fn finding(tree: &CrateTree, uses: &Uses, cycle: &[usize]) -> Finding {
             format!("{}:{} uses {}", path(cycle[at]).display(), line(cycle[at], next(at)), path(next(at)).display())
         })
         .collect();
-    Finding {
+    Violation {
         file: path(cycle[0]),
         line: line(cycle[0], next(0)),
         message: format!("a cycle: {}; move what they share to one of them, or to a third file", steps.join(", ")),
@@ -121,7 +118,7 @@ mod tests {
             |path: &Path| files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_owned());
         let crates = vec![CrateTree::read(Path::new("lib.rs"), &read).unwrap()];
         let workspace = Workspace { sources: Vec::new(), documents: Vec::new(), crates };
-        check(&workspace).into_iter().map(|finding| finding.message).collect()
+        check(&workspace).into_iter().map(|violation| violation.message).collect()
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::{
-    Finding, Workspace,
+    Violation, Workspace,
     crates::{CrateTree, Mention, Module},
 };
 
@@ -46,33 +46,33 @@ impl Row {
 }
 
 /// What the table says and the code does not keep, and the other way round.
-pub(super) fn check(workspace: &Workspace) -> anyhow::Result<Vec<Finding>> {
+pub(super) fn check(workspace: &Workspace) -> anyhow::Result<Vec<Violation>> {
     let found = workspace.documents.iter().find(|(path, _)| path == Path::new(DOCUMENT));
     let (_, text) = found.context("there is no ARCHITECTURE.md")?;
     let rows = rows(text);
-    let at = |line: usize, message: String| Finding { file: DOCUMENT.into(), line, message };
+    let at = |line: usize, message: String| Violation { file: DOCUMENT.into(), line, message };
     if rows.is_empty() {
         return Ok(vec![at(1, "there is no table of modules (`| module | holds | may use | never |`)".to_owned())]);
     }
-    let mut findings = Vec::new();
+    let mut violations = Vec::new();
     let is_there = |place: &str| workspace.sources.iter().any(|source| source.path.starts_with(place));
     for row in rows.iter().filter(|row| !row.place.contains('*') && !is_there(&row.place)) {
-        findings.push(at(row.line, format!("`{}` is not there: name the module where it is now", row.place)));
+        violations.push(at(row.line, format!("`{}` is not there: name the module where it is now", row.place)));
     }
     for tree in &workspace.crates {
         if tree.files[0].path == Path::new(LIBRARY).join("lib.rs") {
-            findings.extend(modules(tree, &rows));
+            violations.extend(modules(tree, &rows));
         }
-        findings.extend(other_crates(tree, &rows, &alone(text)));
+        violations.extend(other_crates(tree, &rows, &alone(text)));
     }
-    findings.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
-    findings.dedup();
-    Ok(findings)
+    violations.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
+    violations.dedup();
+    Ok(violations)
 }
 
 /// The library's modules and the column "may use".
-fn modules(tree: &CrateTree, rows: &[Row]) -> Vec<Finding> {
-    let mut findings = Vec::new();
+fn modules(tree: &CrateTree, rows: &[Row]) -> Vec<Violation> {
+    let mut violations = Vec::new();
     let mut used: Vec<(usize, String)> = Vec::new();
     for (number, module) in tree.modules.iter().enumerate() {
         if module.path.is_empty() || is_test(module) {
@@ -80,7 +80,7 @@ fn modules(tree: &CrateTree, rows: &[Row]) -> Vec<Finding> {
         }
         let Some(place) = row_of(rows, &module.path) else {
             let message = format!("`{}` has no row in the table of modules of {DOCUMENT}", module.path.join("/"));
-            findings.push(Finding { file: file(tree, module), line: 1, message });
+            violations.push(Violation { file: file(tree, module), line: 1, message });
             continue;
         };
         for Mention { path, line } in &module.mentions {
@@ -95,7 +95,7 @@ fn modules(tree: &CrateTree, rows: &[Row]) -> Vec<Finding> {
                     rows[place].module().unwrap_or_default(),
                     rows[place].line
                 );
-                findings.push(Finding { file: file(tree, module), line: *line, message });
+                violations.push(Violation { file: file(tree, module), line: *line, message });
             }
             used.push((place, name));
         }
@@ -106,23 +106,23 @@ fn modules(tree: &CrateTree, rows: &[Row]) -> Vec<Finding> {
         for given in allowed {
             if row.module().is_some() && !used.iter().any(|(by, name)| *by == place && covers(name, given)) {
                 let message = format!("`{}` does not use `{given}`: take it out of the table", row.place);
-                findings.push(Finding { file: DOCUMENT.into(), line: row.line, message });
+                violations.push(Violation { file: DOCUMENT.into(), line: row.line, message });
             }
         }
     }
-    findings
+    violations
 }
 
 /// The crates that a module must not name.
-fn other_crates(tree: &CrateTree, rows: &[Row], alone: &[Alone]) -> Vec<Finding> {
-    let mut findings = Vec::new();
+fn other_crates(tree: &CrateTree, rows: &[Row], alone: &[Alone]) -> Vec<Violation> {
+    let mut violations = Vec::new();
     for (number, module) in tree.modules.iter().enumerate().filter(|(_, module)| !is_test(module)) {
         let file = file(tree, module);
         let name = file.to_string_lossy().into_owned();
         let row = rows.iter().filter(|row| name.starts_with(&row.place)).max_by_key(|row| row.place.len());
         let is_foreign = |mention: &&Mention| !tree.is_local(number, &mention.path[0]);
         for Mention { path, line } in module.mentions.iter().filter(is_foreign) {
-            let mut refuse = |message: String| findings.push(Finding { file: file.clone(), line: *line, message });
+            let mut refuse = |message: String| violations.push(Violation { file: file.clone(), line: *line, message });
             if let Some(row) = row.filter(|row| row.never.iter().any(|never| path.starts_with(never))) {
                 refuse(format!("`{}` never uses `{}` ({DOCUMENT}:{})", row.place, path.join("::"), row.line));
             }
@@ -134,7 +134,7 @@ fn other_crates(tree: &CrateTree, rows: &[Row], alone: &[Alone]) -> Vec<Finding>
             }
         }
     }
-    findings
+    violations
 }
 
 fn file(tree: &CrateTree, module: &Module) -> PathBuf {
@@ -233,7 +233,7 @@ mod tests {
         let sources = files.iter().map(|(name, _)| SourceFile::new(Path::new(name), String::new())).collect();
         let crates = vec![CrateTree::read(Path::new("bmp-user/src/lib.rs"), &content).unwrap()];
         let workspace = Workspace { sources, documents: vec![(DOCUMENT.into(), table.to_owned())], crates };
-        check(&workspace).unwrap().iter().map(Finding::to_string).collect()
+        check(&workspace).unwrap().iter().map(Violation::to_string).collect()
     }
 
     #[test]

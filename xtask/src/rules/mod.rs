@@ -27,12 +27,12 @@ use anyhow::{Context as _, bail};
 use self::{crates::CrateTree, source::SourceFile};
 use crate::process::{cargo, root, say, text};
 
-/// So many findings of one rule are shown.
+/// So many violations of one rule are shown.
 const SHOWN: usize = 40;
 
 /// A place where a rule is broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Finding {
+struct Violation {
     /// Below the repository's root.
     file: PathBuf,
     /// Counted from 1.
@@ -41,7 +41,7 @@ struct Finding {
     message: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.file.display(), self.line, self.message)
     }
@@ -50,8 +50,8 @@ impl fmt::Display for Finding {
 /// A rule, with what it has found.
 struct Checked {
     rule: &'static str,
-    findings: Vec<Finding>,
-    /// How many findings are let pass. The number may fall and never rise; 0 is where it ends.
+    violations: Vec<Violation>,
+    /// How many violations are let pass. The number may fall and never rise; 0 is where it ends.
     ceiling: usize,
 }
 
@@ -68,27 +68,27 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
 pub(crate) fn check() -> anyhow::Result<()> {
     let workspace = Workspace::read(&root())?;
     let checked = [
-        Checked { rule: "wide comments", findings: widths::comments(&workspace), ceiling: widths::WIDE_COMMENTS },
-        Checked { rule: "wide documents", findings: widths::documents(&workspace), ceiling: widths::WIDE_DOCUMENTS },
-        Checked { rule: "long files", findings: widths::files(&workspace), ceiling: widths::LONG_FILES },
-        Checked { rule: "shared type names", findings: type_names::check(&workspace), ceiling: type_names::SHARED },
-        Checked { rule: "modules", findings: layers::check(&workspace)?, ceiling: 0 },
-        Checked { rule: "cycles of files", findings: cycles::check(&workspace), ceiling: cycles::KNOWN },
-        Checked { rule: "chapters", findings: contents::check(&workspace), ceiling: 0 },
-        Checked { rule: "shared builds", findings: shared_builds::check()?, ceiling: 0 },
+        Checked { rule: "wide comments", violations: widths::comments(&workspace), ceiling: 0 },
+        Checked { rule: "wide documents", violations: widths::documents(&workspace), ceiling: 0 },
+        Checked { rule: "long files", violations: widths::files(&workspace), ceiling: 0 },
+        Checked { rule: "shared type names", violations: type_names::check(&workspace), ceiling: 0 },
+        Checked { rule: "modules", violations: layers::check(&workspace)?, ceiling: 0 },
+        Checked { rule: "cycles of files", violations: cycles::check(&workspace), ceiling: 0 },
+        Checked { rule: "chapters", violations: contents::check(&workspace), ceiling: 0 },
+        Checked { rule: "shared builds", violations: shared_builds::check()?, ceiling: 0 },
     ];
     let mut broken = Vec::new();
-    for Checked { rule, findings, ceiling } in checked {
-        if findings.len() <= ceiling {
+    for Checked { rule, violations, ceiling } in checked {
+        if violations.len() <= ceiling {
             let passed = if ceiling == 0 { String::new() } else { format!(" of at most {ceiling}") };
-            say(format_args!("rules: {rule}: {}{passed}", findings.len()));
+            say(format_args!("rules: {rule}: {}{passed}", violations.len()));
             continue;
         }
-        findings.iter().take(SHOWN).for_each(say);
-        if findings.len() > SHOWN {
-            say(format_args!("... and {} more", findings.len() - SHOWN));
+        violations.iter().take(SHOWN).for_each(say);
+        if violations.len() > SHOWN {
+            say(format_args!("... and {} more", violations.len() - SHOWN));
         }
-        broken.push(format!("{rule}: {}, at most {ceiling}", findings.len()));
+        broken.push(format!("{rule}: {}, at most {ceiling}", violations.len()));
     }
     if !broken.is_empty() {
         bail!("rules are broken, as shown above: {}", broken.join("; "));

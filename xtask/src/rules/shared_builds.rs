@@ -4,14 +4,14 @@
 
 use std::collections::BTreeSet;
 
-use super::Finding;
+use super::Violation;
 use crate::process::{cargo, text};
 
 /// The manifest that gives the demonstration the features of the tests.
 const MANIFEST: &str = "tests/Cargo.toml";
 
 /// Crates that the demonstration builds with other features than the tests.
-pub(super) fn check() -> anyhow::Result<Vec<Finding>> {
+pub(super) fn check() -> anyhow::Result<Vec<Violation>> {
     let demonstration = features(&["--edges=normal,build", "--package=bmp-user", "--package=bmp-tests"])?;
     let tests = features(&["--edges=normal,build,dev", "--workspace"])?;
     Ok(differences(&demonstration, &tests))
@@ -24,14 +24,14 @@ fn features(build: &[&str]) -> anyhow::Result<BTreeSet<String>> {
     Ok(tree.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect())
 }
 
-fn differences(demonstration: &BTreeSet<String>, tests: &BTreeSet<String>) -> Vec<Finding> {
+fn differences(demonstration: &BTreeSet<String>, tests: &BTreeSet<String>) -> Vec<Violation> {
     let different = demonstration.difference(tests).map(|with| {
         let name = with.split(' ').next().unwrap_or_default();
         let other = tests.iter().find(|line| line.split(' ').next() == Some(name)).map_or("none", String::as_str);
         let message = format!(
             "the demonstration builds `{with}` and the tests `{other}`: give {name} the features of the tests here"
         );
-        Finding { file: MANIFEST.into(), line: 1, message }
+        Violation { file: MANIFEST.into(), line: 1, message }
     });
     different.collect()
 }

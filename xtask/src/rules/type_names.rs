@@ -2,41 +2,58 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, Workspace, source::SourceFile};
+use super::{Violation, Workspace, source::SourceFile};
 
-/// Names that more than one type may have, because they are the same idea in two places.
-const SAME_IDEA: [&str; 2] = [
-    // What a program is told on its command line.
-    "Arguments",
-    // Why a message of a protocol cannot be read.
-    "Error",
+/// A name that several types may have, because they are the same idea in several places.
+struct SharedIdea {
+    name: &'static str,
+    /// The files that may define the type, by the start of the path.
+    inside: &'static str,
+}
+
+/// The same idea in BGP, BMP and MRT (`wire::bgp::Error`, `wire::bmp::Error`), where the module is
+/// a part of the name.
+const fn of_each_protocol(name: &'static str) -> SharedIdea {
+    SharedIdea { name, inside: "bmp-user/src/wire/" }
+}
+
+/// All names that may be shared.
+const SHARED_IDEAS: [SharedIdea; 7] = [
+    // The command line of each command of xtask.
+    SharedIdea { name: "Arguments", inside: "xtask/src/" },
+    of_each_protocol("Error"),
+    of_each_protocol("Frame"),
+    of_each_protocol("Frames"),
+    of_each_protocol("Message"),
+    of_each_protocol("MessageType"),
+    of_each_protocol("Problem"),
 ];
 
-/// How many names are still shared.
-pub(super) const SHARED: usize = 13;
-
 /// Names of several types, each at its second definition.
-pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
+pub(super) fn check(workspace: &Workspace) -> Vec<Violation> {
     let mut names: BTreeMap<String, Vec<(&SourceFile, usize)>> = BTreeMap::new();
     for source in &workspace.sources {
         for (name, line) in types(source) {
             names.entry(name).or_default().push((source, line));
         }
     }
-    let mut findings = Vec::new();
+    let mut violations = Vec::new();
     for (name, places) in names {
         let [(first, first_line), (second, line), ..] = places[..] else { continue };
-        if !SAME_IDEA.contains(&name.as_str()) {
+        let is_shared = |idea: &SharedIdea| {
+            idea.name == name && places.iter().all(|(source, _)| source.path.starts_with(idea.inside))
+        };
+        if !SHARED_IDEAS.iter().any(is_shared) {
             let more =
                 if places.len() > 2 { format!(" and in {} more places", places.len() - 2) } else { String::new() };
             let message = format!(
                 "`{name}` is also defined at {}:{first_line}{more}: name each type for what it is without its module",
                 first.path.display()
             );
-            findings.push(Finding { file: second.path.clone(), line, message });
+            violations.push(Violation { file: second.path.clone(), line, message });
         }
     }
-    findings
+    violations
 }
 
 /// The types that a file defines, with their lines. The associated types of traits are none.
@@ -92,12 +109,24 @@ mod tests {
         assert_eq!(names, ["A", "B", "C", "D", "E", "F"]);
     }
 
+    fn check_sources(sources: &[(&str, &str)]) -> Vec<String> {
+        let sources = sources.iter().map(|(path, text)| source(path, text)).collect();
+        let workspace = Workspace { sources, documents: Vec::new(), crates: Vec::new() };
+        check(&workspace).iter().map(Violation::to_string).collect()
+    }
+
     #[test]
     fn a_name_of_two_types_is_found_with_both_places() {
-        let sources = vec![source("a.rs", "struct State;"), source("b.rs", "\nenum State {}\nstruct Error;")];
-        let workspace = Workspace { sources, documents: Vec::new(), crates: Vec::new() };
-        let found = check(&workspace);
+        let found = check_sources(&[("a.rs", "struct State;"), ("b.rs", "\nenum State {}\nstruct Error;")]);
         assert_eq!(found.len(), 1);
-        assert!(found[0].to_string().starts_with("b.rs:2: `State` is also defined at a.rs:1: "), "{}", found[0]);
+        assert!(found[0].starts_with("b.rs:2: `State` is also defined at a.rs:1: "), "{}", found[0]);
+    }
+
+    #[test]
+    fn protocols_share_a_name_with_each_other_alone() {
+        let (bgp, bmp) = ("bmp-user/src/wire/bgp/frame.rs", "bmp-user/src/wire/bmp/frame.rs");
+        let frame = "struct Frame;";
+        assert_eq!(check_sources(&[(bgp, frame), (bmp, frame)]), Vec::<String>::new());
+        assert_eq!(check_sources(&[(bgp, frame), (bmp, frame), ("tests/src/frame.rs", frame)]).len(), 1);
     }
 }

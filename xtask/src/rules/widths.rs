@@ -1,6 +1,6 @@
 //! Lines and files that are too long to be read.
 
-use super::{Finding, Workspace};
+use super::{Violation, Workspace};
 
 /// The widest comment, and the widest line of a document.
 const COLUMNS: usize = 100;
@@ -11,34 +11,25 @@ const LINES: usize = 600;
 /// Documents that are kept short, and how short.
 const SHORT: [(&str, usize); 2] = [("README.md", 120), ("ARCHITECTURE.md", 150)];
 
-/// How many comment lines are still too wide.
-pub(super) const WIDE_COMMENTS: usize = 1;
-
-/// How many lines of documents are still too wide.
-pub(super) const WIDE_DOCUMENTS: usize = 42;
-
-/// How many files are still too long.
-pub(super) const LONG_FILES: usize = 0;
-
 /// Comments of Rust files.
-pub(super) fn comments(workspace: &Workspace) -> Vec<Finding> {
-    let mut findings = Vec::new();
+pub(super) fn comments(workspace: &Workspace) -> Vec<Violation> {
+    let mut violations = Vec::new();
     for source in &workspace.sources {
         for comment in source.comments.iter().filter(|comment| comment.columns > COLUMNS) {
-            findings.push(Finding {
+            violations.push(Violation {
                 file: source.path.clone(),
                 line: comment.line,
                 message: format!("this comment ends in column {}: wrap it at {COLUMNS}", comment.columns),
             });
         }
     }
-    findings
+    violations
 }
 
 /// Lines of documents, and the length of those that are kept short. Tables and code are as wide as
 /// they must be.
-pub(super) fn documents(workspace: &Workspace) -> Vec<Finding> {
-    let mut findings = Vec::new();
+pub(super) fn documents(workspace: &Workspace) -> Vec<Violation> {
+    let mut violations = Vec::new();
     for (file, text) in &workspace.documents {
         let mut code = false;
         for (number, line) in (1..).zip(text.lines()) {
@@ -51,30 +42,30 @@ pub(super) fn documents(workspace: &Workspace) -> Vec<Finding> {
             let words = begin.trim_start_matches(['-', '*', '>', ' ']).split(' ').count();
             if columns > COLUMNS && !code && !begin.starts_with('|') && words > 1 {
                 let message = format!("this line ends in column {columns}: wrap it at {COLUMNS}");
-                findings.push(Finding { file: file.clone(), line: number, message });
+                violations.push(Violation { file: file.clone(), line: number, message });
             }
         }
         let most = SHORT.iter().find(|(name, _)| file.as_os_str() == *name).map(|(_, most)| *most);
         let lines = text.lines().count();
         if let Some(most) = most.filter(|most| lines > *most) {
             let message = format!("{lines} lines; at most {most}: move details to a page below docs/");
-            findings.push(Finding { file: file.clone(), line: lines, message });
+            violations.push(Violation { file: file.clone(), line: lines, message });
         }
     }
-    findings
+    violations
 }
 
 /// The length of Rust files.
-pub(super) fn files(workspace: &Workspace) -> Vec<Finding> {
-    let mut findings = Vec::new();
+pub(super) fn files(workspace: &Workspace) -> Vec<Violation> {
+    let mut violations = Vec::new();
     for source in &workspace.sources {
         let lines = source.text.lines().count();
         if lines > LINES {
             let message = format!("{lines} lines; at most {LINES}: divide the file by subject");
-            findings.push(Finding { file: source.path.clone(), line: lines, message });
+            violations.push(Violation { file: source.path.clone(), line: lines, message });
         }
     }
-    findings
+    violations
 }
 
 #[cfg(test)]
@@ -105,7 +96,7 @@ mod tests {
         let wide = "word ".repeat(30);
         let link = "x".repeat(120);
         let found = documents(&workspace("", &format!("| {wide}\n```text\n{wide}\n```\n- {link}\n{wide}\n")));
-        assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [6]);
+        assert_eq!(found.iter().map(|violation| violation.line).collect::<Vec<_>>(), [6]);
     }
 
     #[test]
