@@ -113,11 +113,19 @@ impl HeaderWalk {
     }
 
     /// Passes one header, if another can follow it.
+    ///
+    /// Both copies come before the decisions, which would occupy the stack across a helper's call.
     #[inline(always)]
     fn pass(&mut self, packet: &impl PacketBytes, origin: PacketOrigin) {
         // The shortest header, and the beginning of the one that follows it.
         let mut first = MaybeUninit::<[u8; 12]>::uninit();
         let loaded = packet.load(self.offset, &mut first);
+        // The addresses of an IP header or of a routing header.
+        let mut addresses = MaybeUninit::<[u8; 32]>::uninit();
+        let has_addresses = match origin {
+            PacketOrigin::Received => 0,
+            PacketOrigin::Sent => packet.load(self.offset + 8, &mut addresses),
+        };
         // SAFETY: the helper has written it, and any bytes are a value.
         let first = unsafe { first.assume_init_ref() };
         let byte = |at: usize| u32::from(first[at]);
@@ -139,7 +147,14 @@ impl HeaderWalk {
         let mut passes = loaded & (extension | ipv6 | ipv4) & not(later);
         match origin {
             PacketOrigin::Received => passes &= not(on_its_way),
-            PacketOrigin::Sent => passes &= self.take_addresses(packet, passes, ipv6, ipv4, on_its_way),
+            PacketOrigin::Sent => {
+                // An IP header that the packet ends in is not passed.
+                passes &= not((ipv6 | ipv4) & not(has_addresses));
+                let taken = passes & has_addresses;
+                // SAFETY: the helper has written them, and any bytes are a value.
+                let addresses = unsafe { addresses.assume_init_ref() };
+                self.take_addresses(addresses, taken & ipv6, taken & ipv4, taken & on_its_way);
+            }
         }
         let size = (options | routing) * (length + 1) * 8
             + fragment * 8
@@ -152,19 +167,14 @@ impl HeaderWalk {
         self.next = passes * next + not(passes) * kind;
     }
 
-    /// Takes the addresses out of an IP header, or the final destination out of a routing header.
-    /// Returns 0 if the packet ends before.
+    /// Takes the addresses out of an IP header, or the final destination out of a routing header:
+    /// at most one of the three is 1.
     #[inline(always)]
-    fn take_addresses(&mut self, packet: &impl PacketBytes, passes: u32, ipv6: u32, ipv4: u32, on_its_way: u32) -> u32 {
-        let mut found = MaybeUninit::<[u8; 32]>::uninit();
-        let loaded = packet.load(self.offset + 8, &mut found);
-        // SAFETY: as above.
-        let found = unsafe { found.assume_init_ref() };
+    fn take_addresses(&mut self, found: &[u8; 32], ipv6: u32, ipv4: u32, routing: u32) {
         // SAFETY: the index is below eight, and any bytes are a value.
         let word = |at: usize| unsafe { found.as_ptr().add(4 * at).cast::<u32>().read_unaligned() };
-        let (by_ipv6, by_ipv4) = (mask(passes & loaded & ipv6), mask(passes & loaded & ipv4));
         // The last segment comes first (RFC 8754 section 2), and so does the only one (RFC 6275).
-        let by_routing = mask(passes & loaded & on_its_way);
+        let (by_ipv6, by_ipv4, by_routing) = (mask(ipv6), mask(ipv4), mask(routing));
         for at in 0..4 {
             let (source, destination) = if at == 0 { (word(1), word(2)) } else { (0, 0) };
             self.source[at] = self.source[at] & !(by_ipv6 | by_ipv4) | word(at) & by_ipv6 | source & by_ipv4;
@@ -173,7 +183,6 @@ impl HeaderWalk {
                 | destination & by_ipv4
                 | word(at) & by_routing;
         }
-        not((ipv6 | ipv4) & not(loaded))
     }
 }
 

@@ -98,6 +98,15 @@ unsafe fn behind_extensions(skb: *const __sk_buff, headers: *mut Headers) {
 #[inline(always)]
 fn walk(skb: *const __sk_buff) -> HeaderWalk {
     let packet = SkbBytes(skb);
+    let mut walk = begin_behind_ipv6(&packet);
+    walk.go(&packet, PacketOrigin::Sent);
+    walk
+}
+
+/// Begins a walk behind the fixed header of an IPv6 packet. The header's copy ends here, so that
+/// the walk uses its stack.
+#[inline(always)]
+fn begin_behind_ipv6(packet: &SkbBytes) -> HeaderWalk {
     let mut header = MaybeUninit::<[u8; IPV6_HEADER]>::uninit();
     packet.load(0, &mut header);
     // SAFETY: the helper has written it: zeroes if there are no such bytes.
@@ -107,9 +116,7 @@ fn walk(skb: *const __sk_buff) -> HeaderWalk {
         let addresses = header.as_ptr().add(8).cast::<[u32; 4]>();
         (addresses.read_unaligned(), addresses.add(1).read_unaligned())
     };
-    let mut walk = HeaderWalk::new(IPV6_HEADER as u32, header[6], source, destination);
-    walk.go(&packet, PacketOrigin::Sent);
-    walk
+    HeaderWalk::new(IPV6_HEADER as u32, header[6], source, destination)
 }
 
 /// Reads the destination address, in the form of [`Headers::source`]. Packets of listeners alone

@@ -12,6 +12,7 @@ mod packets;
 mod persistence;
 mod restored_tables;
 mod rewriter;
+mod stack;
 mod tables;
 mod world;
 mod xdp_guards;
