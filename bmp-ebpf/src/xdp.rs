@@ -19,6 +19,8 @@ use crate::pin::slot_of;
 const ETHERNET: usize = 14;
 /// Length of a VLAN tag (IEEE 802.1Q) in it.
 const VLAN_TAG: usize = 4;
+/// How many tags are read. Linux too reads a second tag below one of no VLAN.
+const VLAN_TAGS: usize = 2;
 
 /// `ETH_P_*` (linux/if_ether.h) in network byte order.
 const IPV4: u16 = 0x0800_u16.to_be();
@@ -107,22 +109,16 @@ fn read(xdp: *const xdp_md) -> XdpSegment {
         let mut network = start + ETHERNET;
         // The same from the frame's start, for reading by copies.
         let mut offset = ETHERNET as u32;
-        // Linux too reads a second tag below one of no VLAN.
-        if protocol == VLAN || protocol == SERVICE_VLAN {
+        for _ in 0..VLAN_TAGS {
+            if protocol != VLAN && protocol != SERVICE_VLAN {
+                break;
+            }
             if network + VLAN_TAG > end || at::<u16>(network) & VLAN_ID != 0 {
                 return segment;
             }
             protocol = at(network + 2);
             network += VLAN_TAG;
             offset += VLAN_TAG as u32;
-            if protocol == VLAN || protocol == SERVICE_VLAN {
-                if network + VLAN_TAG > end || at::<u16>(network) & VLAN_ID != 0 {
-                    return segment;
-                }
-                protocol = at(network + 2);
-                network += VLAN_TAG;
-                offset += VLAN_TAG as u32;
-            }
         }
         segment.key.ifindex = (*xdp).ingress_ifindex;
         match protocol {
