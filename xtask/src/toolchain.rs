@@ -95,8 +95,9 @@ impl Toolchain {
     /// programs. It writes them to `target_dir/TARGET/bpf/bmp-programs`.
     ///
     /// `arch` is the architecture of the kernel that will run them. The command lacks the variables
-    /// that an outer cargo set for its own compiler. A compiler that is no nightly gets the right
-    /// to unstable flags, in this process alone.
+    /// that an outer cargo set for its own compiler. It never compiles incrementally, which would
+    /// change the programs' code. A compiler that is no nightly gets the right to unstable flags,
+    /// in this process alone.
     pub(crate) fn programs(&self, subcommand: &str, arch: &str, target: &str, target_dir: &Path) -> Command {
         let mut command = Program::Rustup.command();
         command.args(["run", &self.name, "cargo", subcommand, "--quiet", "-Zbuild-std=core", "--profile=bpf"]);
@@ -106,6 +107,8 @@ impl Toolchain {
         for outer in ["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTDOC", "RUSTFLAGS", "CLIPPY_ARGS"] {
             command.env_remove(outer);
         }
+        // Over the user's variable and cargo's configuration.
+        command.env("CARGO_INCREMENTAL", "0");
         // aya needs the register layout; the linker turns full debug information into BTF.
         let flags = [&format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f");
         command.env("CARGO_ENCODED_RUSTFLAGS", flags);

@@ -77,3 +77,10 @@ fn rustup_lists_are_read_with_and_without_remarks() {
     assert_eq!(name_and_root("stable (active, default) /root/.rustup/toolchains/my stable"), Some(stable));
     assert_eq!(name_and_root("no installed toolchains"), None);
 }
+
+#[test]
+fn the_programs_never_compile_incrementally() {
+    let command = toolchain(LINKED, "1.96.0", 22, true).programs("build", "x86_64", target(false), Path::new("t"));
+    let incremental = command.get_envs().find(|(name, _)| *name == "CARGO_INCREMENTAL");
+    assert_eq!(incremental.and_then(|(_, value)| value?.to_str()), Some("0"));
+}
