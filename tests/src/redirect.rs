@@ -9,11 +9,13 @@ use etherparse::{
     Icmpv4Header, Icmpv4Type,
     icmpv4::{RedirectCode, RedirectHeader},
 };
+use programs::Program;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     answerer::{Answerer, SEEN},
     netns::Netns,
+    process::answer,
 };
 
 /// Type of the ICMPv6 redirect (RFC 4861).
@@ -36,12 +38,29 @@ impl IcmpRedirect {
     /// Redirects each TCP packet of the neighbour that arrives on `interface` of `host`, until the
     /// returned value is dropped.
     ///
-    /// Linux heeds a redirect only while the quoted segment is unacknowledged. So the host's TCP
-    /// must stay silent meanwhile.
-    pub fn start(self, host: &Netns, interface: &str) -> Answerer {
+    /// Linux heeds a redirect only while the quoted segment is unacknowledged: see
+    /// [`Self::heeded`].
+    fn start(self, host: &Netns, interface: &str) -> Answerer {
         let index = host.ifindex(interface);
         // Ignored: the link may be gone by now.
         Answerer::start(host, interface, move |packet| drop(self.send(packet, index)))
+    }
+
+    /// Redirects as [`Self::start`] does, while no TCP segment leaves `host` from `port`.
+    /// `meanwhile` makes the neighbour send, and returns when the redirect has had its effect.
+    ///
+    /// # Panics
+    /// If ip(8) refuses the rule that silences the host.
+    pub fn heeded(self, host: &Netns, interface: &str, port: u16, meanwhile: impl FnOnce()) {
+        let family = if self.router.is_ipv4() { "-4" } else { "-6" };
+        let rule = |verb: &str| {
+            let silence = format!("{family} rule {verb} pref 10 ipproto tcp sport {port} blackhole");
+            answer(host.command(Program::Ip).args(silence.split_whitespace()));
+        };
+        rule("add");
+        let _redirecting = self.start(host, interface);
+        meanwhile();
+        rule("del");
     }
 
     fn send(&self, packet: &[u8], index: u32) -> io::Result<()> {

@@ -392,24 +392,12 @@ fn accept_redirects(host: &Netns, value: &str) {
     }
 }
 
-/// Makes the session send while the station's host is silent and its router redirects each packet,
-/// until `is_over` returns.
-fn redirect(trial: &LabTrial, redirect: IcmpRedirect, is_over: impl FnOnce()) {
-    let host = &trial.topology.station;
-    let family = if redirect.router.is_ipv4() { "-4" } else { "-6" };
-    let silence = format!("rule add pref 10 ipproto tcp sport {STATION_PORT} blackhole");
-    ip(host, &format!("{family} {silence}"));
-    let _redirecting = redirect.start(host, "dn2");
-    trial.feeder().announce(&ReportedPeer::default(), &prefixes(1), 1);
-    is_over();
-    ip(host, &format!("{family} {}", silence.replace(" add ", " del ")));
-}
-
 fn a_redirect_takes_it_down(trial: &LabTrial, sent: IcmpRedirect, mend: &str) {
     let station = trial.station.address().ip();
     let host = &trial.topology.router;
     accept_redirects(host, "1");
-    redirect(trial, sent, || {
+    sent.heeded(&trial.topology.station, "dn2", STATION_PORT, || {
+        trial.feeder().announce(&ReportedPeer::default(), &prefixes(1), 1);
         let session = trial.bmpd.wait_down(station, "next-hop-overruled");
         let IcmpRedirect { router, better, .. } = sent;
         let reason =

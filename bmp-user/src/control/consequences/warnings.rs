@@ -311,7 +311,7 @@ async fn of_route(
 /// Returns the warning about ICMP redirects: any host on the link can pose as the next hop and name
 /// another router.
 fn of_redirects(path: &NextHopPath, id: &Pinned) -> Option<String> {
-    let NextHopPath { next_hop, interface } = path;
+    let (next_hop, interface) = (path.next_hop, path.redirected_by());
     path.takes_redirects().then(|| {
         format!(
             "ICMP redirects are accepted on interface {interface}: one takes the packets of {id} to another router than next hop \

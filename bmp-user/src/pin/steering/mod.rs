@@ -76,7 +76,7 @@ impl NextHopRoutes {
         host: &Host,
         routes: &RouteLookup,
     ) -> Result<u32, DownCause> {
-        let NextHopPath { next_hop, interface } = path;
+        let NextHopPath { next_hop, interface, .. } = path;
         if !is_on_link(path, host, routes).await {
             let vrf = id.vpn_instance().map(|vrf| format!(" vrf {vrf}")).unwrap_or_default();
             return Err(DownCause {

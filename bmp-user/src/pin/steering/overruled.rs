@@ -117,7 +117,7 @@ async fn ask(
 
 /// A router on the link announced another router as the better one (RFC 792, RFC 4861 section 8).
 fn redirected(router: IpAddr, path: &NextHopPath) -> DownCause {
-    let NextHopPath { next_hop, interface } = path;
+    let NextHopPath { next_hop, interface, .. } = path;
     let family = if next_hop.is_ipv4() { "ipv4" } else { "ipv6" };
     DownCause {
         reason: Reason::NextHopOverruled,
@@ -161,7 +161,7 @@ fn taken_elsewhere(
         ),
         (None, _) => ("another rule takes".to_owned(), format!("ip {family}rule show")),
     };
-    let NextHopPath { next_hop, interface } = path;
+    let NextHopPath { next_hop, interface, .. } = path;
     let why = format!("{who} the session's packets {direction}, and not to next hop {next_hop} by {interface}");
     DownCause { reason: Reason::NextHopOverruled, why, mend }
 }

@@ -15,9 +15,18 @@ pub struct NextHopPath {
     pub next_hop: IpAddr,
     /// The interface that leads to it.
     pub interface: Interface,
+    /// The VRF device of the session; `None` in the default VRF.
+    pub vrf: Option<Interface>,
 }
 
 impl NextHopPath {
+    /// Returns the interface whose settings decide about ICMP redirects. An IPv4 packet in a VRF
+    /// seems to come in by the VRF device (`vrf_ip_rcv` of drivers/net/vrf.c). Neighbour discovery,
+    /// with IPv6 redirects, keeps the port (`vrf_ip6_rcv`).
+    pub fn redirected_by(&self) -> &Interface {
+        self.vrf.as_ref().filter(|_| self.next_hop.is_ipv4()).unwrap_or(&self.interface)
+    }
+
     /// True if the kernel obeys an ICMP redirect that comes by the interface, and so may replace
     /// the next hop by another router.
     pub fn takes_redirects(&self) -> bool {
@@ -25,7 +34,7 @@ impl NextHopPath {
             fs::read_to_string(format!("/proc/sys/net/{family}/conf/{scope}/{name}"))
                 .is_ok_and(|value| value.trim() != "0")
         };
-        let interface = &self.interface.name;
+        let interface = &self.redirected_by().name;
         let accepts = |family: &str, scope: &str| is_on(family, scope, "accept_redirects");
         match self.next_hop {
             // `IN_DEV_RX_REDIRECTS` of linux/inetdevice.h.
@@ -41,7 +50,7 @@ impl NextHopPath {
     /// Returns the command that has the kernel ignore redirects on the interface.
     pub fn no_redirects(&self) -> String {
         // sysctl(8) writes a dot in an interface's name as a slash.
-        let interface = self.interface.name.replace('.', "/");
+        let interface = self.redirected_by().name.replace('.', "/");
         match self.next_hop {
             IpAddr::V4(_) => {
                 format!("sysctl net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.{interface}.accept_redirects=0")
@@ -78,7 +87,7 @@ pub(super) fn find(
     if let ([named], Some(device)) = (resolved.egress.as_slice(), &resolved.device)
         && named == device
     {
-        return Ok(NextHopPath { next_hop, interface: named.clone() });
+        return Ok(NextHopPath { next_hop, interface: named.clone(), vrf: scope.device() });
     }
     let may_leave = |link: &&Link| {
         let all = resolved.egress.is_empty();
@@ -100,7 +109,7 @@ pub(super) fn find(
     }
     // The longest prefix wins, as among routes; the first interface wins among equal ones.
     match candidates.iter().rev().max_by_key(|(prefix_len, _)| *prefix_len) {
-        Some((_, link)) => Ok(NextHopPath { next_hop, interface: link.interface() }),
+        Some((_, link)) => Ok(NextHopPath { next_hop, interface: link.interface(), vrf: scope.device() }),
         None => Err(no_route(
             format!("next hop {next_hop} is on the link of no interface that the session may leave by"),
             "ip address add ADDRESS/PREFIX dev INTERFACE".to_owned(),

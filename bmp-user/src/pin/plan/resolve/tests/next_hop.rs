@@ -20,7 +20,7 @@ fn steered(text: &str, next_hop: &str, egress_interfaces: &[&str], vpn_instance:
     let resolved = resolve(&question, &host());
     let path = resolved.as_ref().ok().and_then(|resolved| resolved.path.clone());
     match path {
-        Some(NextHopPath { next_hop: to, interface }) => {
+        Some(NextHopPath { next_hop: to, interface, .. }) => {
             assert_eq!(to, next_hop);
             format!("{}, to {interface}", in_words(resolved))
         }
@@ -50,6 +50,21 @@ fn without_a_named_interface_the_prefix_of_the_next_hop_decides() {
         assert_eq!(steered("lo", next_hop, egress, None), "no-route", "{next_hop} by {egress:?}");
     }
     assert_eq!(steered("lo", "192.0.2.9", &["eth1", "eth0"], None), "10.7.0.1 from -, by eth0#2 eth1#3, to eth0");
+}
+
+#[test]
+fn redirects_come_by_the_vrf_device_for_ipv4_and_by_the_port_for_ipv6() {
+    let interface = |index, name: &str| Interface { index, name: name.into() };
+    let redirected_by = |next_hop: &str, vrf: bool| {
+        let vrf = vrf.then(|| interface(7, "mgmt"));
+        let path = NextHopPath { next_hop: next_hop.parse().unwrap(), interface: interface(8, "eth2.5"), vrf };
+        (path.redirected_by().index, path.no_redirects())
+    };
+    let ipv4 =
+        |name: &str| format!("sysctl net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.{name}.accept_redirects=0");
+    assert_eq!(redirected_by("10.10.0.9", false), (8, ipv4("eth2/5")));
+    assert_eq!(redirected_by("10.10.0.9", true), (7, ipv4("mgmt")));
+    assert_eq!(redirected_by("fe80::9", true), (8, "sysctl net.ipv6.conf.eth2/5.accept_redirects=0".to_owned()));
 }
 
 #[test]
