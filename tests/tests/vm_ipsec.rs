@@ -92,7 +92,15 @@ fn is_denied_by(link: &str, extra: &str) {
          route add 198.51.100.0/24 dev ipsec0 metric 30"
     ));
     protect(&topology, "tunnel", "192.0.2.65", "192.0.2.66", extra);
-    is_denied(&TrialPlan::session("connect-interface ipsec0 192.0.2.65").start_on(topology), "interface");
+    let trial = TrialPlan::session("connect-interface ipsec0 192.0.2.65").start_on(topology);
+    is_denied(&trial, "interface");
+    let warning = format!("the kernel programs let no packet of session {STATION} leave by IPsec interface ipsec0");
+    let binding = trial.bmpd.first_binding();
+    assert!(binding["warnings"].to_string().contains(&warning), "{binding:#}");
+    let elsewhere = trial.bmpd.commit(STATION, "connect-interface up2");
+    assert!(!elsewhere.contains("IPsec"), "{elsewhere}");
+    let answer = trial.bmpd.commit(STATION, "connect-interface ipsec0 192.0.2.65");
+    assert!(answer.contains(&format!("Warning: {warning}")), "{answer}");
 }
 
 #[test]

@@ -181,6 +181,13 @@ impl Link {
         self.controller.is_some_and(|controller| !host.links.get(&controller).is_some_and(Link::is_vrf))
     }
 
+    /// True if the interface encrypts packets and hands them to IP once more, which sends them by
+    /// another interface (`xfrmi_xmit2` of net/xfrm/xfrm_interface_core.c, `vti_xmit` of
+    /// net/ipv4/ip_vti.c).
+    pub fn is_ipsec(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("xfrm" | "vti" | "vti6"))
+    }
+
     /// True if a session can use the interface: it is up and has a carrier. A
     /// [donor](Self::is_donor) needs no carrier.
     pub fn is_usable(&self) -> bool {

@@ -87,6 +87,11 @@ pub(in crate::control) async fn of_session(
         keep: None,
     };
     if let Ok(resolved) = resolve(&question, host) {
+        let mut links = resolved.egress.iter().filter_map(|interface| host.links.get(&interface.index));
+        // Another interface of several may be the one below.
+        if let (Some(link), None) = (links.next(), links.next()) {
+            warnings.extend(of_ipsec(link, &pinned));
+        }
         warnings.extend(of_route(&resolved, &pinned, session, host, routes).await);
         warnings.extend(resolved.path.as_ref().and_then(|path| of_redirects(path, &pinned)));
     }
@@ -126,9 +131,23 @@ pub(super) fn of_names(config: &Config, host: &Host, is_said: impl Fn(&SessionId
 pub(super) fn of_peer(config: &Config, address: IpAddr, peer: &BgpPeerConfig, host: &Host) -> Vec<String> {
     let name = peer.connect_interface.as_ref().and_then(ConnectInterface::interface);
     let named = name.and_then(|name| Some((name, host.link_named(name, &config.interface_aliases)?)));
-    named
-        .map(|(name, link)| of_interface(name, link, &Pinned::BgpPeer(address, Role::Connect), false, host))
-        .unwrap_or_default()
+    let Some((name, link)) = named else { return Vec::new() };
+    let pinned = Pinned::BgpPeer(address, Role::Connect);
+    let mut warnings = of_interface(name, link, &pinned, false, host);
+    warnings.extend(of_ipsec(link, &pinned));
+    warnings
+}
+
+/// Returns the warning about an IPsec interface. The kernel programs see a packet there and, once
+/// more, encrypted, on the interface below, which the pin does not name.
+fn of_ipsec(link: &Link, id: &Pinned) -> Option<String> {
+    link.is_ipsec().then(|| {
+        format!(
+            "the kernel programs let no packet of {id} leave by IPsec interface {}: IP sends it, encrypted, by the interface below, \
+             where it is denied by interface (connect-interface with the interface below, and an IPsec policy)",
+            link.name
+        )
+    })
 }
 
 /// Returns the warnings that hold on any host. `bmpd check` prints them. A commit has its own

@@ -69,6 +69,13 @@ fn a_donor_is_usable_without_a_carrier_but_not_down() {
 }
 
 #[test]
+fn xfrm_and_vti_interfaces_are_ipsec_interfaces() {
+    let kind = |kind: Option<&str>| Link { kind: kind.map(Into::into), ..link(2, "ipsec0") };
+    assert!(["xfrm", "vti", "vti6"].iter().all(|name| kind(Some(name)).is_ipsec()));
+    assert!([None, Some("gre"), Some("ipvlan")].iter().all(|name| !kind(*name).is_ipsec()));
+}
+
+#[test]
 fn an_interface_enslaved_to_anything_but_a_vrf_is_a_layer_2_port() {
     let controller = |kind: Option<&str>| Link { kind: kind.map(Into::into), ..link(9, "up") };
     let port = Link { controller: Some(9), ..link(2, "eth0") };
