@@ -1,13 +1,15 @@
-//! Ports of a bond or a team are layer 2 and cannot carry sessions. The bond itself can.
+//! Ports of a bond or a team are layer 2 and cannot carry sessions. The bond or team itself can, by
+//! whichever port it uses.
 
 use std::time::Duration;
 
 use lab::{
     bmp,
-    capture::{CapturedPacket, LinkCapture},
-    devices::{aggregate, enslave_uplink2, release_uplink2},
+    bmpd::number,
+    capture::{CapturedPacket, LinkCapture, PacketDirection, sum},
+    devices::{FailoverAggregate, aggregate, enslave_uplink2, release_uplink2},
     topology::{STATION, STATION_PORT, Topology, UP2},
-    trial::{TrialPlan, assert_left_only_by, strays},
+    trial::{TrialPlan, assert_left_only_by, outgoing, strays},
 };
 
 /// Longer than the kernel needs to announce a change, and far shorter than a grown back-off.
@@ -61,4 +63,46 @@ fn a_session_pinned_to_a_bond_leaves_by_it() {
     let connection = trial.routes_arrive(&mut trial.feeder(), 50, 0);
     assert_eq!(connection.peer.ip(), UP2);
     assert_left_only_by(&bond, &trial.up1, &connection);
+}
+
+/// Pins a session to an aggregate whose port in use loses its carrier, and asserts that the session
+/// stays, leaves by the aggregate's other port, and is counted to the byte.
+fn follows_the_aggregate(make: impl FnOnce(&Topology, &'static str) -> FailoverAggregate) {
+    let topology = Topology::without_offload();
+    let aggregate = make(&topology, "agg0");
+    let [agg0, up3] = ["agg0", "up3"].map(|link| LinkCapture::start(&topology.router, link, STATION_PORT));
+    let trial = TrialPlan::session("connect-interface agg0").start_on(topology);
+    trial.bmpd.wait_up(STATION);
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 50, 0);
+    trial.at_rest(&agg0);
+    assert_ne!(outgoing(&trial.up2.packets()), Vec::<&CapturedPacket>::new());
+    assert_eq!(up3.packets(), []);
+
+    trial.topology.station.ip("link set dn2 down");
+    aggregate.wait_active("up3");
+    let connection = trial.routes_arrive(&mut feeder, 50, 0);
+    assert_eq!(connection.peer.ip(), UP2);
+    let (session, by_up3) = trial.at_rest(&up3);
+    // The ports carry each segment in its own packet.
+    let out = |p: &CapturedPacket| p.direction == PacketDirection::Out && p.source == connection.peer;
+    let (first, second) = (sum(&trial.up2.packets(), out), sum(&by_up3, out));
+    assert!(second.1 > 0, "no packet left by the other port");
+    let kernel = &session["kernel"];
+    let counted = (number(&kernel["tx_bytes"]), number(&kernel["tx_packets"]));
+    assert_eq!(counted, (first.0 + second.0, first.1 + second.1), "{session:#}");
+    assert_eq!((&session["established_count"], &kernel["denied"]["interface"]), (&1.into(), &0.into()), "{session:#}");
+    assert_left_only_by(&agg0, &trial.up1, &connection);
+}
+
+#[test]
+#[ignore = "needs a bond: cargo xtask vm"]
+fn a_session_pinned_to_a_bond_stays_when_the_bond_changes_its_port() {
+    follows_the_aggregate(FailoverAggregate::bond);
+}
+
+#[test]
+#[ignore = "needs a team: cargo xtask vm"]
+fn a_session_pinned_to_a_team_stays_when_the_team_changes_its_port() {
+    follows_the_aggregate(FailoverAggregate::team);
 }

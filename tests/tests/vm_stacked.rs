@@ -1,40 +1,49 @@
-//! Interfaces on top of others: a session can be pinned to an ipvlan interface or a bond as to any
-//! interface, also with a next hop and in a VRF.
+//! Interfaces on top of others: a session can be pinned to a bond, a team or an ipvlan interface as
+//! to any interface, also with a next hop and in a VRF.
 
 use lab::{
     bmp,
     bmpd::{Bmpd, number},
     capture::{CapturedPacket, LinkCapture, PacketDirection, sum},
-    devices::{VRF_TABLE, aggregate, enslave_uplink2},
+    devices::{TeamDaemon, VRF_TABLE, aggregate, enslave_uplink2, take_place_of_uplink2, team_of_uplink2},
     station::TestStation,
     topology::{STATION, STATION_PORT, Topology, UP2},
     trial::{LabTrial, TrialPlan, assert_left_only_by, outgoing},
 };
 
-/// Moves the address of `up2` to `interface`, and its route too if `routed`.
-fn replaces_uplink2(topology: &Topology, interface: &str, routed: bool) {
-    let router = &topology.router;
-    router.ip(&format!(
-        "addr del 192.0.2.65/26 dev up2\naddr add 192.0.2.65/26 dev {interface}\nlink set {interface} up"
-    ));
-    if routed {
-        router.ip(&format!("route replace 198.51.100.0/24 via 192.0.2.66 dev {interface} metric 20"));
-    }
+/// Replaces the route by `up2` by one by `interface`.
+fn take_route_of_uplink2(topology: &Topology, interface: &str) {
+    topology.router.ip(&format!("route replace 198.51.100.0/24 via 192.0.2.66 dev {interface} metric 20"));
 }
 
+/// Makes an ipvlan interface, with or without a route to the station.
 fn ipvlan(routed: bool) -> Topology {
     let topology = Topology::without_offload();
     topology.router.ip("link add ipvlan0 link up2 type ipvlan mode l2");
-    replaces_uplink2(&topology, "ipvlan0", routed);
+    take_place_of_uplink2(&topology, "ipvlan0");
+    if routed {
+        take_route_of_uplink2(&topology, "ipvlan0");
+    }
     topology
 }
 
-fn bond(routed: bool) -> Topology {
+/// Makes a bond without a route to the station.
+fn bond() -> Topology {
     let topology = Topology::without_offload();
     aggregate(&topology, "bond0", "bond");
     enslave_uplink2(&topology, "bond0");
-    replaces_uplink2(&topology, "bond0", routed);
+    take_place_of_uplink2(&topology, "bond0");
     topology
+}
+
+/// Makes a team, with or without a route to the station.
+fn team(routed: bool) -> (Topology, TeamDaemon) {
+    let topology = Topology::without_offload();
+    let daemon = team_of_uplink2(&topology, "team0");
+    if routed {
+        take_route_of_uplink2(&topology, "team0");
+    }
+    (topology, daemon)
 }
 
 /// Asserts that a session pinned to `interface` leaves by it alone, from its address, and is
@@ -72,13 +81,27 @@ fn a_session_with_a_next_hop_on_an_ipvlan_interface_leaves_by_it() {
 #[test]
 #[ignore = "needs a bond: cargo xtask vm"]
 fn a_session_with_a_next_hop_on_a_bond_leaves_by_it() {
-    leaves_by(bond(false), "bond0", NEXT_HOP);
+    leaves_by(bond(), "bond0", NEXT_HOP);
+}
+
+#[test]
+#[ignore = "needs a team: cargo xtask vm"]
+fn a_session_pinned_to_a_team_leaves_by_it() {
+    let (topology, _daemon) = team(true);
+    leaves_by(topology, "team0", "");
+}
+
+#[test]
+#[ignore = "needs a team: cargo xtask vm"]
+fn a_session_with_a_next_hop_on_a_team_leaves_by_it() {
+    let (topology, _daemon) = team(false);
+    leaves_by(topology, "team0", NEXT_HOP);
 }
 
 #[test]
 #[ignore = "needs a bond and a VRF: cargo xtask vm"]
 fn a_session_in_a_vrf_leaves_by_the_vrfs_bond() {
-    let topology = bond(false);
+    let topology = bond();
     // An interface that enters a VRF loses its routes.
     topology.router.ip(&format!(
         "link add mgmt type vrf table {VRF_TABLE}
@@ -96,4 +119,32 @@ fn a_session_in_a_vrf_leaves_by_the_vrfs_bond() {
     assert_left_only_by(&bond0, &up1, &connection);
     assert_eq!(outgoing(&up1.packets()), Vec::<&CapturedPacket>::new());
     assert_eq!(bmpd.session(STATION)["kernel"]["denied"]["interface"], 0);
+}
+
+/// Makes an ipvlan interface in a mode in which `up2` routes each packet once more, by its own
+/// route to the station. That of `up1` is still the best.
+fn routing_ipvlan(mode: &str) -> Topology {
+    let topology = Topology::without_offload();
+    topology.router.ip(&format!(
+        "link add ipvlan0 link up2 type ipvlan mode {mode}
+         route replace 198.51.100.0/24 via 192.0.2.130 dev up2 metric 30"
+    ));
+    // In mode l3, an answer for the address of ipvlan0 never gets to the neighbour table of `up2`.
+    topology.router.sysctl("net/ipv4/conf/up2/arp_announce", "2");
+    take_place_of_uplink2(&topology, "ipvlan0");
+    topology.router.ip("route add 198.51.100.0/24 dev ipvlan0 metric 40");
+    topology.station.ip("route add 192.0.2.65/32 via 192.0.2.129 dev dn2");
+    topology
+}
+
+#[test]
+#[ignore = "needs ipvlan: cargo xtask vm"]
+fn a_session_pinned_to_an_ipvlan_interface_in_mode_l3_leaves_by_the_interface_below() {
+    leaves_by(routing_ipvlan("l3"), "ipvlan0", "");
+}
+
+#[test]
+#[ignore = "needs ipvlan: cargo xtask vm"]
+fn a_session_pinned_to_an_ipvlan_interface_in_mode_l3s_leaves_by_the_interface_below() {
+    leaves_by(routing_ipvlan("l3s"), "ipvlan0", "");
 }

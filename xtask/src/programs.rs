@@ -167,6 +167,8 @@ programs! {
     SystemdRun = "systemd-run" of [], for [Test];
     Tar = "tar" of ["tar"], for [Vm];
     Tc = "tc" of ["iproute2"], for [Test];
+    Teamd = "teamd" of ["libteam-utils"], for [Test];
+    Teamnl = "teamnl" of ["libteam-utils"], for [Test];
     Tshark = "tshark" of ["tshark"], for [Test];
     Unshare = "unshare" of ["util-linux"], for [Bare, Systemd];
     Valgrind = "valgrind" of ["valgrind"], for [Test, Bench];
