@@ -281,6 +281,46 @@ fn a_paste_without_its_end_mark_is_executed_too() {
 }
 
 #[test]
+fn a_long_answer_stops_below_each_screen_until_the_operator_goes_on() {
+    let device = TerminalDevice::new();
+    let mut terminal = device.sit_down();
+    terminal.press(&pasted(&lines(None), true));
+    terminal.wait_prompt("[~HUAWEI]");
+    terminal.press("display current-configuration");
+    terminal.wait_prompt("[~HUAWEI]display current-configuration");
+    // Slower than a paste.
+    thread::sleep(Duration::from_millis(100));
+    terminal.press(ENTER);
+    let screen = terminal.wait_text("---- More ----");
+    assert!(screen.contains("sysname HUAWEI") && !screen.contains("name99"), "{screen}");
+    terminal.press("x ");
+    terminal.wait_text("name99");
+    terminal.wait_prompt("[~HUAWEI]");
+    assert!(!terminal.text().contains("More"), "{}", terminal.text());
+    terminal.press("display current-configuration");
+    terminal.wait_prompt("[~HUAWEI]display current-configuration");
+    thread::sleep(Duration::from_millis(100));
+    terminal.press(ENTER);
+    terminal.wait_text("---- More ----");
+    terminal.press("q");
+    terminal.wait_prompt("[~HUAWEI]");
+}
+
+#[test]
+fn ctrl_z_returns_to_the_user_view() {
+    let device = TerminalDevice::new();
+    let mut terminal = device.sit_down();
+    terminal.answers("system-view", "[~HUAWEI]");
+    terminal.press("half a li\x1a");
+    terminal.wait_text("half a li^Z");
+    terminal.wait_prompt("<HUAWEI>");
+    terminal.answers("system-view", "[~HUAWEI]");
+    terminal.answers("interface-alias eth1 uplink", "[*HUAWEI]");
+    terminal.press("\x1a");
+    terminal.wait_prompt(QUESTION);
+}
+
+#[test]
 fn the_line_is_redrawn_when_the_terminal_is_resized() {
     let device = TerminalDevice::new();
     let mut bmpctl = device.bmpd.bmpctl("");

@@ -14,7 +14,7 @@ use bmp_user::{
 
 use crate::{
     history::CommandHistory,
-    reader::{LineEvent, LineReader},
+    reader::{LineEvent, LineReader, PageTurn},
     script::ScriptEnd,
     terminal::RawTerminal,
     wrap::{in_rows, wrap},
@@ -57,6 +57,12 @@ impl Conversation {
                 }
                 // The operator has given up the line.
                 LineEvent::Interrupt(dropped) => self.show_dropped(&dropped)?,
+                LineEvent::Return if self.prompt.starts_with('<') => self.reader.suspend()?,
+                LineEvent::Return => {
+                    if let Some(ended) = self.carry_out("return", Some(1))? {
+                        return Ok(ended);
+                    }
+                }
                 LineEvent::Help => {
                     let before = self.reader.before_cursor().to_owned();
                     match self.ask(&before, RequestMode::Help)?.answer {
@@ -93,6 +99,7 @@ impl Conversation {
                     self.show_dropped(&dropped)?;
                     "c".to_owned()
                 }
+                LineEvent::Return => "c".to_owned(),
                 // Nobody is there to confirm.
                 _ => "n".to_owned(),
             };
@@ -100,7 +107,7 @@ impl Conversation {
         }
         self.prompt = response.prompt;
         match response.answer {
-            CommandAnswer::Done(answer) => show(&answer)?,
+            CommandAnswer::Done(answer) => self.show_in_pages(&answer)?,
             CommandAnswer::Refused(answer) => {
                 show(&answer)?;
                 if let Some(number) = number {
@@ -114,6 +121,28 @@ impl Conversation {
         }
         // In the user view nothing more has to be done for a terminal that is gone.
         Ok((number.is_none() && self.prompt.starts_with('<')).then_some(ScriptEnd::Done))
+    }
+
+    /// Shows an answer. Stops below each full screen, if the operator is there to go on.
+    fn show_in_pages(&mut self, text: &str) -> anyhow::Result<()> {
+        let text = wrapped(text);
+        let mut lines = text.lines();
+        let mut left = RawTerminal::rows().saturating_sub(1);
+        if text.lines().count() <= left || !self.reader.waits_for_operator()? {
+            return show(&text);
+        }
+        while let Some(line) = lines.next() {
+            writeln!(io::stdout(), "{line}")?;
+            left = left.saturating_sub(1);
+            if left == 0 && lines.clone().next().is_some() {
+                left = match self.reader.turn_page()? {
+                    PageTurn::Page => RawTerminal::rows().saturating_sub(1),
+                    PageTurn::Line => 1,
+                    PageTurn::Stop => break,
+                };
+            }
+        }
+        Ok(())
     }
 
     /// Drops the lines that came together with a refused one: they would be carried out in the
@@ -173,9 +202,14 @@ fn common(words: &[String]) -> Option<String> {
 
 fn show(text: &str) -> anyhow::Result<()> {
     if !text.is_empty() {
-        writeln!(io::stdout(), "{}", wrap(&escaped_lines(text.trim_end()).to_string(), RawTerminal::columns()))?;
+        writeln!(io::stdout(), "{}", wrapped(text))?;
     }
     Ok(())
+}
+
+/// Returns a text as the terminal can show it: escaped, and wrapped at its width.
+fn wrapped(text: &str) -> String {
+    wrap(&escaped_lines(text.trim_end()).to_string(), RawTerminal::columns())
 }
 
 #[cfg(test)]

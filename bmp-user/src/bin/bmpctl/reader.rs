@@ -29,6 +29,10 @@ const MARK_TIME: Duration = Duration::from_secs(2);
 /// Bytes of pasted text that are waited for at most.
 const PASTE_MAX: usize = 1 << 20;
 
+/// Below a full screen, as carrier routers have it, and what takes it away.
+const MORE: &str = "  ---- More ----";
+const ERASE_MORE: &str = "\r\x1b[K";
+
 /// What an operator wants next.
 #[derive(Debug)]
 pub(crate) enum LineEvent {
@@ -42,8 +46,21 @@ pub(crate) enum LineEvent {
     Notice(String),
     /// Ctrl-C, with the lines before it that are not carried out.
     Interrupt(Vec<String>),
+    /// Ctrl-Z: back to the user view, or, from there, to the shell.
+    Return,
     /// The terminal is at its end.
     End,
+}
+
+/// What follows a full screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PageTurn {
+    /// The next page.
+    Page,
+    /// The next line.
+    Line,
+    /// Nothing more.
+    Stop,
 }
 
 /// How a line came, as far as timing and marks tell.
@@ -245,6 +262,39 @@ impl LineReader {
         Ok(dropped)
     }
 
+    /// Stops this process until the shell continues it.
+    pub(crate) fn suspend(&self) -> io::Result<()> {
+        self.terminal.suspend()
+    }
+
+    /// True if the operator typed the last line, and nothing since. Whoever pastes commands does
+    /// not turn pages.
+    pub(crate) fn waits_for_operator(&mut self) -> io::Result<bool> {
+        self.fill_without_waiting()?;
+        Ok(self.arrival == Arrival::ByHand && self.keys.is_empty() && self.pasted.is_empty() && !self.ended)
+    }
+
+    /// Shows `---- More ----` and waits until the operator wants more.
+    pub(crate) fn turn_page(&mut self) -> io::Result<PageTurn> {
+        self.put(MORE)?;
+        let turn = loop {
+            match self.next_key()? {
+                Some(PressedKey::Char(' ')) => break PageTurn::Page,
+                Some(PressedKey::Enter | PressedKey::Down) => break PageTurn::Line,
+                Some(PressedKey::Char('q' | 'Q') | PressedKey::Ctrl('c' | 'd' | 'z')) => break PageTurn::Stop,
+                Some(_) => {}
+                None if self.ended => break PageTurn::Stop,
+                None => {
+                    if self.terminal.wait(None, None)?.0 == TerminalEvent::Keys {
+                        self.fill(&mut [0; 4096])?;
+                    }
+                }
+            }
+        };
+        self.put(ERASE_MORE)?;
+        Ok(turn)
+    }
+
     /// Writes text that is not part of the line.
     pub(crate) fn put(&self, text: &str) -> io::Result<()> {
         let mut screen = io::stdout().lock();
@@ -434,8 +484,12 @@ impl LineReader {
                 return Ok(Some(LineEvent::Interrupt(Vec::new())));
             }
             PressedKey::Ctrl('z') => {
+                self.draw(prompt)?;
+                self.put("^Z")?;
                 self.leave()?;
-                self.terminal.suspend()?;
+                self.line.take();
+                self.begin_line();
+                return Ok(Some(LineEvent::Return));
             }
             PressedKey::PasteBegin => self.paste = Some(String::new()),
             PressedKey::Ctrl(_) | PressedKey::PasteEnd | PressedKey::Other => {}

@@ -20,8 +20,9 @@ use rustix::{
     termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr},
 };
 
-/// Width of a terminal that does not tell its size.
+/// Size of a terminal that does not tell its own.
 const COLUMNS: usize = 80;
+const ROWS: usize = 24;
 
 /// Asks the terminal to mark pasted text.
 const MARK_PASTES: &str = "\x1b[?2004h";
@@ -65,6 +66,14 @@ impl RawTerminal {
         match tcgetwinsize(stdout()) {
             Ok(size) if size.ws_col > 0 => size.ws_col.into(),
             _ => COLUMNS,
+        }
+    }
+
+    /// Returns the current height in rows.
+    pub(crate) fn rows() -> usize {
+        match tcgetwinsize(stdout()) {
+            Ok(size) if size.ws_row > 0 => size.ws_row.into(),
+            _ => ROWS,
         }
     }
 
