@@ -5,12 +5,14 @@
 //! * [`layers`]: the table of modules in ARCHITECTURE.md is true.
 //! * [`cycles`]: the files of a crate do not use each other in a circle.
 //! * [`contents`]: every document is a chapter of the book.
+//! * [`named_files`]: the files that documents name are there.
 //! * [`shared_builds`]: the demonstration and the tests share what cargo compiles.
 
 mod contents;
 mod crates;
 mod cycles;
 mod layers;
+mod named_files;
 mod shared_builds;
 mod source;
 mod type_names;
@@ -75,6 +77,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
         Checked { rule: "modules", violations: layers::check(&workspace)?, ceiling: 0 },
         Checked { rule: "cycles of files", violations: cycles::check(&workspace), ceiling: 0 },
         Checked { rule: "chapters", violations: contents::check(&workspace), ceiling: 0 },
+        Checked { rule: "named files", violations: named_files::check(&workspace), ceiling: 0 },
         Checked { rule: "shared builds", violations: shared_builds::check()?, ceiling: 0 },
     ];
     let mut broken = Vec::new();

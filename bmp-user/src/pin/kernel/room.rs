@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use bmp_ebpf::{Counters, KeyHistory, NO_SLOT, PIN_LIVE, Pin, PinKey, keys_for, slots_for, table};
@@ -172,7 +172,7 @@ fn fill(name: &str, from: MapData, to: &mut Map) -> anyhow::Result<()> {
             let from = PerCpuArray::<_, Counters>::try_from(Map::PerCpuArray(from))?;
             PerCpuArray::try_from(to)?.set(NO_SLOT, from.get(&NO_SLOT, 0)?, 0)?;
         }
-        _ => {}
+        _ => bail!("nothing says how a larger table {name} gets the entries of the smaller one"),
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use bmp_ebpf::{PIN_DENY, Pin, VERSION};
 use programs::Built;
 use socket2::{Domain, SockAddr};
 
+use super::super::object::{CGROUP_PROGRAMS, TABLES, program_names};
 use super::super::{Datapath, DatapathMode, DatapathOptions, bpf, detach, mounts};
 use super::world::{PATIENCE, STATION4, TestFolder, UP0, UP1, UplinkWorld, pin, to};
 
@@ -301,7 +302,9 @@ fn kept_objects_are_there_for_the_next_bmpd_and_detach_removes_them() {
     let holder = format!("another bmpd (process {}) runs with the folder {}", process::id(), path.display());
     assert!(held.starts_with(&holder), "{held}");
     world.datapath.clone().detach(true).unwrap();
-    let said = format!("{}: removed 5 links, 6 programs and 10 tables", layout(path).display());
+    let (links, programs) = (CGROUP_PROGRAMS.len(), program_names().count());
+    let tables = TABLES.len();
+    let said = format!("{}: removed {links} links, {programs} programs and {tables} tables", layout(path).display());
     assert_eq!(detach(Some(path)).unwrap(), [said]);
     assert_eq!(world.connect(&listener).unwrap().source(), UP0);
     assert_eq!(detach(Some(path)).unwrap(), [format!("nothing to remove: there is no {}", path.display())]);
