@@ -10,8 +10,13 @@
 //!
 //! A task of [`passing`] may return at any time: a connection, a farewell, a timer.
 //!
+//! A task that may not return must also run. [`liveness`] has the proof, for the watchdog of a
+//! service manager.
+//!
 //! These rules hold only after [`watch_over`]. Without it, as in unit tests, a panic ends only its
 //! own task.
+
+mod liveness;
 
 use std::{
     future::Future,
@@ -25,6 +30,8 @@ use std::{
 };
 
 use tokio::task::{JoinHandle, JoinSet};
+
+pub(crate) use liveness::{begin_round, idle, until_woken};
 
 /// Exit status after a fault of bmpd itself (`EX_SOFTWARE` of sysexits.h).
 pub const STATUS: i32 = 70;
@@ -109,7 +116,7 @@ pub(crate) fn until(
 ) -> JoinHandle<()> {
     let leave = Arc::clone(&leave.0);
     passing("", async move {
-        fault::wrap(name, task).await;
+        liveness::watched(name, fault::wrap(name, task)).await;
         if !leave.load(Ordering::Acquire) {
             ended_unasked(name);
         }
@@ -121,8 +128,10 @@ pub(crate) fn passing(name: &'static str, task: impl Future<Output = ()> + Send 
     tokio::spawn(fault::wrap(name, task))
 }
 
-async fn needed(name: &'static str, task: impl Future<Output = ()>) {
-    fault::wrap(name, task).await;
+/// Runs a task, or a part of the calling task, that must not return while bmpd runs. The caller may
+/// drop it.
+pub(crate) async fn needed(name: &'static str, task: impl Future<Output = ()>) {
+    liveness::watched(name, fault::wrap(name, task)).await;
     ended_unasked(name);
 }
 
@@ -197,11 +206,12 @@ pub(crate) mod fault {
         name: &'static str,
         panics: AtomicBool,
         returns: AtomicBool,
+        stops: AtomicBool,
         waker: Mutex<Option<Waker>>,
     }
 
-    /// Carries out `list`, `panic TASK` or `return TASK`. Returns the names of all tasks, one a
-    /// line.
+    /// Carries out `list`, `panic TASK`, `return TASK` or `stop TASK`. Returns the names of all
+    /// tasks, one a line.
     pub(crate) fn order(order: &str) -> String {
         let tasks: Vec<_> =
             TASKS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
@@ -210,6 +220,7 @@ pub(crate) mod fault {
             match what {
                 "panic" => task.panics.store(true, Ordering::Release),
                 "return" => task.returns.store(true, Ordering::Release),
+                "stop" => task.stops.store(true, Ordering::Release),
                 _ => {}
             }
             if let Some(waker) = task.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -220,12 +231,13 @@ pub(crate) mod fault {
         names.into_iter().map(|name| format!("{name}\n")).collect()
     }
 
-    /// Runs a task that panics or returns on demand.
+    /// Runs a task that panics, returns or hangs on demand.
     pub(super) async fn wrap(name: &'static str, task: impl Future<Output = ()>) {
         let watched = Arc::new(FaultyTask {
             name,
             panics: AtomicBool::new(false),
             returns: AtomicBool::new(false),
+            stops: AtomicBool::new(false),
             waker: Mutex::default(),
         });
         if !name.is_empty() {
@@ -238,6 +250,9 @@ pub(crate) mod fault {
             assert!(!watched.panics.load(Ordering::Acquire), "task `{name}` panics on demand");
             if watched.returns.load(Ordering::Acquire) {
                 return Poll::Ready(());
+            }
+            if watched.stops.load(Ordering::Acquire) {
+                return Poll::Pending;
             }
             let mut waker = watched.waker.lock().unwrap_or_else(PoisonError::into_inner);
             if waker.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {

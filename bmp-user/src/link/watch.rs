@@ -118,6 +118,7 @@ async fn keep(mut watcher: HostWatcher, settings: WatchSettings, sender: Sender<
             tokio::select! {
                 () = sleep(wait) => {}
                 () = sender.closed() => return,
+                never = tasks::until_woken() => match never {},
             }
             wait = settings.retry_last.min(wait * 2);
             match HostWatcher::open(settings, host.clone()).await {
@@ -201,6 +202,7 @@ impl HostWatcher {
                     self.stale.all = true;
                 }
                 () = sender.closed() => return Ok(()),
+                never = tasks::until_woken() => match never {},
             }
             self.settle().await?;
             self.refresh().await?;

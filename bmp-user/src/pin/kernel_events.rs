@@ -3,6 +3,7 @@
 use tracing::{debug, warn};
 
 use super::{foreign::DestroyedSockets, kernel::Occurrence, pins::Pins};
+use crate::tasks;
 
 /// Adds up the kernel's events until the runtime ends. Events from before this bmpd come first.
 ///
@@ -11,7 +12,7 @@ use super::{foreign::DestroyedSockets, kernel::Occurrence, pins::Pins};
 /// The events cannot be waited for, or another program reads them.
 pub async fn follow(pins: Pins) -> anyhow::Result<()> {
     // Earlier events are about slots that sessions take over first.
-    pins.settled().await;
+    tasks::idle(pins.settled()).await;
     let mut events = pins.datapath().events()?;
     let mut holds_earlier = pins.holds_earlier();
     let (mut destroyed, mut is_watched) = (None, false);
@@ -31,6 +32,7 @@ pub async fn follow(pins: Pins) -> anyhow::Result<()> {
                 Some(cookies) => cookies.into_iter().for_each(|cookie| pins.record_end(cookie)),
                 None => pins.record_loss(),
             },
+            never = tasks::until_woken() => match never {},
             // Connections that are older than their pin make no events of their own.
             Ok(_) = holds_earlier.wait_for(|holds| *holds), if !is_watched => {
                 is_watched = true;

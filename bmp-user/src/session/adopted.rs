@@ -20,6 +20,7 @@ use crate::{
         self, ConnectRefusal, DownCause, EnforcedPin, Enforcement, Grant, KernelConnection, KernelConnectionEnd,
         KernelConnections, PinState, PinView, Reason, pin_changed,
     },
+    tasks::until_woken,
 };
 
 /// States of a TCP connection as include/net/tcp_states.h numbers them.
@@ -138,6 +139,7 @@ impl AdoptedSession {
         select! {
             () = stopped(&mut self.context.stop) => false,
             () = datapath.loaded() => true,
+            never = until_woken() => match never {},
         }
     }
 
@@ -149,6 +151,7 @@ impl AdoptedSession {
             Ok(()) = connections.changed() => AdoptedWakeup::Changed,
             () = reset_requested(&mut context.reset) => AdoptedWakeup::Reset,
             () = stopped(&mut context.stop) => AdoptedWakeup::Stopped,
+            never = until_woken() => match never {},
         }
     }
 

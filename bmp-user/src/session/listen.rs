@@ -223,7 +223,7 @@ fn open(address: ListenAddress, datapath: &Datapath, beside_others: bool) -> io:
 async fn accept(socket: Arc<TcpListener>, address: ListenAddress, registry: Weak<Mutex<ListenerRegistry>>) {
     let mut failing = false;
     loop {
-        match socket.accept().await {
+        match tasks::idle(socket.accept()).await {
             Ok((stream, peer)) => {
                 failing = false;
                 let Some(registry) = registry.upgrade() else { return };

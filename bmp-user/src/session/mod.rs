@@ -184,6 +184,7 @@ pub async fn run(
             changed = config.changed() => changed.is_ok(),
             stopped = stop.wait_for(|stop| *stop) => { drop(stopped); false }
             Some(_) = ending.join_next() => true,
+            never = tasks::until_woken() => match never {},
         };
         if !more {
             break;

@@ -45,7 +45,7 @@ use crate::{
     feed::Feed,
     pin::{DownCause, Grant, ListenerState, PinState, PinView, Reason, Role, pin_changed},
     sys,
-    tasks::Tasks,
+    tasks::{Tasks, until_woken},
 };
 
 /// How many connections may say farewell at once. A station that connects again and again thus
@@ -161,6 +161,7 @@ impl SessionTask {
             result = attempted(attempt) => SessionWakeup::Attempted(result),
             stream = connected(listener) => SessionWakeup::StationConnected(stream),
             cause = failed(stream) => SessionWakeup::StreamFailed(cause),
+            never = until_woken() => match never {},
         }
     }
 

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::Secret,
     pin::Datapath,
-    sys,
+    sys, tasks,
     visitors::{AdmittedStream, ClientSource, Visitors},
 };
 
@@ -116,6 +116,7 @@ async fn serve(
                 }
                 known = wanted;
             }
+            never = tasks::until_woken() => match never {},
         }
     }
 }
@@ -162,7 +163,9 @@ async fn open(
                 return (listener, wanted);
             }
             // A host without IPv6 has no IPv6 peers.
-            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return std::future::pending().await,
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                return tasks::idle(std::future::pending()).await;
+            }
             Err(error) => {
                 if logged != Some(error.kind()) {
                     let why = format!("cannot listen on {listen}: {error}: {}", remedy(&error));
@@ -170,7 +173,7 @@ async fn open(
                     peers.change_listener(|status| status.trouble = Some(why));
                 }
                 logged = Some(error.kind());
-                sleep(wait).await;
+                tasks::idle(sleep(wait)).await;
                 wait = (wait * 2).min(longest);
             }
         }

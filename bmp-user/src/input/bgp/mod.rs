@@ -107,6 +107,7 @@ pub async fn run(
             changed = config.changed() => if changed.is_err() { break },
             () = speaker.pin_changed() => {}
             _stopped = stopping.wait_for(|stopping| *stopping) => break,
+            never = tasks::until_woken() => match never {},
         }
     }
     speaker.stop().await;

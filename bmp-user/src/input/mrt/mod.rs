@@ -78,7 +78,7 @@ pub async fn run_all(mut config: watch::Receiver<Arc<Config>>, feed: Feed, repla
                 (replay, task)
             });
         }
-        if config.changed().await.is_err() {
+        if tasks::idle(config.changed()).await.is_err() {
             return;
         }
     }
@@ -144,7 +144,7 @@ pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
     let spawned = tasks::thread("mrt", move || read(&thread_replay, &thread_status, &sender));
     if let Err(error) = spawned {
         status.set_state(ReplayState::Failed(format!("cannot start a thread to read the file: {error}")));
-        return std::future::pending().await;
+        return tasks::idle(std::future::pending()).await;
     }
     let mut input = Some(feed.input(InputId::replay(name)));
     // If the routes of the file show their encoding, the OPENs of the Peer Ups agree with it.
@@ -152,7 +152,7 @@ pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
     // The feed's errors of earlier rounds, and the kinds that the log already has a line about.
     let (mut before, mut logged) = (Trouble::default(), BTreeSet::new());
     let mut metronome = Metronome::new(replay.pace);
-    while let Some(event) = events.recv().await {
+    while let Some(event) = tasks::idle(events.recv()).await {
         match event {
             ReaderEvent::Survey => {
                 status.begin();
@@ -166,7 +166,7 @@ pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
                 metronome.restart();
             }
             ReaderEvent::Batch(batch) => {
-                metronome.wait(batch.time, batch.updates).await;
+                tasks::idle(metronome.wait(batch.time, batch.updates)).await;
                 let Some(input) = &mut input else { break };
                 let start = input.totals().bytes;
                 input.append(batch.chunk);
@@ -203,5 +203,5 @@ pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
         }
     }
     // This future keeps the input, so the peers stay up until it is dropped.
-    std::future::pending().await
+    tasks::idle(std::future::pending()).await
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     feed::{Feed, InputId},
-    tasks::Tasks,
+    tasks::{self, Tasks},
     visitors::{ClientSource, Visitors},
 };
 
@@ -83,6 +83,7 @@ pub(super) async fn run(status: RelayHandle, feed: Feed, terms: watch::Receiver<
                 }
             },
             Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
+            never = tasks::until_woken() => match never {},
         }
     }
 }
@@ -111,7 +112,7 @@ async fn listen(status: &RelayHandle) -> TcpListener {
                     status.set_state(RelayState::Failed(format!("{error}: {what_to_do}")));
                 }
                 last_error = Some(error.kind());
-                sleep(wait).await;
+                tasks::idle(sleep(wait)).await;
                 wait = (wait * 2).min(longest);
             }
         }

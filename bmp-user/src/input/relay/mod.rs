@@ -85,7 +85,7 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
                 }
             }
         }
-        if config.changed().await.is_err() {
+        if tasks::idle(config.changed()).await.is_err() {
             return;
         }
     }

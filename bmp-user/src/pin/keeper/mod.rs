@@ -50,6 +50,7 @@ use super::{
 use crate::{
     config::{Config, Transport},
     link::{Host, RouteLookup},
+    tasks,
 };
 use tracked::{LingeringSlot, TrackedPin};
 
@@ -206,6 +207,7 @@ impl PinKeeper {
             _ = look.tick() => KeeperWakeup::Look,
             () = self.pins.datapath().lost() => KeeperWakeup::Lost,
             () = until(load_again) => KeeperWakeup::LoadAgain,
+            never = tasks::until_woken() => match never {},
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) fn forward(ebpf: &mut Ebpf) -> Option<AbortHandle> {
         }
     };
     let task = tasks::forever("kernel log", async move {
-        while let Ok(mut ready) = logger.readable_mut().await {
+        while let Ok(mut ready) = tasks::idle(logger.readable_mut()).await {
             ready.get_inner_mut().flush();
             ready.clear_ready();
         }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     feed::Feed,
-    pin,
+    pin, tasks,
     wire::bgp::{Frame, MessageType, Notification, notification::cease},
 };
 
@@ -186,6 +186,7 @@ impl PeerTask {
             // Computes the deadline again with the new interval. A closed channel disables this
             // branch.
             Ok(()) = statistics.changed() => PeerWakeup::Due,
+            never = tasks::until_woken() => match never {},
         }
     }
 

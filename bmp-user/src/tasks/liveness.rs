@@ -1,0 +1,147 @@
+//! Proof that the needed tasks run, for the watchdog of a service manager.
+//!
+//! Each round of the watchdog wakes every needed task. A task proves that it runs where it waits for
+//! its next work: in [`idle`], or with a branch [`until_woken`] of its `select!`. A task that hangs
+//! in a system call, in a lock or in an endless loop never gets there, and misses the round.
+//!
+//! Rounds are counted, not timed: a host that stands still for a minute has no late tasks.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+};
+
+use futures_util::task::AtomicWaker;
+
+/// A task that misses so many rounds is said to hang.
+pub(crate) const ROUNDS_MISSED: u64 = 3;
+
+/// The number of the round.
+static ROUND: AtomicU64 = AtomicU64::new(0);
+static WATCHED: Mutex<Vec<Weak<WatchedTask>>> = Mutex::new(Vec::new());
+
+tokio::task_local! {
+    /// The needed task that runs now.
+    static OWN: Arc<WatchedTask>;
+}
+
+/// A needed task.
+#[derive(Debug)]
+struct WatchedTask {
+    name: &'static str,
+    /// The last round in which the task proved that it runs.
+    proved: AtomicU64,
+    waker: AtomicWaker,
+}
+
+/// Runs a needed task under the eyes of the watchdog.
+pub(super) async fn watched(name: &'static str, task: impl Future<Output = ()>) {
+    let own = Arc::new(WatchedTask {
+        name,
+        proved: AtomicU64::new(ROUND.load(Ordering::Relaxed)),
+        waker: AtomicWaker::new(),
+    });
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&own));
+    OWN.scope(own, task).await;
+}
+
+/// Never returns. A needed task that polls this proves that it runs. In tasks that are not needed it
+/// does nothing.
+pub(crate) fn until_woken() -> impl Future<Output = Infallible> {
+    poll_fn(|context| {
+        // Without a needed task around it there is nothing to prove.
+        let _ = OWN.try_with(|own| {
+            own.waker.register(context.waker());
+            own.proved.store(ROUND.load(Ordering::Relaxed), Ordering::Relaxed);
+        });
+        Poll::Pending
+    })
+}
+
+/// Waits for `work`. Meanwhile the needed task proves that it runs.
+pub(crate) async fn idle<T>(work: impl Future<Output = T>) -> T {
+    let (mut work, mut woken) = (pin!(work), pin!(until_woken()));
+    poll_fn(move |context| {
+        let _pending = woken.as_mut().poll(context);
+        work.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Begins a round: every needed task is woken to prove that it runs. Returns the names of the tasks
+/// that have missed [`ROUNDS_MISSED`] rounds before this one, in order and each once.
+pub(crate) fn begin_round() -> Vec<&'static str> {
+    let now = ROUND.fetch_add(1, Ordering::Relaxed) + 1;
+    let tasks: Vec<_> = {
+        let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|task| task.strong_count() > 0);
+        watched.iter().filter_map(Weak::upgrade).collect()
+    };
+    let late = |task: &&Arc<WatchedTask>| now - task.proved.load(Ordering::Relaxed) > ROUNDS_MISSED;
+    let mut names: Vec<_> = tasks.iter().filter(late).map(|task| task.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    tasks.iter().for_each(|task| task.waker.wake());
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    /// Begins rounds until the task called `name` is late, or for `rounds` rounds.
+    async fn is_late(name: &str, rounds: u64) -> bool {
+        for _ in 0..rounds {
+            if begin_round().contains(&name) {
+                return true;
+            }
+            // Every task that was woken runs before this one goes on.
+            tokio::task::yield_now().await;
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn a_task_that_waits_for_work_proves_that_it_runs() {
+        tokio::spawn(watched("idle test", idle(pending())));
+        tokio::task::yield_now().await;
+        assert!(!is_late("idle test", 4 * ROUNDS_MISSED).await);
+    }
+
+    #[tokio::test]
+    async fn a_branch_of_select_proves_that_the_task_runs() {
+        tokio::spawn(watched("select test", async {
+            tokio::select! {
+                () = pending() => {}
+                never = until_woken() => match never {}
+            }
+        }));
+        tokio::task::yield_now().await;
+        assert!(!is_late("select test", 4 * ROUNDS_MISSED).await);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_hangs_elsewhere_is_late() {
+        tokio::spawn(watched("hanging test", async {
+            idle(tokio::task::yield_now()).await;
+            pending::<()>().await;
+        }));
+        tokio::task::yield_now().await;
+        // Other tests begin rounds too, so only the end is certain.
+        assert!(is_late("hanging test", ROUNDS_MISSED + 1).await);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_has_ended_is_not_late() {
+        tokio::spawn(watched("ended test", async {})).await.unwrap();
+        assert!(!is_late("ended test", 4 * ROUNDS_MISSED).await);
+    }
+}
