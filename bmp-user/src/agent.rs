@@ -32,6 +32,7 @@ use crate::{
     control::{self, ControlSocket},
     feed::Feed,
     input, link,
+    notify::ServiceManager,
     pin::{self, Datapath, Enforcement, ForeignSockets, NextHopRoutes, Pins, SourceChoices},
     session::{self, DeviceIdentity, Sessions},
     sys, tasks,
@@ -47,6 +48,10 @@ pub struct DaemonOptions {
     pub config: PathBuf,
     /// The path of the control socket.
     pub control: PathBuf,
+    /// Who may use the control socket.
+    pub access: control::AccessGroups,
+    /// The folder of what bmpd remembers. `None` for files beside the configuration file.
+    pub state: Option<PathBuf>,
     /// How the kernel holds packets to their pin.
     pub datapath: pin::DatapathOptions,
 }
@@ -56,7 +61,8 @@ pub fn prepare() {
     sys::one_heap();
 }
 
-/// Runs bmpd until SIGTERM or SIGINT arrives. SIGHUP reloads the configuration file.
+/// Runs bmpd until SIGTERM, SIGINT or SIGUSR1 arrives. SIGHUP reloads the configuration file. After
+/// SIGUSR1, everything that the kernel enforces stays for the next bmpd.
 ///
 /// # Errors
 /// Fails if bmpd cannot start or cannot detach its kernel programs. A failed start leaves nothing
@@ -65,11 +71,12 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut hand_over = signal(SignalKind::user_defined1())?;
 
     if let Err(error) = sys::raise_file_limit() {
         warn!("cannot raise the limit of open files: {error}");
     }
-    let socket = ControlSocket::bind(&options.control)?;
+    let socket = ControlSocket::bind(&options.control, options.access)?;
     let (routes, host) = link::watch().await.context("cannot watch this host's interfaces over netlink")?;
     // Dropping this value lets tasks return, also if a later step of the start fails.
     let _running = tasks::RunningGuard;
@@ -96,7 +103,10 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
         pin::run(
             pins.clone(),
             steers.clone(),
-            SourceChoices::beside(&options.config, store.on_trial()),
+            match &options.state {
+                Some(folder) => SourceChoices::in_folder(folder, store.on_trial()),
+                None => SourceChoices::beside(&options.config, store.on_trial()),
+            },
             foreign.clone(),
             config.clone(),
             host.clone(),
@@ -128,21 +138,25 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
         replays,
     };
 
-    {
-        let (settled, served) = (context.pins.clone(), context.clone());
+    let described = context.clone();
+    let manager = ServiceManager::find(move || described.in_one_sentence())?;
+    let is_handed_over = {
+        let (settled, served, manager) = (context.pins.clone(), context.clone(), manager.clone());
         let serve = async {
             // Pins that an earlier bmpd left are taken over first, so that the first answer counts
             // their bytes.
-            settled.settled().await;
+            tasks::idle(settled.settled()).await;
             info!("ready, control socket {}", options.control.display());
+            manager.ready();
             control::serve(&socket, served).await;
         };
-        let mut serving = std::pin::pin!(serve);
+        let mut serving = std::pin::pin!(tasks::needed("control", serve));
         loop {
             select! {
                 () = &mut serving => {}
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break false,
+                _ = interrupt.recv() => break false,
+                _ = hand_over.recv() => break true,
                 // The store owns the sender and lives as long as this function.
                 Ok(()) = config.changed() => {
                     let identity = identity_of(&config.borrow_and_update());
@@ -154,13 +168,14 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
                 }
                 // A task of its own, because a hanging disk must not delay operators or SIGTERM.
                 _ = hangup.recv() => {
-                    tasks::passing("reload", reload(context.clone(), options.config.clone()));
+                    tasks::passing("reload", reload(context.clone(), options.config.clone(), manager.clone()));
                 }
             }
         }
-    }
+    };
 
     info!("closing");
+    manager.stopping();
     tasks::must_end_within(ENDING);
     stop.send_replace(true);
     if let Err(error) = (&mut session_task).await {
@@ -178,9 +193,13 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     }
     let running = store.running();
     let adopted = running.bmp.sessions.values().any(|session| session.adopt);
-    let persist = running.bmp.persist || adopted;
+    let persist = running.bmp.persist || adopted || is_handed_over;
     if persist {
-        let why = if adopted { "a session is adopted" } else { "persist is configured" };
+        let why = match (adopted, is_handed_over) {
+            (_, true) => "the next bmpd takes it over",
+            (true, false) => "a session is adopted",
+            (false, false) => "persist is configured",
+        };
         info!("what the kernel enforces stays: {why} (`bmpd detach` removes it)");
     } else {
         steers.end().await;
@@ -191,12 +210,21 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
 }
 
 /// Reloads the configuration file and logs the changes and their consequences.
-async fn reload(context: control::ControlContext, file: PathBuf) {
+async fn reload(context: control::ControlContext, file: PathBuf, manager: ServiceManager) {
+    manager.reloading();
     let before = context.baseline();
     match context.store.reload().await {
-        Ok(true) => info!("read {} again: what it changed is in force", file.display()),
-        Ok(false) => return info!("read {} again: nothing in it changed", file.display()),
+        Ok(changed) => {
+            context.pins_follow(&context.store.running()).await;
+            manager.reloaded(Ok(()));
+            if !changed {
+                return info!("read {} again: nothing in it changed", file.display());
+            }
+            info!("read {} again: what it changed is in force", file.display());
+        }
         Err(error) => {
+            let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+            manager.reloaded(Err(first));
             error!("the configuration stays as it was:");
             // Each line is a log line of its own, because the error shows the faulty line of the
             // file.

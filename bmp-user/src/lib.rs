@@ -26,6 +26,7 @@
 //! Small modules serve all of these rooms:
 //!
 //! * [`tasks`]: the only place that starts a task or a thread.
+//! * `notify`: what a service manager is told.
 //! * [`log`]: the log, with limits on repeated lines.
 //! * [`escape`]: text from outside, made safe for logs and terminals.
 //! * `visitors`: how many connections clients may hold.
@@ -43,6 +44,7 @@ pub mod feed;
 pub mod input;
 pub mod link;
 pub mod log;
+mod notify;
 pub mod pin;
 mod replace;
 pub mod session;

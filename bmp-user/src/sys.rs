@@ -30,6 +30,20 @@ pub(crate) fn user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Returns the effective group id of this process (getegid(2)).
+pub(crate) fn group() -> u32 {
+    // SAFETY: takes nothing and always succeeds.
+    unsafe { libc::getegid() }
+}
+
+/// Returns the time since the host started (clock_gettime(2), `CLOCK_MONOTONIC`).
+pub(crate) fn monotonic() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `timespec`. This clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// Returns the cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`,
 /// asm-generic/socket.h). A cookie is unique since the host started.
 pub(crate) fn netns_cookie() -> io::Result<u64> {
@@ -61,6 +75,10 @@ pub(crate) fn has_interface(index: u32) -> bool {
 
 /// Returns the user id at the other end of a Unix socket (unix(7), `SO_PEERCRED`).
 pub(crate) fn peer_user(socket: &impl AsRawFd) -> io::Result<u32> {
+    Ok(peer_credentials(socket)?.uid)
+}
+
+fn peer_credentials(socket: &impl AsRawFd) -> io::Result<libc::ucred> {
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes, which is the size of `peer`.
@@ -73,7 +91,38 @@ pub(crate) fn peer_user(socket: &impl AsRawFd) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(peer.uid) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(peer) }
+}
+
+/// Returns the groups of the process at the other end of a Unix socket, its own group first (unix(7),
+/// `SO_PEERCRED` and `SO_PEERGROUPS`).
+pub(crate) fn peer_groups(socket: &impl AsRawFd) -> io::Result<Vec<u32>> {
+    /// `NGROUPS_MAX` of linux/limits.h.
+    const MOST: usize = 65_536;
+    let mut groups = vec![0_u32; 64];
+    loop {
+        let mut length = libc::socklen_t::try_from(size_of_val(&*groups)).unwrap_or_default();
+        // SAFETY: the kernel writes at most `length` bytes, which is the size of `groups`.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        if result == 0 {
+            groups.truncate(length as usize / size_of::<u32>());
+            groups.insert(0, peer_credentials(socket)?.gid);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::ERANGE) || groups.len() >= MOST {
+            return Err(error);
+        }
+        groups.resize(MOST, 0);
+    }
 }
 
 /// `SO_BINDTOIFINDEX` of asm-generic/socket.h, which the libc crate lacks.
@@ -358,6 +407,17 @@ fn set(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: li
 /// Returns the name of the user with this id, if this host knows one. May block.
 pub(crate) fn user_name(uid: u32) -> Option<String> {
     nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name)
+}
+
+/// Returns user id and group id of the user with this name, if this host knows one. May block.
+pub(crate) fn user_named(name: &str) -> Option<(u32, u32)> {
+    let user = nix::unistd::User::from_name(name).ok().flatten()?;
+    Some((user.uid.as_raw(), user.gid.as_raw()))
+}
+
+/// Returns the id of the group with this name, if this host knows one. May block.
+pub(crate) fn group_named(name: &str) -> Option<u32> {
+    Some(nix::unistd::Group::from_name(name).ok().flatten()?.gid.as_raw())
 }
 
 #[cfg(test)]

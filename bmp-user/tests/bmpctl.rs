@@ -50,7 +50,8 @@ impl ServedDevice {
         };
         let runtime = Runtime::new().expect("a runtime");
         let entered = runtime.enter();
-        let socket = ControlSocket::bind(&folder.path().join("bmpd.sock")).expect("a socket");
+        let socket =
+            ControlSocket::bind(&folder.path().join("bmpd.sock"), control::AccessGroups::default()).expect("a socket");
         drop(entered);
         runtime.spawn(async move { control::serve(&socket, context).await });
         Self { folder, store, _host: host_sender, _runtime: runtime }

@@ -45,6 +45,9 @@ pub fn array(value: Value) -> Vec<Value> {
     }
 }
 
+/// Exit status of a bmpd whose configuration file is wrong (`EX_CONFIG` of sysexits.h).
+pub const WRONG_CONFIGURATION: i32 = 78;
+
 /// How long bmpd may take for an orderly exit: Termination may take 2 s.
 const ORDERLY: Duration = Duration::from_secs(5);
 
@@ -422,6 +425,11 @@ impl Bmpd {
         self.commit_lines(&format!("bmp\nbmp-session {station}\n{lines}"))
     }
 
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Runs `meanwhile` while bmpd is stopped (SIGSTOP).
     pub fn halted<R>(&self, meanwhile: impl FnOnce() -> R) -> R {
         self.process.signal(Signal::SIGSTOP);
@@ -472,7 +480,8 @@ impl Bmpd {
         (ExitReport { code: status.code(), lines: self.process.lines() }, self.into_setup())
     }
 
-    /// Makes a task of bmpd panic (`panic TASK`) or return (`return TASK`); `list` does neither.
+    /// Makes a task of bmpd panic (`panic TASK`), return (`return TASK`) or hang (`stop TASK`);
+    /// `list` does nothing.
     /// Returns the names of all tasks, or `None` for a bmpd without debug assertions, which has no
     /// such faults.
     pub fn fault(&self, order: &str) -> Option<Vec<String>> {

@@ -34,6 +34,7 @@ pub mod gobgp;
 pub mod instructions;
 pub mod kernel;
 pub mod machine;
+pub mod manager;
 pub mod netns;
 pub mod parts;
 pub mod passive;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use lab::{
     bmp,
-    bmpd::{Bmpd, BmpdSetup, StartOptions},
+    bmpd::{Bmpd, BmpdSetup, StartOptions, WRONG_CONFIGURATION},
     capture::{CapturedPacket, PacketDirection},
     netns::Netns,
     sockets::ForeignSocket,
@@ -23,7 +23,7 @@ fn a_start_refuses_a_file_with_too_many_sessions() {
     let four = further_sessions(4, "");
     let setup = BmpdSetup::new(&netns, format!("bmp\n{four}"));
     let ended = setup.run(&ROOM_FOR_THREE);
-    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
+    assert_eq!(ended.code, Some(WRONG_CONFIGURATION), "{:?}", ended.lines);
     let answer = ended.lines.join("\n");
     assert!(
         answer.contains("4 sessions are configured") && answer.contains("start bmpd with --sessions 4"),

@@ -1,7 +1,7 @@
 //! Wrong configuration files and command lines: the message, its place, and the exit code.
 
 use lab::{
-    bmpd::{BmpdSetup, ExitReport, StartOptions},
+    bmpd::{BmpdSetup, ExitReport, StartOptions, WRONG_CONFIGURATION},
     netns::Netns,
     process::ChildProgram,
     trial::TrialPlan,
@@ -19,7 +19,7 @@ fn run(configuration: impl AsRef<[u8]>, options: &StartOptions<'_>) -> (BmpdSetu
 fn is_refused(configuration: &str, line: usize, column: usize) {
     let (setup, ended) = run(configuration, &StartOptions::default());
     let at = format!("{}:{line}:{column}: error: ", setup.file().display());
-    assert_eq!(ended.code, Some(1), "{:#?}", ended.lines);
+    assert_eq!(ended.code, Some(WRONG_CONFIGURATION), "{:#?}", ended.lines);
     let answer = ended.lines.iter().position(|answer| answer.starts_with(&at));
     let answer = answer.unwrap_or_else(|| panic!("no line starts with {at}\n{}", ended.lines.join("\n")));
     let source = configuration.lines().nth(line - 1).unwrap_or_default();
@@ -83,13 +83,13 @@ fn all_errors_of_a_file_are_reported_at_once() {
     let lines: Vec<_> = errors.iter().filter_map(|error| error.split(':').next()).collect();
     assert_eq!(lines, ["2", "4", "6"], "{:#?}", ended.lines);
     assert!(errors.iter().all(|error| error.contains(": error: ")));
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(WRONG_CONFIGURATION));
 }
 
 #[test]
 fn a_binary_file_is_refused_without_a_crash() {
     let (setup, ended) = run([0x23, 0x0a, 0xff, 0xfe, 0x00, 0x80], &StartOptions::default());
-    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
+    assert_eq!(ended.code, Some(WRONG_CONFIGURATION), "{:?}", ended.lines);
     assert!(ended.lines.iter().any(|line| line.contains(&*setup.file().to_string_lossy())), "{:?}", ended.lines);
 }
 
@@ -98,7 +98,7 @@ fn a_missing_file_is_reported_in_one_line() {
     let setup = BmpdSetup::new(&Netns::new("router"), "");
     std::fs::remove_file(setup.file()).expect("the file is there");
     let ended = setup.run(&StartOptions::default());
-    assert_eq!((ended.code, ended.lines.len()), (Some(1), 1), "{:?}", ended.lines);
+    assert_eq!((ended.code, ended.lines.len()), (Some(WRONG_CONFIGURATION), 1), "{:?}", ended.lines);
     assert!(ended.lines[0].contains("bmpd.conf"), "{:?}", ended.lines);
 }
 

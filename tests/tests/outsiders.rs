@@ -12,7 +12,7 @@ use std::{
 
 use lab::{
     bmp::{self, ReportedPeer},
-    bmpd::{BmpdSetup, StartOptions, number},
+    bmpd::{BmpdSetup, StartOptions, WRONG_CONFIGURATION, number},
     feeder::BmpFeeder,
     footprint::{descriptors, resident},
     soak,
@@ -329,7 +329,7 @@ fn a_fifo_as_configuration_is_refused_at_once() {
     std::fs::remove_file(setup.file()).expect("the file exists");
     mkfifo(&setup.file(), Mode::S_IRWXU).expect("the folder takes a FIFO");
     let ended = setup.run(&StartOptions::default());
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.code, Some(WRONG_CONFIGURATION), "{ended:?}");
     assert!(ended.lines.concat().contains("it is a FIFO, and not a regular file"), "{ended:?}");
 }
 

@@ -18,11 +18,12 @@ use lab::{
 const FAULT: i32 = 70;
 
 /// Tasks that must run as long as bmpd does.
-const NEEDED: [&str; 14] = [
+const NEEDED: [&str; 15] = [
     "BGP listener",
     "BGP peer",
     "BGP peers",
     "adopted session",
+    "control",
     "interfaces",
     "kernel events",
     "kernel log",

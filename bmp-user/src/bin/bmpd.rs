@@ -19,6 +19,10 @@ use tracing_subscriber::EnvFilter;
 /// says little more than the session's own line.
 const LOGGED: &str = "info,bmp_ebpf=warn";
 
+/// Exit status of a start whose configuration file is wrong (`EX_CONFIG` of sysexits.h): another
+/// start would find the same.
+const WRONG_CONFIGURATION: u8 = 78;
+
 /// How long bmpd waits at the end for threads that wait for a disk.
 const STRAGGLERS: Duration = Duration::from_secs(2);
 
@@ -60,6 +64,16 @@ enum Subcommand {
         #[arg(long, value_name = "PATH")]
         bpffs: Option<PathBuf>,
     },
+    /// Make the folder in the BPF file system for a bmpd that runs as another user, or give that
+    /// user the folder of an earlier bmpd. Run it as root.
+    Prepare {
+        /// The user that bmpd runs as.
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        /// The folder; /sys/fs/bpf/bmpd by default.
+        #[arg(long, value_name = "PATH")]
+        bpffs: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -95,6 +109,16 @@ struct RunArguments {
     /// The control socket.
     #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
     control: PathBuf,
+    /// The group whose members may configure over the control socket.
+    #[arg(long, value_name = "NAME", default_value = "bmpd")]
+    group: String,
+    /// The group whose members may look over the control socket, and not configure.
+    #[arg(long, value_name = "NAME", default_value = "bmpd-view")]
+    view_group: String,
+    /// The folder of what bmpd remembers, such as the source addresses that it chose. By default
+    /// that is in files beside the configuration file.
+    #[arg(long, value_name = "PATH")]
+    state: Option<PathBuf>,
     /// The cgroup v2 folder whose processes are held to the pins, bmpd among them; the host's root
     /// by default, found by itself.
     #[arg(long, value_name = "PATH")]
@@ -115,6 +139,13 @@ struct RunArguments {
     log_format: log::LogFormat,
 }
 
+impl RunArguments {
+    fn config(&self) -> &Path {
+        // clap requires the file unless there is a subcommand.
+        self.config.as_deref().unwrap_or(Path::new(""))
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = AgentArguments::parse();
     let outcome = match arguments.command {
@@ -124,16 +155,19 @@ fn main() -> ExitCode {
             examined => examined.map(|_| ()),
         },
         Some(Subcommand::Detach { bpffs }) => detach(bpffs.as_deref()),
-        None => run(arguments.run),
+        Some(Subcommand::Prepare { user, bpffs }) => prepare(&user, bpffs.as_deref()),
+        None => match load(arguments.run.config(), arguments.run.sessions) {
+            Ok(config) => run(arguments.run, config),
+            Err(error) => return fail(&error, ExitCode::from(WRONG_CONFIGURATION)),
+        },
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // A closed stderr does not change the exit status.
-            let _ = writeln!(std::io::stderr(), "{}", escaped_lines(error.trim_end()));
-            ExitCode::FAILURE
-        }
-    }
+    outcome.map_or_else(|error| fail(&error, ExitCode::FAILURE), |()| ExitCode::SUCCESS)
+}
+
+fn fail(error: &str, status: ExitCode) -> ExitCode {
+    // A closed stderr does not change the exit status.
+    let _ = writeln!(std::io::stderr(), "{}", escaped_lines(error.trim_end()));
+    status
 }
 
 fn load(path: &Path, sessions: pin::Room) -> Result<config::Config, String> {
@@ -176,10 +210,15 @@ fn detach(bpffs: Option<&Path>) -> Result<(), String> {
     Ok(())
 }
 
-fn run(arguments: RunArguments) -> Result<(), String> {
-    // clap requires the file unless there is a subcommand.
-    let path = arguments.config.unwrap_or_default();
-    let config = load(&path, arguments.sessions)?;
+fn prepare(user: &str, bpffs: Option<&Path>) -> Result<(), String> {
+    let folder = pin::prepare(bpffs, user).map_err(|error| format!("bmpd: {error:#}"))?;
+    // A closed stdout does not change the exit status: the folder is there.
+    let _ = writeln!(std::io::stdout(), "{} belongs to {user}", folder.display());
+    Ok(())
+}
+
+fn run(arguments: RunArguments, config: config::Config) -> Result<(), String> {
+    let path = arguments.config().to_owned();
     pin::require_privilege().map_err(|error| format!("bmpd: {error}"))?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     log::init(filter, arguments.log_format).map_err(|error| format!("bmpd: cannot begin to log: {error}"))?;
@@ -187,6 +226,8 @@ fn run(arguments: RunArguments) -> Result<(), String> {
     let options = agent::DaemonOptions {
         config: path,
         control: arguments.control,
+        access: control::AccessGroups::named(&arguments.group, &arguments.view_group),
+        state: arguments.state,
         datapath: pin::DatapathOptions {
             mode: arguments.datapath,
             cgroup: arguments.cgroup,

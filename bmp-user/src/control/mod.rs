@@ -5,6 +5,7 @@
 //! * `display`: a report for each `display`, as text and as JSON
 //! * `consequences`: what a commit changes for sessions, peers, relays and replays; `warnings`:
 //!   settings that do not do what an operator may expect
+//! * `sentence`: what bmpd does now, for a service manager
 //! * `waiting`, `names`, `words`: what these share
 
 mod consequences;
@@ -12,6 +13,7 @@ mod defaults;
 mod display;
 mod names;
 mod operator;
+mod sentence;
 mod socket;
 mod waiting;
 mod words;
@@ -28,8 +30,8 @@ pub use consequences::{Baseline, Remark, Severity};
 pub use display::VALUE_COLUMN;
 pub use operator::Operator;
 pub use socket::{
-    Client, CommandAnswer, ControlSocket, DEFAULT_PATH, LINE_MAX, NoDaemon, Notices, Origin, Request, RequestMode,
-    Response, ask, serve,
+    AccessGroups, Client, CommandAnswer, ControlSocket, DEFAULT_PATH, LINE_MAX, NoDaemon, Notices, OperatorRole,
+    Origin, Request, RequestMode, Response, ask, serve,
 };
 
 use crate::{

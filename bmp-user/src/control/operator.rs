@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use tokio::sync::{OnceCell, mpsc};
 
 use super::{
-    Baseline, CommandAnswer, ControlContext, Origin, Remark, Request, RequestMode, Response,
+    Baseline, CommandAnswer, ControlContext, OperatorRole, Origin, Remark, Request, RequestMode, Response,
     consequences::FINDING_PATIENCE as PATIENCE,
     display::{WriteAnswer, as_json},
 };
@@ -35,6 +35,7 @@ pub struct Operator {
     who: OnceCell<Who>,
     process: Option<u32>,
     uid: Option<u32>,
+    role: OperatorRole,
     question: Option<OpenQuestion>,
     /// The loss that the last `display` found.
     lost: Option<String>,
@@ -65,7 +66,19 @@ impl Operator {
     pub fn new(context: ControlContext) -> Self {
         let editor = CandidateEditor::new(context.store.clone());
         let who = OnceCell::new();
-        Self { context, editor, who, process: None, uid: None, question: None, lost: None, notices: None }
+        let role = OperatorRole::Configure;
+        Self { context, editor, who, process: None, uid: None, role, question: None, lost: None, notices: None }
+    }
+
+    /// Sets what the operator may do; everything unless this is called.
+    #[must_use]
+    pub fn with_role(self, role: OperatorRole) -> Self {
+        Self { role, ..self }
+    }
+
+    /// True if the operator may do more than look.
+    pub(super) fn may_configure(&self) -> bool {
+        self.role == OperatorRole::Configure
     }
 
     /// Sets the user and process at the other end of the connection.
@@ -154,6 +167,9 @@ impl Operator {
             None => anyhow!("{error}"),
         };
         let command = parse_line(self.editor.view(), &request.command, true).map_err(say)?;
+        if !self.may_configure() && !is_looking(&command) {
+            return Err(say_plainly(origin, "you may look and not configure: the group `bmpd` may"));
+        }
         // Commands that configure print nothing, so a whole script may ask for JSON.
         if request.json && matches!(command, ParsedCommand::Reset(_)) {
             return Err(anyhow!("this has no JSON form: leave out --json"));
@@ -200,10 +216,7 @@ impl Operator {
                 }
             }
         };
-        done.map(CommandAnswer::Done).map_err(|error| match origin {
-            Some(Origin { file, line }) => anyhow!("{file}:{line}: error: {error:#}"),
-            None => anyhow!("Error: {}", sentence(&format!("{error:#}"))),
-        })
+        done.map(CommandAnswer::Done).map_err(|error| say_plainly(origin, &format!("{error:#}")))
     }
 
     /// Carries out `quit` and `return`. On the way to the user view they leave the candidate
@@ -415,6 +428,26 @@ impl Operator {
             Some(SuggestionSource::Input) => relays.keys().cloned().collect(),
             Some(SuggestionSource::Alias) => bmp.sessions.keys().filter_map(|id| id.alias.clone()).collect(),
         }
+    }
+}
+
+/// Returns true for a command that changes nothing.
+fn is_looking(command: &ParsedCommand) -> bool {
+    match command {
+        ParsedCommand::Nothing
+        | ParsedCommand::Display(..)
+        | ParsedCommand::SystemView
+        | ParsedCommand::Quit
+        | ParsedCommand::Return => true,
+        ParsedCommand::Configure(_) | ParsedCommand::Reset(_) | ParsedCommand::Candidate(_) => false,
+    }
+}
+
+/// Returns an error with its place in a script, or as a sentence.
+fn say_plainly(origin: Option<&Origin>, error: &str) -> anyhow::Error {
+    match origin {
+        Some(Origin { file, line }) => anyhow!("{file}:{line}: error: {error}"),
+        None => anyhow!("Error: {}", sentence(error)),
     }
 }
 

@@ -46,7 +46,7 @@ pub use keeper::run;
 pub use kernel::{
     ConnectRefusal, DEFAULT_BPFFS, Datapath, DatapathMode, DatapathOptions, Enforcement, Events, Hook, Inherited,
     KernelInspection, Loss, NoGuard, Occurrence, PinSlot, PinTarget, Role, Room, SocketChange, SocketEvent,
-    SocketOwner, detach, inspect,
+    SocketOwner, detach, inspect, prepare,
 };
 pub use kernel_events::follow;
 pub use pins::Pins;

@@ -1,4 +1,4 @@
-//! The source addresses that were chosen for sessions, in a file beside the configuration.
+//! The source addresses that were chosen for sessions, in a file of bmpd's state.
 //!
 //! A station knows the router by its source, so a choice outlives a restart. The rule of
 //! `connect-interface INTERFACE` makes the first choice only; the choice is kept while it is valid
@@ -73,9 +73,13 @@ enum SourcesOwner {
 }
 
 impl SourceChoices {
-    /// Reads `FILE.sources` beside the configuration file. A file that is absent or unusable holds
-    /// no choices; the latter is logged. The file is not written while a configuration is
-    /// `on_trial`.
+    /// Reads `sources` in the folder of bmpd's state. A file that is absent or unusable holds no
+    /// choices; the latter is logged. The file is not written while a configuration is `on_trial`.
+    pub fn in_folder(state: &Path, on_trial: watch::Receiver<bool>) -> Self {
+        Self::at(state.join("sources"), on_trial)
+    }
+
+    /// Reads `FILE.sources` beside the configuration file, as [`Self::in_folder`] reads its file.
     pub fn beside(configuration: &Path, on_trial: watch::Receiver<bool>) -> Self {
         // Follow a symbolic link, as the configuration itself does.
         let path = fs::canonicalize(configuration).unwrap_or_else(|_| configuration.to_owned());
@@ -84,7 +88,10 @@ impl SourceChoices {
         }
         let mut name = path.into_os_string();
         name.push(".sources");
-        let path = PathBuf::from(name);
+        Self::at(name.into(), on_trial)
+    }
+
+    fn at(path: PathBuf, on_trial: watch::Receiver<bool>) -> Self {
         clean_up(&path);
         let read = read(&path).inspect_err(|error| {
             warn!("cannot read the source addresses that were chosen before: {}: {error}", path.display());
@@ -120,7 +127,8 @@ impl SourceChoices {
         let entries: Vec<_> = self.known.iter().map(|(id, choice)| entry(id, choice)).collect();
         let beside = path.clone();
         // A slow disk must not hold up the pins of other sessions.
-        let written = tasks::blocking(move || write(&beside, &entries)).await;
+        // Nor is it a fault of bmpd that a restart would mend.
+        let written = tasks::idle(tasks::blocking(move || write(&beside, &entries))).await;
         match written.flatten() {
             Ok(()) => self.warned = false,
             Err(error) => {

@@ -203,7 +203,7 @@ impl ControlContext {
     }
 
     /// Waits until the pins follow from `config`, or from a later configuration that is in force.
-    async fn pins_follow(&self, config: &Arc<Config>) {
+    pub async fn pins_follow(&self, config: &Arc<Config>) {
         let is_wanted =
             |applied: &Arc<Config>| Arc::ptr_eq(applied, config) || Arc::ptr_eq(applied, &self.store.running());
         // A pin that is still pending then yields no remark.

@@ -15,6 +15,9 @@ use anyhow::{Context, bail};
 use super::protocol::{CommandAnswer, Request, Response};
 use crate::sys;
 
+/// The account that root makes for bmpd.
+const ACCOUNT: &str = "bmpd";
+
 /// How long bmpd may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -36,7 +39,8 @@ impl Client {
     /// # Errors
     ///
     /// [`NoDaemon`] if nobody serves the path. Also if this user may not use it. Also if its server
-    /// is run by neither root nor this user: bmpctl sends secrets there, and believes the answers.
+    /// is run by neither root nor [`ACCOUNT`] nor this user: bmpctl sends secrets there, and
+    /// believes the answers.
     pub fn connect(path: &Path) -> anyhow::Result<Self> {
         let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
@@ -50,9 +54,9 @@ impl Client {
             _ => anyhow::Error::new(error).context(format!("cannot reach bmpd at {}", path.display())),
         })?;
         let user = sys::peer_user(&stream).with_context(|| format!("cannot see who serves {}", path.display()))?;
-        if !is_trusted(user, sys::user()) {
+        if !is_trusted(user, sys::user(), || sys::user_named(ACCOUNT).map(|(user, _)| user)) {
             bail!(
-                "{} is served by user {user}: bmpctl speaks to a bmpd of root's or of your own (user {}) alone",
+                "{} is served by user {user}: bmpctl speaks to a bmpd of root's, of the user `{ACCOUNT}` or of your own (user {}) alone",
                 path.display(),
                 sys::user()
             );
@@ -126,9 +130,10 @@ impl Client {
     }
 }
 
-/// Returns true if user `own` believes a bmpd of `user`.
-fn is_trusted(user: u32, own: u32) -> bool {
-    user == 0 || user == own
+/// Returns true if user `own` believes a bmpd of `user`. `account` looks up the user id of
+/// [`ACCOUNT`].
+fn is_trusted(user: u32, own: u32, account: impl FnOnce() -> Option<u32>) -> bool {
+    user == 0 || user == own || account() == Some(user)
 }
 
 /// Sends one request to the bmpd behind `path` and waits for its answer.
@@ -194,9 +199,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bmpctl_believes_a_bmpd_of_root_or_of_its_own_user_alone() {
-        let trusted =
-            [(0, 0), (0, 1000), (1000, 1000), (1000, 0), (65534, 1000)].map(|(user, own)| is_trusted(user, own));
-        assert_eq!(trusted, [true, true, true, false, false]);
+    fn bmpctl_believes_a_bmpd_of_root_of_its_account_or_of_its_own_user_alone() {
+        let pairs = [(0, 0), (0, 1000), (1000, 1000), (1000, 0), (65534, 1000), (990, 0), (990, 1000)];
+        let trusted = pairs.map(|(user, own)| is_trusted(user, own, || Some(990)));
+        assert_eq!(trusted, [true, true, true, false, false, true, true]);
+        assert!(!is_trusted(990, 1000, || None));
     }
 }

@@ -5,7 +5,7 @@ use std::{
     os::{
         fd::AsRawFd,
         unix::{
-            fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+            fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
             net::UnixStream as StdUnixStream,
         },
     },
@@ -21,9 +21,10 @@ use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
     time::timeout,
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
+    access::AccessGroups,
     admission::{AdmittedConnection, OperatorConnections, Worth},
     pieces::{self, PIECE, WAITING},
     protocol::{CommandAnswer, LINE_MAX, Request, RequestMode, Response},
@@ -40,18 +41,20 @@ use crate::{
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
+    access: AccessGroups,
     path: PathBuf,
     made_folder: Option<PathBuf>,
 }
 
 impl ControlSocket {
-    /// Listens at `path`, mode 0660, and replaces the socket of a bmpd that has ended.
+    /// Listens at `path` for those whom `access` names, and replaces the socket of a bmpd that has
+    /// ended.
     ///
     /// # Errors
     ///
     /// Another bmpd serves the socket, something else is at `path`, or other users could replace
     /// the socket.
-    pub fn bind(path: &Path) -> anyhow::Result<Self> {
+    pub fn bind(path: &Path, access: AccessGroups) -> anyhow::Result<Self> {
         let mut made_folder = None;
         keep_to_its_owner(path).with_context(|| cannot_open(path))?;
         if let Some(folder) = path.parent()
@@ -65,11 +68,11 @@ impl ControlSocket {
         // Look again: the folder is there now, and another process may have made it.
         let bound = keep_to_its_owner(path).and_then(|()| remove_stale(path)).and_then(|()| {
             let listener = UnixListener::bind(path)?;
-            let_the_group_in(path)?;
+            let_in(path, access)?;
             Ok(listener)
         });
         match bound {
-            Ok(listener) => Ok(Self { listener, path: path.to_owned(), made_folder }),
+            Ok(listener) => Ok(Self { listener, access, path: path.to_owned(), made_folder }),
             Err(error) => {
                 if let Some(folder) = made_folder {
                     // This fails where somebody else uses the folder by now.
@@ -113,15 +116,19 @@ fn keep_to_its_owner(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Sets the mode of the socket to 0660. Never touches another file that has taken the socket's
-/// place.
-fn let_the_group_in(path: &Path) -> io::Result<()> {
+/// Gives the socket to the group that may configure, and sets its mode. Never touches another file
+/// that has taken the socket's place.
+fn let_in(path: &Path, access: AccessGroups) -> io::Result<()> {
     let socket = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
     let found = socket.metadata()?;
     if !found.file_type().is_socket() || found.uid() != sys::user() {
         return Err(io::Error::other("another user has replaced it"));
     }
-    fs::set_permissions(format!("/proc/self/fd/{}", socket.as_raw_fd()), fs::Permissions::from_mode(0o660))
+    let socket = format!("/proc/self/fd/{}", socket.as_raw_fd());
+    // A bmpd without root can give the socket to its own groups alone. Who is in the group is looked
+    // at once more for each connection.
+    let _ = access.configure.map(|group| chown(&socket, None, Some(group)));
+    fs::set_permissions(socket, fs::Permissions::from_mode(access.mode()))
 }
 
 fn remove_stale(path: &Path) -> anyhow::Result<()> {
@@ -138,6 +145,9 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// What a user reads who may do nothing.
+const NOBODY: &str = "Error: you may neither look nor configure: the groups `bmpd-view` and `bmpd` may (see bmpd(8), --view-group and --group).";
+
 /// How long a client may take to read one piece of an answer, and the whole answer.
 const PIECE_TIME: Duration = Duration::from_secs(10);
 const ANSWER_TIME: Duration = Duration::from_secs(120);
@@ -149,12 +159,17 @@ pub async fn serve(socket: &ControlSocket, context: ControlContext) {
     let mut failing = false;
     let connections = OperatorConnections::default();
     loop {
-        match socket.listener.accept().await {
+        match tasks::idle(socket.listener.accept()).await {
             Ok((stream, _)) => {
                 failing = false;
                 let peer = stream.peer_cred().ok();
                 let user = peer.map_or(u32::MAX, |peer| peer.uid());
                 let operator = Operator::new(context.clone());
+                let Some(role) = socket.access.role(user, &stream) else {
+                    debug!(client = user, "refused user {user}, who may neither look nor configure");
+                    refuse(stream, &operator.refuse(NOBODY.to_owned()));
+                    continue;
+                };
                 match connections.admit(user) {
                     Ok(admitted) => {
                         let context = context.clone();
@@ -163,6 +178,7 @@ pub async fn serve(socket: &ControlSocket, context: ControlContext) {
                                 Some(peer) => operator.at(user, peer.pid().and_then(|pid| pid.try_into().ok())),
                                 None => operator,
                             };
+                            let operator = operator.with_role(role);
                             // A client may go away in the middle of an answer. Only one that is too
                             // slow is logged.
                             if let Err(error) = answer(stream, &context, operator, &admitted).await
@@ -235,7 +251,7 @@ async fn answer(
         let too_long = line.len() > LINE_MAX;
         let reply = if too_long {
             Reply::Whole(operator.refuse(format!("a request is one line of at most {LINE_MAX} bytes")))
-        } else if let Some(answer) = fault(&line) {
+        } else if let Some(answer) = fault(&line, &operator) {
             Reply::Whole(operator.refuse(answer))
         } else {
             match serde_json::from_slice::<Request>(&line) {
@@ -348,15 +364,18 @@ fn not_taken() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "it does not take its answer")
 }
 
-/// Carries out `fault list`, `fault panic TASK` and `fault return TASK`, with which tests make a
-/// task fail. Only builds with debug assertions know them.
+/// Carries out `fault list`, and `fault panic TASK`, `fault return TASK` and `fault stop TASK`, with
+/// which tests make a task fail. Only builds with debug assertions know them.
 #[cfg(debug_assertions)]
-fn fault(line: &[u8]) -> Option<String> {
+fn fault(line: &[u8], operator: &Operator) -> Option<String> {
+    if !operator.may_configure() {
+        return None;
+    }
     Some(tasks::fault::order(std::str::from_utf8(line).ok()?.trim_end().strip_prefix("fault ")?))
 }
 
 #[cfg(not(debug_assertions))]
-fn fault(_: &[u8]) -> Option<String> {
+fn fault(_: &[u8], _: &Operator) -> Option<String> {
     None
 }
 
@@ -372,14 +391,14 @@ mod tests {
         let path = folder.path().join("bmpd.sock");
         let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
         mode(0o777);
-        let refused = format!("{:#}", ControlSocket::bind(&path).unwrap_err());
+        let refused = format!("{:#}", ControlSocket::bind(&path, AccessGroups::default()).unwrap_err());
         assert!(refused.contains("can be written by other users (mode 0777)"), "{refused}");
         mode(0o1777);
-        let socket = ControlSocket::bind(&path).unwrap();
+        let socket = ControlSocket::bind(&path, AccessGroups::default()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o660);
         drop(socket);
         chown(folder.path(), Some(65534), None).unwrap();
-        let refused = format!("{:#}", ControlSocket::bind(&path).unwrap_err());
+        let refused = format!("{:#}", ControlSocket::bind(&path, AccessGroups::default()).unwrap_err());
         assert!(refused.contains("belongs to user 65534"), "{refused}");
     }
 
@@ -389,7 +408,7 @@ mod tests {
         let outer = folder.path().join("outer");
         let inner = outer.join("inner");
         fs::create_dir_all(&inner).unwrap();
-        let refused = |path: &Path| format!("{:#}", ControlSocket::bind(path).unwrap_err());
+        let refused = |path: &Path| format!("{:#}", ControlSocket::bind(path, AccessGroups::default()).unwrap_err());
         fs::set_permissions(&outer, fs::Permissions::from_mode(0o777)).unwrap();
         for path in [inner.join("bmpd.sock"), outer.join("new/bmpd.sock")] {
             let said = refused(&path);
@@ -401,7 +420,7 @@ mod tests {
         symlink(&outer, &link).unwrap();
         let said = refused(&link.join("inner/bmpd.sock"));
         assert!(said.contains("symbolic links are not followed") && said.contains("name the folder itself"), "{said}");
-        drop(ControlSocket::bind(&inner.join("bmpd.sock")).unwrap());
+        drop(ControlSocket::bind(&inner.join("bmpd.sock"), AccessGroups::default()).unwrap());
     }
 
     #[test]
@@ -411,7 +430,7 @@ mod tests {
         fs::write(&secret, "").unwrap();
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         symlink(&secret, &path).unwrap();
-        let_the_group_in(&path).unwrap_err();
+        let_in(&path, AccessGroups::default()).unwrap_err();
         assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o7777, 0o600);
     }
 }

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use super::{bpf, mounts};
 use crate::exposure::{self, PathFault};
+use crate::sys;
 
 /// The default of `--bpffs`.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/bmpd";
@@ -56,33 +57,27 @@ impl Home {
     /// [`FolderRefusal`] if the named folder is in no BPF file system, or if another bmpd runs with
     /// it. Otherwise the error of a system call.
     pub(super) fn open(given: Option<&Path>) -> anyhow::Result<Option<Self>> {
-        let path = match given {
-            Some(path) => {
-                let there = is_within_bpffs(path) || (path.starts_with(MOUNT_POINT) && mount().is_ok());
-                if !there {
-                    return Err(FolderRefusal(format!(
-                        "--bpffs {}: not in a BPF file system (`mount -t bpf -o mode=0700 bpf {MOUNT_POINT}` mounts one)",
-                        path.display()
-                    ))
-                    .into());
-                }
-                path.to_owned()
+        let path = match choose(given) {
+            Err(error) if given.is_none() && !error.is::<FolderRefusal>() => {
+                warn!("enforcement in the kernel ends with bmpd: {error:#}");
+                return Ok(None);
             }
-            None => match find()?.map_or_else(|| mount().map(|()| PathBuf::from(DEFAULT_BPFFS)), Ok) {
-                Ok(path) => path,
-                Err(error) => {
-                    warn!(
-                        "enforcement in the kernel ends with bmpd: there is no BPF file system, and bmpd cannot mount one on {MOUNT_POINT}: \
-                         {error} (`mount -t bpf -o mode=0700 bpf {MOUNT_POINT}` mounts one)"
-                    );
-                    return Ok(None);
-                }
-            },
+            chosen => chosen?,
         };
-        Self::lock(path).map(Some)
+        match barrier(&path) {
+            Some(barrier) if given.is_some() => {
+                Err(FolderRefusal(format!("--bpffs {}: {barrier}", path.display())).into())
+            }
+            Some(barrier) => {
+                warn!("enforcement in the kernel ends with bmpd: {barrier}");
+                Ok(None)
+            }
+            None => Self::lock(path, refuse_exposed).map(Some),
+        }
     }
 
-    /// Opens and locks the folder, if it is there.
+    /// Opens and locks the folder, if it is there, to remove what is in it. Root may do that to the
+    /// folder of another user.
     pub(super) fn find(given: Option<&Path>) -> anyhow::Result<Option<Self>> {
         let Some(path) = given.map_or_else(find, |path| Ok(Some(path.to_owned())))? else { return Ok(None) };
         if !path.exists() {
@@ -91,14 +86,19 @@ impl Home {
         if !is_within_bpffs(&path) {
             return Err(FolderRefusal(format!("{}: not in a BPF file system", path.display())).into());
         }
-        Self::lock(path).map(Some)
+        let is_root = sys::user() == 0;
+        let refuse = |path: &Path| match path.parent() {
+            Some(around) if is_root && folder(path).is_ok() => refuse_exposed(around),
+            _ => refuse_exposed(path),
+        };
+        Self::lock(path, refuse).map(Some)
     }
 
-    fn lock(path: PathBuf) -> anyhow::Result<Self> {
+    fn lock(path: PathBuf, refuse: impl Fn(&Path) -> anyhow::Result<()>) -> anyhow::Result<Self> {
         let path = std::path::absolute(&path)?;
         loop {
             // Before the folder is made: nothing is left in a folder of another user.
-            refuse_exposed(&path)?;
+            refuse(&path)?;
             make(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
             let lock = match folder(&path) {
                 // The process that held it has just removed it.
@@ -106,7 +106,7 @@ impl Home {
                 lock => lock.with_context(|| path.display().to_string())?,
             };
             // Another user may have made it meanwhile.
-            refuse_exposed(&path)?;
+            refuse(&path)?;
             // SAFETY: the descriptor is open.
             if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
                 let error = io::Error::last_os_error();
@@ -163,9 +163,9 @@ impl Home {
     }
 
     /// Removes a folder with everything in it.
-    pub(super) fn remove(folder: &Path) -> anyhow::Result<Removed> {
+    pub(super) fn remove(path: &Path) -> anyhow::Result<Removed> {
         let mut removed = Removed::default();
-        remove(folder, &mut removed)?;
+        remove(path, path, &mut removed)?;
         Ok(removed)
     }
 
@@ -233,28 +233,36 @@ impl std::fmt::Display for Removed {
     }
 }
 
-/// Removes a folder. Links are detached first: a link that somebody holds open would go on without
-/// its name.
-fn remove(folder: &Path, removed: &mut Removed) -> anyhow::Result<()> {
-    for path in entries(folder) {
-        let context = || format!("cannot remove {}", path.display());
-        if path.is_dir() {
-            remove(&path, removed)?;
+/// Removes a folder, which messages call `name`. Never follows a symbolic link: the folder may be
+/// another user's. Links of BPF are detached first: a link that somebody holds open would go on
+/// without its name.
+fn remove(path: &Path, name: &Path, removed: &mut Removed) -> anyhow::Result<()> {
+    let context = || format!("cannot remove {}", name.display());
+    let inside = folder(path).with_context(context)?;
+    for path in entries(Path::new(&format!("/proc/self/fd/{}", inside.as_raw_fd()))) {
+        let name = name.join(path.file_name().unwrap_or_default());
+        let context = || format!("cannot remove {}", name.display());
+        let kind = path.symlink_metadata().with_context(context)?.file_type();
+        if kind.is_dir() {
+            remove(&path, &name, removed)?;
             continue;
         }
-        let object = bpf::open(&path).with_context(context)?;
-        match bpf::kind(&object) {
-            Some(bpf::ObjectKind::Link) => {
-                bpf::detach(&object).with_context(context)?;
-                removed.links += 1;
+        if kind.is_file() {
+            let object = bpf::open(&path).with_context(context)?;
+            match bpf::kind(&object) {
+                Some(bpf::ObjectKind::Link) => {
+                    bpf::detach(&object).with_context(context)?;
+                    removed.links += 1;
+                }
+                Some(bpf::ObjectKind::Program) => removed.programs += 1,
+                Some(bpf::ObjectKind::Table) => removed.tables += 1,
+                None => {}
             }
-            Some(bpf::ObjectKind::Program) => removed.programs += 1,
-            Some(bpf::ObjectKind::Table) => removed.tables += 1,
-            None => {}
         }
         fs::remove_file(&path).with_context(context)?;
     }
-    fs::remove_dir(folder).with_context(|| format!("cannot remove {}", folder.display()))
+    drop(inside);
+    fs::remove_dir(path).with_context(context)
 }
 
 /// Returns the entries of a folder in the order of names.
@@ -264,12 +272,56 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn folder(path: &Path) -> io::Result<File> {
+/// Returns the folder to use: the given one, or bmpd's in the BPF file system of this host. Mounts
+/// one where there is none.
+///
+/// # Errors
+///
+/// [`FolderRefusal`] if the given folder is in no BPF file system. Otherwise there is none, and none
+/// can be mounted.
+pub(super) fn choose(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(path) if is_within_bpffs(path) || (path.starts_with(MOUNT_POINT) && mount().is_ok()) => {
+            Ok(path.to_owned())
+        }
+        Some(path) => Err(FolderRefusal(format!(
+            "--bpffs {}: not in a BPF file system (`mount -t bpf -o mode=0700 bpf {MOUNT_POINT}` mounts one)",
+            path.display()
+        ))
+        .into()),
+        None => match find()? {
+            Some(path) => Ok(path),
+            None => mount().map(|()| PathBuf::from(DEFAULT_BPFFS)).with_context(|| {
+                format!(
+                    "there is no BPF file system, and bmpd cannot mount one on {MOUNT_POINT} \
+                     (`mount -t bpf -o mode=0700 bpf {MOUNT_POINT}` mounts one)"
+                )
+            }),
+        },
+    }
+}
+
+/// Returns which folder does not let this user reach the path, and what mends it. `None` if the user
+/// can look at the path, or at the place where it would be.
+fn barrier(path: &Path) -> Option<String> {
+    let is_denied =
+        |path: &&Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    let folder = path.ancestors().filter(is_denied).last()?.parent()?;
+    let found = fs::metadata(folder).ok()?;
+    let (mode, owner, user) = (found.mode() & 0o7777, found.uid(), sys::user());
+    Some(format!(
+        "{} (mode {mode:04o}, of user {owner}) does not let user {user} in: run bmpd as root, or as bmpd.service does \
+         (`bmpd prepare --user NAME` makes the folder, and the unit shows it to bmpd)",
+        folder.display()
+    ))
+}
+
+pub(super) fn folder(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
 }
 
 /// Refuses a folder in which another user could replace or remove programs and tables.
-fn refuse_exposed(path: &Path) -> anyhow::Result<()> {
+pub(super) fn refuse_exposed(path: &Path) -> anyhow::Result<()> {
     let found = exposure::find(path).with_context(|| path.display().to_string())?;
     let Some(exposed) = found else { return Ok(()) };
     let place = &exposed.place;
@@ -287,14 +339,15 @@ fn refuse_exposed(path: &Path) -> anyhow::Result<()> {
         .into())
 }
 
-fn make(path: &Path) -> io::Result<()> {
+pub(super) fn make(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// True if the path, or the part of it that exists, is on a BPF file system.
+/// True if the path, or the part of it that this user can look at, is on a BPF file system.
 fn is_within_bpffs(path: &Path) -> bool {
-    let existing = path.ancestors().find_map(|ancestor| File::open(ancestor).ok());
-    existing.is_some_and(|file| mounts::magic(&file).is_ok_and(|magic| magic == BPF_FS_MAGIC))
+    // A descriptor of the place alone (O_PATH) needs no right to read the folder.
+    let place = |path: &Path| OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).ok();
+    path.ancestors().find_map(place).is_some_and(|file| mounts::magic(&file).is_ok_and(|magic| magic == BPF_FS_MAGIC))
 }
 
 /// Returns bmpd's folder in the BPF file system at the usual place, or in one elsewhere.

@@ -15,7 +15,7 @@
 //!   tables; `log`: the programs' log.
 //! * `tables`, `tags`, `vrfs`, `xdp_guards`: the tables, by purpose; `written`: a table with a copy
 //!   of what bmpd wrote; `slots`: which slots are taken; `counters`: sums over CPUs.
-//! * `home`: the folder in the BPF file system; `cgroup`, `occupied`: the cgroup; `mounts`, `bpf`:
+//! * `home`: the folder in the BPF file system, and `prepare`, which gives it to a user; `cgroup`, `occupied`: the cgroup; `mounts`, `bpf`:
 //!   the system calls below.
 
 mod bpf;
@@ -34,6 +34,7 @@ mod mounts;
 mod object;
 mod occupied;
 mod options;
+mod prepare;
 mod retry;
 mod room;
 mod slots;
@@ -53,6 +54,7 @@ pub(super) use health::{LOOK, Mended};
 pub use home::DEFAULT_BPFFS;
 pub use inspect::{KernelInspection, inspect};
 pub use options::{DatapathMode, DatapathOptions, Enforcement};
+pub use prepare::prepare;
 pub(super) use retry::AGAIN;
 pub use room::Room;
 pub use slots::{Inherited, PinSlot};
