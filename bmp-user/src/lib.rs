@@ -22,6 +22,7 @@
 //! * [`control`]: the control socket, commits and every `display` command.
 //! * [`doctor`]: what on this host would keep a session from working.
 //! * [`agent`]: starts the tasks above, connects them, and ends them in order.
+//! * [`command_line`]: the arguments of the programs.
 //!
 //! Small modules serve all of these rooms:
 //!
@@ -35,6 +36,7 @@
 //! * `sys`: system calls that no library of ours offers.
 
 pub mod agent;
+pub mod command_line;
 pub mod config;
 pub mod control;
 pub mod doctor;

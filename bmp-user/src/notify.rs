@@ -104,8 +104,8 @@ fn connect(path: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Returns the time after which the manager ends a process that says nothing (sd_watchdog_enabled(3)).
-/// `None` if it keeps no watchdog on this process.
+/// Returns the time after which the manager ends a process that says nothing
+/// (sd_watchdog_enabled(3)). `None` if it keeps no watchdog on this process.
 fn watchdog(variable: &dyn Fn(&str) -> Option<OsString>, own: u32) -> Option<Duration> {
     let number = |name| variable(name)?.to_str()?.parse::<u64>().ok();
     if variable("WATCHDOG_PID").is_some() && number("WATCHDOG_PID") != Some(own.into()) {

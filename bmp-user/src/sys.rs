@@ -94,8 +94,8 @@ fn peer_credentials(socket: &impl AsRawFd) -> io::Result<libc::ucred> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(peer) }
 }
 
-/// Returns the groups of the process at the other end of a Unix socket, its own group first (unix(7),
-/// `SO_PEERCRED` and `SO_PEERGROUPS`).
+/// Returns the groups of the process at the other end of a Unix socket, its own group first
+/// (unix(7), `SO_PEERCRED` and `SO_PEERGROUPS`).
 pub(crate) fn peer_groups(socket: &impl AsRawFd) -> io::Result<Vec<u32>> {
     /// `NGROUPS_MAX` of linux/limits.h.
     const MOST: usize = 65_536;

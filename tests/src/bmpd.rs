@@ -52,7 +52,10 @@ pub const WRONG_CONFIGURATION: i32 = 78;
 const ORDERLY: Duration = Duration::from_secs(5);
 
 /// Returns a program that cargo built: in `BMPD_BIN_DIR`, or in the target folder of this test.
-fn program(name: &str) -> Built {
+///
+/// # Panics
+/// If it is not there.
+pub fn built(name: &str) -> Built {
     let folder = std::env::var_os("BMPD_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
         let test = std::env::current_exe().expect("a process knows its program");
         // target/<profile>/deps/<test>
@@ -98,7 +101,7 @@ impl Drop for BpffsFolder {
     fn drop(&mut self) {
         if self.0.exists() {
             // If this fails, a bmpd is still running, and its test reports that.
-            let _ = detach(program("bmpd").command(), &self.0).output();
+            let _ = detach(built("bmpd").command(), &self.0).output();
         }
     }
 }
@@ -142,7 +145,7 @@ impl BmpdSetup {
 
     /// Runs `bmpd detach` for that folder, on the host of bmpd.
     pub fn detach(&self) -> Output {
-        detach(self.netns.command(program("bmpd")), self.bpffs()).output().expect("bmpd can be started")
+        detach(self.netns.command(built("bmpd")), self.bpffs()).output().expect("bmpd can be started")
     }
 
     /// Lists the files in the folder, without the configuration file.
@@ -153,7 +156,7 @@ impl BmpdSetup {
 
     /// Returns the command that runs bmpd with this configuration.
     pub fn command(&self, options: &StartOptions<'_>) -> Command {
-        let bmpd = program("bmpd");
+        let bmpd = built("bmpd");
         let mut command = if options.through.is_empty() {
             self.netns.command(bmpd)
         } else {
@@ -179,12 +182,12 @@ impl BmpdSetup {
 
     /// Returns a command that runs bmpd without arguments.
     pub fn bmpd(&self) -> Command {
-        self.netns.command(program("bmpd"))
+        self.netns.command(built("bmpd"))
     }
 
     /// Returns a bmpctl command for the bmpd of this setup.
     pub fn bmpctl(&self, words: &str) -> Command {
-        let mut command = self.netns.command(program("bmpctl"));
+        let mut command = self.netns.command(built("bmpctl"));
         command.arg("--control").arg(self.control()).args(words.split_whitespace());
         command
     }

@@ -63,7 +63,7 @@ fn a_member_of_the_view_group_looks_and_cannot_configure() {
     let refused = shared.as_nobody(LOOKS[1], &RENAME);
     assert_eq!(refused.status.code(), Some(1));
     assert!(said(&refused).contains("you may look and not configure: the group `bmpd` may"), "{}", said(&refused));
-    for command in ["reset bmp session", "abort trial"] {
+    for command in ["reset bmp session all", "abort trial"] {
         let refused = shared.as_nobody(LOOKS[1], &["-c", "system-view", "-c", command]);
         assert!(said(&refused).contains("you may look and not configure"), "{command}: {}", said(&refused));
     }

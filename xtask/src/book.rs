@@ -11,13 +11,12 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    process::{cargo, root, run, say, target_dir},
-    programs::Built,
-    progress::note,
+    process::{root, run, say, target_dir},
+    tools::{self, CargoTool},
 };
 
 /// The mdBook that makes the book.
-const MDBOOK: &str = "0.5.4";
+const MDBOOK: CargoTool = CargoTool { name: "mdbook", version: "0.5.4", features: Some("search") };
 
 /// The contents of the book; its links begin in `docs`.
 const SUMMARY: &str = "docs/SUMMARY.md";
@@ -28,7 +27,7 @@ const SETTINGS: &str = "[book]\ntitle = \"bmpd\"\nlanguage = \"en\"\n\n\
 /// Builds the book and says where it is.
 pub(crate) fn command() -> anyhow::Result<()> {
     let target = target_dir()?;
-    let mdbook = mdbook(&target)?;
+    let mdbook = tools::install(&MDBOOK)?;
     let folder = target.join("book");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -38,24 +37,6 @@ pub(crate) fn command() -> anyhow::Result<()> {
     run(mdbook.command().arg("build").arg(&folder))?;
     say(folder.join("html/index.html").display());
     Ok(())
-}
-
-/// mdBook below the build folder, installed if it is not there.
-fn mdbook(target: &Path) -> anyhow::Result<Built> {
-    let folder = target.join(format!("mdbook-{MDBOOK}"));
-    let program = folder.join("bin/mdbook");
-    if !program.is_file() {
-        note(format_args!("building mdBook {MDBOOK} (some minutes, once)"));
-        let mut install = cargo();
-        install.args(["install", "mdbook", "--version", MDBOOK, "--locked"]);
-        install.args(["--no-default-features", "--features", "search"]);
-        // Built as cargo builds anywhere else, not as this project's settings say.
-        install.current_dir("/").env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
-        install.arg("--target-dir").arg(folder.join("build")).arg("--root").arg(&folder);
-        run(&mut install).context("mdBook was not installed")?;
-        fs::remove_dir_all(folder.join("build")).context("cannot remove what mdBook was built from")?;
-    }
-    Ok(Built::at(program))
 }
 
 fn copy_documents(from: &Path, to: &Path) -> anyhow::Result<()> {

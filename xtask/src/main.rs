@@ -10,6 +10,7 @@ mod book;
 mod ci;
 mod demo;
 mod fuzz;
+mod package;
 mod packages;
 mod process;
 mod progress;
@@ -19,6 +20,7 @@ mod setup;
 mod suite;
 mod test;
 mod toolchain;
+mod tools;
 mod vm;
 mod watch;
 
@@ -60,6 +62,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Run the tests that this host's kernel cannot run, or all, on a Debian kernel in QEMU
     Vm(vm::Arguments),
+    /// Make packages of bmpd
+    Package(package::Arguments),
     /// Run `demo` or `test` on a Debian with git, a C compiler and Rust alone (needs root)
     Bare(bare::Arguments),
     /// Check the rules that no compiler checks: widths, names of types, what a module may use
@@ -82,6 +86,7 @@ impl Task {
             Self::Test(_) => &[Use::Test],
             Self::Fuzz(_) => &[Use::Fuzz],
             Self::Vm(arguments) => arguments.uses(),
+            Self::Package(_) => &[Use::Package],
             Self::Bare(_) => &[Use::Bare],
             Self::Ci => &[Use::Ci],
         }
@@ -108,6 +113,7 @@ fn command(command: Task) -> anyhow::Result<ExitCode> {
         Task::Test(arguments) => test::command(&arguments),
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Vm(arguments) => vm::command(&arguments),
+        Task::Package(arguments) => package::command(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Bare(arguments) => bare::command(&arguments),
         Task::Rules => rules::command(),
         Task::Docs => book::command().map(|()| ExitCode::SUCCESS),

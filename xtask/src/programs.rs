@@ -15,7 +15,7 @@ use std::{
     sync::OnceLock,
 };
 
-use self::Use::{Bare, Bench, Build, Ci, Compare, Demo, Frr, Fuzz, Run, Systemd, Test, Vm};
+use self::Use::{Bare, Bench, Build, Ci, Compare, Demo, Frr, Fuzz, Package, Run, Systemd, Test, Vm};
 
 /// The purpose of starting programs: a command of `cargo xtask`, or a part of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub enum Use {
     Vm,
     /// `cargo xtask vm --systemd`.
     Systemd,
+    /// `cargo xtask package`.
+    Package,
     /// `cargo xtask bare`.
     Bare,
     /// `cargo xtask ci`.
@@ -63,15 +65,16 @@ impl Use {
             Demo => &[Demo, Build],
             Frr => &[Frr],
             Run => &[Run, Build],
-            Test => &[Test, Build, Demo, Frr, Run, Fuzz, Vm],
+            Test => &[Test, Build, Demo, Frr, Run, Fuzz, Package, Vm],
             Bench => &[Bench, Build],
             Compare => &[Compare],
             Fuzz => &[Fuzz, Build],
             // Any test may run in the virtual machine, so it starts the programs of all tests.
             Vm => &[Vm, Test, Build],
             Systemd => &[Systemd, Vm, Test, Build],
+            Package => &[Package, Build],
             Bare => &[Bare, Build],
-            Ci => &[Ci, Test, Build, Demo, Frr, Run, Fuzz, Vm, Bare],
+            Ci => &[Ci, Test, Build, Demo, Frr, Run, Fuzz, Package, Vm, Bare],
         }
     }
 
@@ -134,14 +137,15 @@ programs! {
     Cp = "cp" of ["coreutils"], for [Systemd];
     // It compiles libFuzzer.
     Cxx = "c++" of ["g++"], for [Fuzz];
+    Date = "date" of ["coreutils"], for [Package];
     Debootstrap = "debootstrap" of ["debootstrap"], for [Bare, Systemd];
     Depmod = "/sbin/depmod" of ["kmod"], for [Vm];
     Dpkg = "dpkg" of ["dpkg"], for [Build];
-    DpkgDeb = "dpkg-deb" of ["dpkg"], for [Vm];
+    DpkgDeb = "dpkg-deb" of ["dpkg"], for [Test, Vm];
     DpkgQuery = "dpkg-query" of ["dpkg"], for [Build];
     Env = "env" of ["coreutils"], for [Build];
     Ethtool = "ethtool" of ["ethtool"], for [Demo, Test, Bench];
-    Git = "git" of ["git"], for [Bare];
+    Git = "git" of ["git"], for [Bare, Package];
     Gobgp = "gobgp" of ["gobgpd"], for [Test];
     Gobgpd = "gobgpd" of ["gobgpd"], for [Test, Compare];
     Install = "install" of ["coreutils"], for [Build];
@@ -154,6 +158,8 @@ programs! {
     Modprobe = "/sbin/modprobe" of ["kmod"], for [Vm];
     Mount = "mount" of ["mount"], for [Vm];
     Nft = "nft" of ["nftables"], for [Test, Compare];
+    Objcopy = "objcopy" of ["binutils"], for [Package];
+    Objdump = "objdump" of ["binutils"], for [Package];
     Pmbmpd = "pmbmpd" of ["pmacct"], for [Test];
     Qemu = "qemu-system-x86_64" of ["qemu-system-x86"], for [Vm];
     Rm = "rm" of ["coreutils"], for [Build];

@@ -1,18 +1,15 @@
-//! The command line of the agent.
+//! bmpd: runs the agent, or does one thing and ends.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io::Write, path::Path, process::ExitCode, time::Duration};
 
 use bmp_user::{
-    agent, config, control, doctor,
+    agent,
+    command_line::{BmpdArguments, BmpdCommand, BmpdRunArguments, DoctorArguments},
+    config, control, doctor,
     escape::{escaped_lines, json_for_terminal},
     log, pin, tasks,
 };
-use clap::{Args, Parser};
+use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 /// Log filter unless `RUST_LOG` names another. The kernel programs log each connect at info, which
@@ -26,136 +23,16 @@ const WRONG_CONFIGURATION: u8 = 78;
 /// How long bmpd waits at the end for threads that wait for a disk.
 const STRAGGLERS: Duration = Duration::from_secs(2);
 
-/// BMP sessions that leave this host by the interface and address the operator named, and by no
-/// other.
-#[derive(Parser)]
-#[command(
-    name = "bmpd",
-    version,
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
-    args_override_self = true
-)]
-struct AgentArguments {
-    #[command(subcommand)]
-    command: Option<Subcommand>,
-    #[command(flatten)]
-    run: RunArguments,
-}
-
-#[derive(clap::Subcommand)]
-enum Subcommand {
-    /// Parse and validate a configuration file, and do nothing else.
-    Check {
-        /// The configuration file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// How many sessions bmpd is to be started for.
-        #[arg(long, value_name = "NUMBER", default_value_t)]
-        sessions: pin::Room,
-    },
-    /// Tell what on this host would keep a session from working, and what mends it. Exit status 1
-    /// if there is a problem.
-    Doctor(DoctorArguments),
-    /// Remove everything that a bmpd which runs no more has left in the kernel: programs and
-    /// tables, and the rules and routes of sessions with a next hop in this network namespace.
-    Detach {
-        /// The folder of the BPF file system that it had.
-        #[arg(long, value_name = "PATH")]
-        bpffs: Option<PathBuf>,
-    },
-    /// Make the folder in the BPF file system for a bmpd that runs as another user, or give that
-    /// user the folder of an earlier bmpd. Run it as root.
-    Prepare {
-        /// The user that bmpd runs as.
-        #[arg(long, value_name = "NAME")]
-        user: String,
-        /// The folder; /sys/fs/bpf/bmpd by default.
-        #[arg(long, value_name = "PATH")]
-        bpffs: Option<PathBuf>,
-    },
-}
-
-#[derive(Args)]
-struct DoctorArguments {
-    /// The configuration file; without one, only the host is examined.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The control socket of the bmpd that may run.
-    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
-    control: PathBuf,
-    /// The cgroup v2 folder that bmpd is to attach to.
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<PathBuf>,
-    /// The folder of a BPF file system that bmpd is to have.
-    #[arg(long, value_name = "PATH")]
-    bpffs: Option<PathBuf>,
-    /// How many sessions bmpd is to be started for.
-    #[arg(long, value_name = "NUMBER", default_value_t)]
-    sessions: pin::Room,
-    /// The folder of FRR's configuration.
-    #[arg(long, value_name = "PATH", default_value = "/etc/frr")]
-    frr: PathBuf,
-    /// Findings as a JSON array.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-struct RunArguments {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", required = true)]
-    config: Option<PathBuf>,
-    /// The control socket.
-    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
-    control: PathBuf,
-    /// The group whose members may configure over the control socket.
-    #[arg(long, value_name = "NAME", default_value = "bmpd")]
-    group: String,
-    /// The group whose members may look over the control socket, and not configure.
-    #[arg(long, value_name = "NAME", default_value = "bmpd-view")]
-    view_group: String,
-    /// The folder of what bmpd remembers, such as the source addresses that it chose. By default
-    /// that is in files beside the configuration file.
-    #[arg(long, value_name = "PATH")]
-    state: Option<PathBuf>,
-    /// The cgroup v2 folder whose processes are held to the pins, bmpd among them; the host's root
-    /// by default, found by itself.
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<PathBuf>,
-    /// The folder of a BPF file system that is this bmpd's own, in which its pins outlive it;
-    /// /sys/fs/bpf/bmpd by default.
-    #[arg(long, value_name = "PATH")]
-    bpffs: Option<PathBuf>,
-    /// How many sessions the kernel tables have room for; a BGP peer takes the room of one for each
-    /// end that may connect.
-    #[arg(long, value_name = "NUMBER", default_value_t)]
-    sessions: pin::Room,
-    /// How packets are held to their pin.
-    #[arg(long, value_enum, default_value_t)]
-    datapath: pin::DatapathMode,
-    /// How lines of the log are written.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
-    log_format: log::LogFormat,
-}
-
-impl RunArguments {
-    fn config(&self) -> &Path {
-        // clap requires the file unless there is a subcommand.
-        self.config.as_deref().unwrap_or(Path::new(""))
-    }
-}
-
 fn main() -> ExitCode {
-    let arguments = AgentArguments::parse();
+    let arguments = BmpdArguments::parse();
     let outcome = match arguments.command {
-        Some(Subcommand::Check { config, sessions }) => check(&config, sessions),
-        Some(Subcommand::Doctor(arguments)) => match examine(arguments) {
+        Some(BmpdCommand::Check { config, sessions }) => check(&config, sessions),
+        Some(BmpdCommand::Doctor(arguments)) => match examine(arguments) {
             Ok(true) => return ExitCode::FAILURE,
             examined => examined.map(|_| ()),
         },
-        Some(Subcommand::Detach { bpffs }) => detach(bpffs.as_deref()),
-        Some(Subcommand::Prepare { user, bpffs }) => prepare(&user, bpffs.as_deref()),
+        Some(BmpdCommand::Detach { bpffs }) => detach(bpffs.as_deref()),
+        Some(BmpdCommand::Prepare { user, bpffs }) => prepare(&user, bpffs.as_deref()),
         None => match load(arguments.run.config(), arguments.run.sessions) {
             Ok(config) => run(arguments.run, config),
             Err(error) => return fail(&error, ExitCode::from(WRONG_CONFIGURATION)),
@@ -217,7 +94,7 @@ fn prepare(user: &str, bpffs: Option<&Path>) -> Result<(), String> {
     Ok(())
 }
 
-fn run(arguments: RunArguments, config: config::Config) -> Result<(), String> {
+fn run(arguments: BmpdRunArguments, config: config::Config) -> Result<(), String> {
     let path = arguments.config().to_owned();
     pin::require_privilege().map_err(|error| format!("bmpd: {error}"))?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));

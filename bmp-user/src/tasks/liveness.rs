@@ -1,8 +1,8 @@
 //! Proof that the needed tasks run, for the watchdog of a service manager.
 //!
-//! Each round of the watchdog wakes every needed task. A task proves that it runs where it waits for
-//! its next work: in [`idle`], or with a branch [`until_woken`] of its `select!`. A task that hangs
-//! in a system call, in a lock or in an endless loop never gets there, and misses the round.
+//! Each round of the watchdog wakes every needed task. A task proves that it runs where it waits
+//! for its next work: in [`idle`], or with a branch [`until_woken`] of its `select!`. A task that
+//! hangs in a system call, in a lock or in an endless loop never gets there, and misses the round.
 //!
 //! Rounds are counted, not timed: a host that stands still for a minute has no late tasks.
 
@@ -51,8 +51,8 @@ pub(super) async fn watched(name: &'static str, task: impl Future<Output = ()>) 
     OWN.scope(own, task).await;
 }
 
-/// Never returns. A needed task that polls this proves that it runs. In tasks that are not needed it
-/// does nothing.
+/// Never returns. A needed task that polls this proves that it runs. In tasks that are not needed
+/// it does nothing.
 pub(crate) fn until_woken() -> impl Future<Output = Infallible> {
     poll_fn(|context| {
         // Without a needed task around it there is nothing to prove.

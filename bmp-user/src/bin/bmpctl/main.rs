@@ -16,40 +16,19 @@ mod wrap;
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
 use anyhow::Context as _;
 use bmp_user::{
-    control::{self, Client},
+    command_line::BmpctlArguments,
+    config::{CommandView, next_words},
+    control::{Client, CommandAnswer, NoDaemon, Request, RequestMode},
     escape::escaped_lines,
 };
 use clap::Parser;
 use script::{ScriptEnd, ScriptLine, run};
-
-/// The command line of bmpd. Without a command it is interactive, or reads commands from a standard
-/// input that is no terminal.
-#[derive(Parser)]
-#[command(name = "bmpctl", version)]
-struct CommandLine {
-    /// The control socket of the bmpd to speak to.
-    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
-    control: PathBuf,
-    /// CommandAnswer in JSON.
-    #[arg(long)]
-    json: bool,
-    /// Carry out the commands of a file (- is standard input), and stop at the first that is
-    /// refused.
-    #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "commands")]
-    file: Option<PathBuf>,
-    /// Carry out this command; may be given several times, for one after another.
-    #[arg(short = 'c', long = "command", value_name = "COMMAND", conflicts_with = "words")]
-    commands: Vec<String>,
-    /// A command, as `display bmp session verbose` or `display current-configuration`.
-    #[arg(value_name = "COMMAND", conflicts_with = "file")]
-    words: Vec<String>,
-}
 
 /// Exit status: a command was refused, or the conversation failed.
 const REFUSED: u8 = 1;
@@ -59,7 +38,7 @@ const NO_DAEMON: u8 = 3;
 const ENFORCEMENT_LOST: u8 = 4;
 
 fn main() -> ExitCode {
-    match talk(&CommandLine::parse()) {
+    match talk(&BmpctlArguments::parse()) {
         Ok(ScriptEnd::Done) => ExitCode::SUCCESS,
         Ok(ScriptEnd::Refused) => ExitCode::from(REFUSED),
         Ok(ScriptEnd::Lost) => ExitCode::from(ENFORCEMENT_LOST),
@@ -69,13 +48,18 @@ fn main() -> ExitCode {
             if !is_closed_pipe(&error) {
                 let _ = writeln!(io::stderr(), "bmpctl: {}", escaped_lines(&format!("{error:#}")));
             }
-            ExitCode::from(if error.is::<control::NoDaemon>() { NO_DAEMON } else { REFUSED })
+            ExitCode::from(if error.is::<NoDaemon>() { NO_DAEMON } else { REFUSED })
         }
     }
 }
 
-fn talk(arguments: &CommandLine) -> anyhow::Result<ScriptEnd> {
+fn talk(arguments: &BmpctlArguments) -> anyhow::Result<ScriptEnd> {
     let plain = |text: String| Ok(ScriptLine { text, origin: None });
+    if let Some(command) = &arguments.complete {
+        // A closed pipe does not change the exit status.
+        let _ = io::stdout().write_all(completions(&arguments.control, command).as_bytes());
+        return Ok(ScriptEnd::Done);
+    }
     let mut client = Client::connect(&arguments.control)?;
     if let Some(file) = &arguments.file {
         let lines = script::read(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -89,6 +73,20 @@ fn talk(arguments: &CommandLine) -> anyhow::Result<ScriptEnd> {
     } else {
         run(&mut client, script::read(Path::new("-"))?, arguments.json)
     }
+}
+
+/// Returns the words that may come next in a command, one a line: keywords, and names if bmpd runs.
+fn completions(control: &Path, command: &str) -> String {
+    let request = Request { command: command.to_owned(), mode: RequestMode::Complete, ..Request::default() };
+    let answer = Client::connect(control).and_then(|mut client| client.ask(&request)).map(|response| response.answer);
+    let words = match answer {
+        Ok(CommandAnswer::Words(words)) => words,
+        _ => {
+            let next = next_words(&CommandView::User, command).map(|next| next.words).unwrap_or_default();
+            next.into_iter().filter(|word| !word.argument).map(|word| word.text).collect()
+        }
+    };
+    words.iter().map(|word| format!("{}\n", escaped_lines(word))).collect()
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

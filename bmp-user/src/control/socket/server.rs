@@ -125,8 +125,8 @@ fn let_in(path: &Path, access: AccessGroups) -> io::Result<()> {
         return Err(io::Error::other("another user has replaced it"));
     }
     let socket = format!("/proc/self/fd/{}", socket.as_raw_fd());
-    // A bmpd without root can give the socket to its own groups alone. Who is in the group is looked
-    // at once more for each connection.
+    // A bmpd without root can give the socket to its own groups alone. Who is in the group is
+    // looked at once more for each connection.
     let _ = access.configure.map(|group| chown(&socket, None, Some(group)));
     fs::set_permissions(socket, fs::Permissions::from_mode(access.mode()))
 }
@@ -364,8 +364,8 @@ fn not_taken() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "it does not take its answer")
 }
 
-/// Carries out `fault list`, and `fault panic TASK`, `fault return TASK` and `fault stop TASK`, with
-/// which tests make a task fail. Only builds with debug assertions know them.
+/// Carries out `fault list`, and `fault panic TASK`, `fault return TASK` and `fault stop TASK`,
+/// with which tests make a task fail. Only builds with debug assertions know them.
 #[cfg(debug_assertions)]
 fn fault(line: &[u8], operator: &Operator) -> Option<String> {
     if !operator.may_configure() {

@@ -277,8 +277,8 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 ///
-/// [`FolderRefusal`] if the given folder is in no BPF file system. Otherwise there is none, and none
-/// can be mounted.
+/// [`FolderRefusal`] if the given folder is in no BPF file system. Otherwise there is none, and
+/// none can be mounted.
 pub(super) fn choose(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     match given {
         Some(path) if is_within_bpffs(path) || (path.starts_with(MOUNT_POINT) && mount().is_ok()) => {
@@ -301,8 +301,8 @@ pub(super) fn choose(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Returns which folder does not let this user reach the path, and what mends it. `None` if the user
-/// can look at the path, or at the place where it would be.
+/// Returns which folder does not let this user reach the path, and what mends it. `None` if the
+/// user can look at the path, or at the place where it would be.
 fn barrier(path: &Path) -> Option<String> {
     let is_denied =
         |path: &&Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);

@@ -15,8 +15,8 @@
 //!   tables; `log`: the programs' log.
 //! * `tables`, `tags`, `vrfs`, `xdp_guards`: the tables, by purpose; `written`: a table with a copy
 //!   of what bmpd wrote; `slots`: which slots are taken; `counters`: sums over CPUs.
-//! * `home`: the folder in the BPF file system, and `prepare`, which gives it to a user; `cgroup`, `occupied`: the cgroup; `mounts`, `bpf`:
-//!   the system calls below.
+//! * `home`: the folder in the BPF file system, and `prepare`, which gives it to a user; `cgroup`,
+//!   `occupied`: the cgroup; `mounts`, `bpf`: the system calls below.
 
 mod bpf;
 mod cgroup;

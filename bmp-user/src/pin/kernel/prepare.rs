@@ -10,13 +10,15 @@ use anyhow::{Context as _, bail};
 use super::home;
 use crate::sys;
 
-/// Makes the folder in the BPF file system, or takes an earlier one with everything in it, and gives
-/// it to a user and the user's own group. `bpffs` is [`DatapathOptions::bpffs`](super::DatapathOptions::bpffs).
-/// Returns the folder. Mounts a BPF file system where this host has none.
+/// Makes the folder in the BPF file system, or takes an earlier one with everything in it, and
+/// gives it to a user and the user's own group. `bpffs` is
+/// [`DatapathOptions::bpffs`](super::DatapathOptions::bpffs). Returns the folder. Mounts a BPF file
+/// system where this host has none.
 ///
 /// # Errors
 ///
-/// This host knows no such user. There is no BPF file system and none can be mounted, or somebody else could change the folder.
+/// This host knows no such user. There is no BPF file system and none can be mounted, or somebody
+/// else could change the folder.
 pub fn prepare(bpffs: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
     let (user, group) = sys::user_named(name).with_context(|| format!("this host has no user `{name}`"))?;
     let path = std::path::absolute(home::choose(bpffs)?)?;
