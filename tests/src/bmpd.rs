@@ -495,7 +495,7 @@ impl Bmpd {
         // bmpd may exit before its answer is complete.
         let mut stream = BufReader::new(stream);
         let _ = stream.read_line(&mut answer);
-        if order != "list" {
+        if order != "list" && !order.starts_with("stop ") {
             // The fault may end the very task that serves this request.
             let _ = stream.read_to_end(&mut Vec::new());
         }

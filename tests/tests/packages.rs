@@ -27,6 +27,7 @@ const CONTENTS: &str = "\
 -rw-r--r-- ./usr/share/doc/bmpd/copyright
 -rw-r--r-- ./usr/share/fish/vendor_completions.d/bmpctl.fish
 -rw-r--r-- ./usr/share/fish/vendor_completions.d/bmpd.fish
+-rw-r--r-- ./usr/share/lintian/overrides/bmpd
 -rw-r--r-- ./usr/share/man/man1/bmpctl.1.gz
 -rw-r--r-- ./usr/share/man/man5/bmpd.conf.5.gz
 -rw-r--r-- ./usr/share/man/man8/bmpd.8.gz
@@ -76,7 +77,7 @@ impl MadePackages {
 const WITHOUT_TOOL: &str = "cargo-deb is not there (`cargo xtask package` installs it)";
 
 #[test]
-fn the_package_holds_the_files_of_the_list_and_nothing_needs_the_build_machine() {
+fn the_package_holds_the_files_of_the_list_and_has_no_error_of_lintian() {
     let Some(packages) = MadePackages::make(&[], "022") else { return skip(WITHOUT_TOOL) };
     let listed = answer(Program::DpkgDeb.command().arg("--contents").arg(packages.deb()));
     let entry =
@@ -99,6 +100,10 @@ fn the_package_holds_the_files_of_the_list_and_nothing_needs_the_build_machine()
         assert_eq!(mode & 0o777, 0o755, "{script}");
         answer(Program::Sh.command().arg("-n").arg(file("DEBIAN").join(script)));
     }
+    let mut lintian = Program::Lintian.command();
+    lintian.args(["--allow-root", "--fail-on", "error"]);
+    lintian.args(packages.files().keys().map(|name| packages.folder.path().join(name)));
+    answer(&mut lintian);
 }
 
 #[test]

@@ -51,18 +51,18 @@ impl SupervisedBmpd {
         let manager = TestServiceManager::new();
         let setup = BmpdSetup::new(&topology.router, configuration);
         let bmpd = start(&manager, setup, watchdog);
-        let ready = manager.wait_for("that bmpd is ready", is_ready).pop().unwrap();
+        let ready = manager.wait_for("that bmpd is ready", is_ready).pop().expect("it is told");
         Self { topology, station, manager, bmpd, ready }
     }
 
     /// Writes the file, has bmpd read it, and returns what the manager was told of the outcome.
     fn reload(&self, configuration: &str) -> ServiceMessage {
-        fs::write(self.bmpd.setup().file(), configuration).unwrap();
+        fs::write(self.bmpd.setup().file(), configuration).expect("a temporary file can be written");
         self.bmpd.signal(Signal::SIGHUP);
         let began = self.manager.wait_for("that bmpd reads its file", |message| message.has("RELOADING=1"));
         let time = began.last().and_then(|message| message.value("MONOTONIC_USEC")).map(str::parse::<u64>);
         assert!(matches!(time, Some(Ok(1..))), "{began:#?}");
-        self.manager.wait_for("what came of it", is_ready).pop().unwrap()
+        self.manager.wait_for("what came of it", is_ready).pop().expect("it is told")
     }
 }
 

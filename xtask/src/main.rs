@@ -14,6 +14,7 @@ mod package;
 mod packages;
 mod process;
 mod progress;
+mod release;
 mod rules;
 mod run;
 mod setup;
@@ -64,7 +65,9 @@ enum Task {
     Vm(vm::Arguments),
     /// Make packages of bmpd
     Package(package::Arguments),
-    /// Run `demo` or `test` on a Debian with git, a C compiler and Rust alone (needs root)
+    /// Check that version, changelog, documents and manual pages agree, and make the packages
+    Release,
+    /// Run `demo` or `test`, or install the package, on a bare Debian (needs root)
     Bare(bare::Arguments),
     /// Check the rules that no compiler checks: widths, names of types, what a module may use
     Rules,
@@ -87,7 +90,8 @@ impl Task {
             Self::Fuzz(_) => &[Use::Fuzz],
             Self::Vm(arguments) => arguments.uses(),
             Self::Package(_) => &[Use::Package],
-            Self::Bare(_) => &[Use::Bare],
+            Self::Release => &[Use::Package, Use::Test],
+            Self::Bare(_) => &[Use::Bare, Use::Package],
             Self::Ci => &[Use::Ci],
         }
     }
@@ -114,6 +118,7 @@ fn command(command: Task) -> anyhow::Result<ExitCode> {
         Task::Fuzz(arguments) => fuzz::command(&arguments),
         Task::Vm(arguments) => vm::command(&arguments),
         Task::Package(arguments) => package::command(&arguments).map(|()| ExitCode::SUCCESS),
+        Task::Release => release::command().map(|()| ExitCode::SUCCESS),
         Task::Bare(arguments) => bare::command(&arguments),
         Task::Rules => rules::command(),
         Task::Docs => book::command().map(|()| ExitCode::SUCCESS),

@@ -154,6 +154,7 @@ programs! {
     Journalctl = "journalctl" of [], for [Test];
     Kill = "/bin/kill" of ["procps"], for [Run];
     Ldd = "ldd" of ["libc-bin"], for [Build];
+    Lintian = "lintian" of ["lintian"], for [Test];
     MkfsExt4 = "/sbin/mkfs.ext4" of ["e2fsprogs"], for [Systemd];
     Modprobe = "/sbin/modprobe" of ["kmod"], for [Vm];
     Mount = "mount" of ["mount"], for [Vm];
@@ -166,7 +167,7 @@ programs! {
     Rustc = "rustc" of [], for [Build];
     Rustup = "rustup" of [], for [Build];
     Setpriv = "setpriv" of ["util-linux"], for [Test];
-    Sh = "sh" of ["dash"], for [Test, Vm];
+    Sh = "sh" of ["dash"], for [Test, Vm, Bare];
     Sleep = "sleep" of ["coreutils"], for [Test];
     Sudo = "sudo" of [], for [Build];
     Systemctl = "systemctl" of [], for [Build];

@@ -111,7 +111,13 @@ pub(crate) fn bmpctl() -> io::Result<Vec<u8>> {
 
 /// Returns `bmpd.conf(5)`.
 pub(crate) fn conf() -> Vec<u8> {
-    format!("{}{CONF_HEAD}{}", title("bmpd.conf", "5"), roff(&commands_reference())).into_bytes()
+    format!("{}{CONF_HEAD}{}", title("bmpd.conf", "5"), roff(&without_origin(&commands_reference()))).into_bytes()
+}
+
+/// Returns the command reference without the paragraph about its own origin.
+fn without_origin(reference: &str) -> String {
+    let is_origin = |paragraph: &&str| paragraph.starts_with("This page is written from");
+    reference.split("\n\n").filter(|paragraph| !is_origin(paragraph)).collect::<Vec<_>>().join("\n\n")
 }
 
 /// Returns the first line of a page.

@@ -1,11 +1,12 @@
 //! `cargo xtask bare`: a command of the README on a Debian with git, a C compiler and rustup's Rust
-//! alone.
+//! alone, or bmpd's package on it.
 //!
 //! The command runs as root in a root folder of its own (chroot(1)), with the kernel, network and
 //! devices of the host. All mounts are made in a mount namespace of this process: the host sees
 //! none, and they end with the process, however it ends.
 
 mod mounts;
+mod package;
 mod root;
 
 use std::{
@@ -63,6 +64,8 @@ pub(crate) enum ReadmeCommand {
     Demo,
     /// `cargo xtask test`
     Test,
+    /// Install the package that `cargo xtask package` makes, use it and remove it
+    Package,
 }
 
 impl ReadmeCommand {
@@ -70,6 +73,7 @@ impl ReadmeCommand {
         match self {
             Self::Demo => "demo",
             Self::Test => "test",
+            Self::Package => "package",
         }
     }
 }
@@ -97,11 +101,15 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         bail!("a bare Debian needs root: sudo -E env PATH=\"$PATH\" cargo xtask bare ...");
     }
     let suite = arguments.suite.unwrap_or_else(BareSuite::of_host);
+    if arguments.what == ReadmeCommand::Package {
+        return package::install(suite, &arguments.arguments);
+    }
     let (what, temper) = (arguments.what.name(), if arguments.warm { "warm" } else { "cold" });
     let about = match (arguments.warm, arguments.what) {
         (true, ReadmeCommand::Demo) => "a few minutes",
         (false, ReadmeCommand::Demo) => "about 10 minutes on two cores",
         (_, ReadmeCommand::Test) => "half an hour or more",
+        (_, ReadmeCommand::Package) => "a few minutes",
     };
     let mut steps = Steps::announce(
         &format!("cargo xtask bare {what}, {temper}, on a bare Debian {suite}"),
@@ -360,12 +368,13 @@ fn in_root(root: &Path, rust: &HostRust, target: Option<&PathBuf>) -> Command {
     if let Some(target) = target {
         set("CARGO_TARGET_DIR", &target.display());
     }
-    for name in PROXIES {
-        if let Ok(value) = env::var(name) {
-            set(name, &value);
-        }
-    }
+    command.args(proxies());
     command
+}
+
+/// Returns the settings that say how the host reaches other hosts, as env(1) takes them.
+fn proxies() -> impl Iterator<Item = String> {
+    PROXIES.iter().filter_map(|name| Some(format!("{name}={}", env::var(name).ok()?)))
 }
 
 #[cfg(test)]

@@ -73,7 +73,8 @@ impl PackageManifest {
     }
 
     /// The debug symbols, where gdb and other debuggers look for them.
-    pub(super) fn of_symbols(symbols: &[SymbolFile]) -> Self {
+    pub(super) fn of_symbols(symbols: &[SymbolFile], changelog: &Path) -> Self {
+        let overrides = root().join(PACKAGING).join("lintian-overrides");
         let assets = symbols.iter().map(|symbols| {
             let (folder, name) = symbols.build_id.split_at(2);
             asset(&symbols.file, &format!("usr/lib/debug/.build-id/{folder}/{name}.debug"), "644")
@@ -82,9 +83,11 @@ impl PackageManifest {
         // Writing to a string cannot fail.
         let _ = writeln!(
             deb,
-            "depends = \"bmpd (= {}-1)\"\nsection = \"debug\"\nextended-description = \"\"\nassets = [\n{}]",
+            "depends = \"bmpd (= {}-1)\"\nsection = \"debug\"\nchangelog = {}\nextended-description = \"\"\nassets = [\n{}{}]",
             env!("CARGO_PKG_VERSION"),
-            assets.collect::<String>()
+            quoted(&changelog.to_string_lossy()),
+            assets.collect::<String>(),
+            asset(&overrides, "usr/share/lintian/overrides/bmpd-dbgsym", "644"),
         );
         Self { name: "bmpd-dbgsym", description: "debug symbols for bmpd".to_owned(), deb }
     }

@@ -38,7 +38,7 @@ const CARGO_DEB: CargoTool = CargoTool { name: "cargo-deb", version: "3.8.0", fe
 const MAKER: &str = "packaged_files";
 
 /// The options of `cargo xtask package`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
     /// Pack the programs in this folder and build none
     #[arg(long, value_name = "FOLDER")]
@@ -84,7 +84,7 @@ fn make(cargo_deb: &Built, programs: &Path, stage: &Path, output: &Path) -> anyh
     let mut made = Vec::new();
     for manifest in [
         PackageManifest::of_bmpd(&files, found, &stripped.needs(), &changelog),
-        PackageManifest::of_symbols(stripped.symbols()),
+        PackageManifest::of_symbols(stripped.symbols(), &changelog),
     ] {
         let folder = stage.join(manifest.name());
         manifest.write(&folder)?;
