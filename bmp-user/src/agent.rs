@@ -31,7 +31,7 @@ use crate::{
     config::{Config, ConfigStore},
     control::{self, ControlSocket},
     feed::Feed,
-    input, link,
+    http, input, link,
     notify::ServiceManager,
     pin::{self, Datapath, Enforcement, ForeignSockets, NextHopRoutes, Pins, SourceChoices},
     session::{self, DeviceIdentity, Sessions},
@@ -136,8 +136,10 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
         bgp_peers,
         relays,
         replays,
+        http: control::HttpStatus::default(),
     };
 
+    let http_task = tasks::forever("HTTP", http::run(store.subscribe(), context.clone()));
     let described = context.clone();
     let manager = ServiceManager::find(move || described.in_one_sentence())?;
     let is_handed_over = {
@@ -186,7 +188,7 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     if let Err(error) = bgp_task.await {
         error!("the task of the BGP peers failed: {error}");
     }
-    for task in [relay_task, replay_task, pin_task, event_task] {
+    for task in [http_task, relay_task, replay_task, pin_task, event_task] {
         task.abort();
         // The error only says that the task was aborted.
         let _ = task.await;

@@ -21,6 +21,7 @@
 //! * [`config`]: the command language, the model of a configuration, the file.
 //! * [`control`]: the control socket, commits and every `display` command.
 //! * [`doctor`]: what on this host would keep a session from working.
+//! * [`http`]: metrics, health, JSON and the status page, for whoever may connect.
 //! * [`agent`]: starts the tasks above, connects them, and ends them in order.
 //! * [`command_line`]: the arguments of the programs.
 //!
@@ -43,6 +44,7 @@ pub mod doctor;
 pub mod escape;
 mod exposure;
 pub mod feed;
+pub mod http;
 pub mod input;
 pub mod link;
 pub mod log;

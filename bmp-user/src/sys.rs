@@ -300,6 +300,18 @@ pub(crate) fn one_heap() {
     }
 }
 
+/// Returns the clock ticks of a second, in which proc(5) counts (sysconf(3), `_SC_CLK_TCK`).
+pub(crate) fn clock_ticks() -> f64 {
+    // SAFETY: the function takes a number and returns one.
+    unsafe { libc::sysconf(libc::_SC_CLK_TCK) as f64 }
+}
+
+/// Returns the size of a page of memory in bytes.
+pub(crate) fn page_size() -> f64 {
+    // SAFETY: the function takes a number and returns one.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as f64 }
+}
+
 /// Raises the limit of open files to its hard limit (getrlimit(2), `RLIMIT_NOFILE`). Every session,
 /// client of a relay and operator takes one descriptor.
 pub(crate) fn raise_file_limit() -> io::Result<()> {

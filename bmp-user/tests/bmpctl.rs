@@ -47,6 +47,7 @@ impl ServedDevice {
             bgp_peers: Default::default(),
             relays: bmp_user::input::relay::Relays::default(),
             replays: bmp_user::input::mrt::Replays::default(),
+            http: control::HttpStatus::default(),
         };
         let runtime = Runtime::new().expect("a runtime");
         let entered = runtime.enter();

@@ -31,6 +31,7 @@ pub mod flood;
 pub mod footprint;
 pub mod frr;
 pub mod gobgp;
+pub mod http;
 pub mod instructions;
 pub mod kernel;
 pub mod machine;

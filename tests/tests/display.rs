@@ -28,7 +28,7 @@ fn the_json_has_exactly_the_documented_names() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
     let session = trial.bmpd.session(STATION);
     let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
-                    established_count retry_in_seconds connect_interface egress kernel messages feed detail mend connections role guard held \
+                    established_count source_changes retry_in_seconds connect_interface egress kernel messages feed detail mend connections role guard held \
                     unheld interface_drops";
     assert_eq!(keys(&session), words(expected));
     assert_eq!(keys(&session["connect_interface"]), words("interface address from"));

@@ -1,12 +1,16 @@
 //! A task that ends unasked ends bmpd with a message. A supervisor then starts bmpd again under the
 //! remaining pins.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, TcpStream},
+};
 
 use lab::{
     bmp,
     bmpd::{Bmpd, BmpdSetup, StartOptions},
     feeder::BmpFeeder,
+    http,
     skip::skip,
     station::TestStation,
     topology::{STATION, STATION_2, STATION_PORT, Topology, UP2},
@@ -18,10 +22,12 @@ use lab::{
 const FAULT: i32 = 70;
 
 /// Tasks that must run as long as bmpd does.
-const NEEDED: [&str; 15] = [
+const NEEDED: [&str; 17] = [
     "BGP listener",
     "BGP peer",
     "BGP peers",
+    "HTTP",
+    "HTTP listener",
     "adopted session",
     "control",
     "interfaces",
@@ -36,11 +42,12 @@ const NEEDED: [&str; 15] = [
     "session listener",
 ];
 /// Tasks that end with their connection.
-const PASSING: [&str; 2] = ["control connection", "relay connection"];
+const PASSING: [&str; 3] = ["HTTP connection", "control connection", "relay connection"];
 
 fn configuration() -> String {
     format!(
         "sysname edge1
+http listen 127.0.0.1 port 9179
 bmp-relay lab
  listen {} port {}
 mrt-replay old
@@ -73,6 +80,7 @@ return
 struct BusyBmpd {
     bmpd: Bmpd,
     _feeder: BmpFeeder,
+    _client: TcpStream,
 }
 
 impl BusyBmpd {
@@ -81,12 +89,13 @@ impl BusyBmpd {
         bmpd.wait_up(STATION);
         let mut feeder = BmpFeeder::connect(&topology.router, RELAY);
         feeder.send(bmp::initiation("feeder"));
+        let client = http::connect(&topology.router, (Ipv4Addr::LOCALHOST, 9179).into()).expect("bmpd serves HTTP");
         let expected: BTreeSet<_> = NEEDED.iter().chain(&PASSING).map(|name| (*name).to_owned()).collect();
         until("every task runs", PATIENCE, || {
             let tasks: BTreeSet<_> = bmpd.fault("list").unwrap_or_default().into_iter().collect();
             (tasks.is_superset(&expected)).then_some(())
         });
-        Self { bmpd, _feeder: feeder }
+        Self { bmpd, _feeder: feeder, _client: client }
     }
 
     /// Causes a fault, and asserts that bmpd exits with a message about it. Returns the setup for

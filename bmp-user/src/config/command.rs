@@ -129,6 +129,8 @@ pub enum DisplayCommand {
     BmpRelay,
     /// `display mrt-replay`.
     MrtReplay,
+    /// `display http`.
+    Http,
 }
 
 /// A command that changes the configuration, with the line that a refusal points at.
@@ -249,6 +251,7 @@ fn action(action: CommandAction, arguments: ArgumentTokens<'_>, line: &Line) -> 
         CommandAction::DisplayBmpRelay => display(DisplayCommand::BmpRelay),
         CommandAction::DisplayTrial => display(DisplayCommand::Trial),
         CommandAction::DisplayMrtReplay => display(DisplayCommand::MrtReplay),
+        CommandAction::DisplayHttp => display(DisplayCommand::Http),
         CommandAction::DisplayBgpBmpMonitor => display(DisplayCommand::BgpBmpMonitor),
         CommandAction::DisplayBgpPeer => {
             display(DisplayCommand::BgpPeer { peer: arguments.address_of(ArgumentKind::Peer), verbose })

@@ -62,8 +62,8 @@ pub use language::{
     secret::{MASK, Secret, masked},
 };
 pub use model::{
-    BgpConfig, BgpPeerConfig, BgpTimer, BmpConfig, Config, ConnectInterface, ConnectRetry, MaxConnections, MonitorId,
-    Prefix, RelayConfig, ReplayConfig, ReplayPace, RouteMode, SessionConfig, SessionId, Transport,
+    BgpConfig, BgpPeerConfig, BgpTimer, BmpConfig, Config, ConnectInterface, ConnectRetry, HttpListen, MaxConnections,
+    MonitorId, Prefix, RelayConfig, ReplayConfig, ReplayPace, RouteMode, SessionConfig, SessionId, Transport,
 };
 pub use operator::{Allow, OperatorId, Who};
 pub use parse::{

@@ -20,6 +20,10 @@ pub struct Config {
     pub sysname: Option<String>,
     /// `interface-alias KERNEL-NAME NAME`: the kernel's name of each further name.
     pub interface_aliases: BTreeMap<String, String>,
+    /// `http listen ADDRESS port N [ vpn-instance NAME ]`.
+    pub http_listen: Option<HttpListen>,
+    /// `http peer-metrics`: metrics have series for each peer.
+    pub http_peer_metrics: bool,
     /// `bgp AS-NUMBER`.
     pub bgp: Option<BgpConfig>,
     /// `bmp-relay NAME`.
@@ -28,6 +32,24 @@ pub struct Config {
     pub replays: BTreeMap<String, ReplayConfig>,
     /// The `bmp` view.
     pub bmp: BmpConfig,
+}
+
+/// Where the HTTP server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpListen {
+    /// The address and port.
+    pub address: SocketAddr,
+    /// `vpn-instance NAME`; `None` is the public instance.
+    pub vpn_instance: Option<String>,
+}
+
+/// `127.0.0.1 port 9179`, with `in vpn-instance mgmt` behind it.
+impl fmt::Display for HttpListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, vpn_instance } = self;
+        write!(f, "{} port {}", address.ip(), address.port())?;
+        vpn_instance.as_ref().map_or(Ok(()), |name| write!(f, " in vpn-instance {name}"))
+    }
 }
 
 /// The `bgp AS-NUMBER` view: an input that takes routes over BGP and announces none.

@@ -5,14 +5,19 @@
 //! * `display`: a report for each `display`, as text and as JSON
 //! * `consequences`: what a commit changes for sessions, peers, relays and replays; `warnings`:
 //!   settings that do not do what an operator may expect
+//! * `api`: the displays and metrics for the HTTP server; `http_status`: what is known of it
+//! * `pieces`: large answers
 //! * `sentence`: what bmpd does now, for a service manager
 //! * `waiting`, `names`, `words`: what these share
 
+mod api;
 mod consequences;
 mod defaults;
 mod display;
+mod http_status;
 mod names;
 mod operator;
+pub(crate) mod pieces;
 mod sentence;
 mod socket;
 mod waiting;
@@ -25,9 +30,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use api::{API_PATHS, ApiPath};
 pub use consequences::warnings::{on_host, without_host};
 pub use consequences::{Baseline, Remark, Severity};
 pub use display::VALUE_COLUMN;
+pub(crate) use display::WriteAnswer;
+pub use http_status::{HttpCounts, HttpListenerState, HttpStatus, OpenHttpConnection};
 pub use operator::Operator;
 pub use socket::{
     AccessGroups, Client, CommandAnswer, ControlSocket, DEFAULT_PATH, LINE_MAX, NoDaemon, Notices, OperatorRole,
@@ -64,4 +72,6 @@ pub struct ControlContext {
     pub relays: Relays,
     /// The replays of files.
     pub replays: Replays,
+    /// The HTTP server.
+    pub http: HttpStatus,
 }

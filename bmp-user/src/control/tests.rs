@@ -52,6 +52,7 @@ impl TasklessDevice {
             bgp_peers: BgpPeers::default(),
             relays: Relays::default(),
             replays: Replays::default(),
+            http: HttpStatus::default(),
         };
         Self { context, folder, _host: host_sender }
     }

@@ -50,6 +50,19 @@ pub struct InputTotals {
     pub odd: Oddities,
 }
 
+impl InputTotals {
+    /// Adds the totals of another connection.
+    pub fn add(&mut self, more: &Self) {
+        let Self { frames, bytes, unannounced, trouble, refused, odd } = *more;
+        self.frames += frames;
+        self.bytes += bytes;
+        self.unannounced += unannounced;
+        self.trouble.add(trouble);
+        self.refused += refused;
+        self.odd.add(odd);
+    }
+}
+
 /// What an operator has to know about a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputNotice {

@@ -106,6 +106,10 @@ impl Oddities {
         *count == 1
     }
 
+    pub(super) fn add(&mut self, more: Self) {
+        self.0.iter_mut().zip(more.0).for_each(|(count, more)| *count += more);
+    }
+
     /// The kinds with messages, and their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (Oddity, u64)> {
         Oddity::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)

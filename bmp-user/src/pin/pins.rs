@@ -94,6 +94,17 @@ impl Pins {
         let _ = self.progress.subscribe().wait_for(follows).await;
     }
 
+    /// Returns true if every session of the first configuration has its pin.
+    pub fn is_settled(&self) -> bool {
+        self.progress.borrow().is_settled
+    }
+
+    /// Returns true if the pins follow from this configuration.
+    pub fn follows(&self, config: &Arc<Config>) -> bool {
+        let progress = self.progress.borrow();
+        progress.is_settled && progress.applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, config))
+    }
+
     /// Hands the sessions' requests to the keeper. Only the first call returns them.
     pub(super) fn take_inbox(&self) -> Option<mpsc::UnboundedReceiver<AddressedRequest>> {
         lock(&self.inbox).take()

@@ -1,7 +1,7 @@
 //! What a session shows of itself: written by its task, read by displays.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -93,6 +93,10 @@ pub struct SessionSnapshot {
     pub process: Option<SessionProcess>,
     /// How many connections have been established.
     pub established: u64,
+    /// The source of the newest connection.
+    pub source: Option<IpAddr>,
+    /// How many connections had another source than the one before.
+    pub source_changes: u64,
     /// When the next attempt is due.
     pub retry_at: Option<Instant>,
     /// How many times the station was sent the state, or what had changed of it, instead of the
@@ -148,6 +152,8 @@ impl SessionStatus {
                 local: None,
                 process: None,
                 established: 0,
+                source: None,
+                source_changes: 0,
                 retry_at: None,
                 dumps: 0,
                 retransmits: 0,
@@ -194,6 +200,10 @@ impl SessionStatus {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let was_up = shown.phase.is_up();
         change(&mut shown);
+        if let Some(source) = shown.local.map(|local| local.ip().to_canonical()).filter(|_| shown.phase.is_up()) {
+            let before = shown.source.replace(source);
+            shown.source_changes += u64::from(before.is_some_and(|before| before != source));
+        }
         if shown.phase.is_up() != was_up {
             shown.since = Instant::now();
         }

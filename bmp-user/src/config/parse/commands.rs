@@ -24,6 +24,7 @@ pub(in crate::config) enum CommandAction {
     DisplayCandidate,
     DisplayCurrentConfiguration,
     DisplayDefaultParameterBmp,
+    DisplayHttp,
     DisplayInterfaceBinding,
     DisplayMrtReplay,
     DisplayTrial,
@@ -179,6 +180,12 @@ static DISPLAY_MRT_REPLAY: CommandRule = command(
     &[DISPLAY_WORD, Word("mrt-replay", "how far files are replayed"), Optional(&FILTER)],
 );
 
+static DISPLAY_HTTP: CommandRule = command(
+    CommandAction::DisplayHttp,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("http", "the server of metrics and of the status page"), Optional(&FILTER)],
+);
+
 static RESET_BMP_SESSION: CommandRule = command(
     CommandAction::ResetBmpSession,
     &ViewKind::ALL,
@@ -248,7 +255,7 @@ const fn command(action: CommandAction, views: &'static [ViewKind], syntax: &'st
 }
 
 /// The commands that set nothing.
-pub(in crate::config) static COMMANDS: [&CommandRule; 18] = [
+pub(in crate::config) static COMMANDS: [&CommandRule; 19] = [
     &DISPLAY_BMP_SESSION,
     &DISPLAY_CURRENT_CONFIGURATION,
     &DISPLAY_CANDIDATE,
@@ -260,6 +267,7 @@ pub(in crate::config) static COMMANDS: [&CommandRule; 18] = [
     &DISPLAY_BGP_BMP_MONITOR,
     &DISPLAY_BMP_RELAY,
     &DISPLAY_MRT_REPLAY,
+    &DISPLAY_HTTP,
     &RESET_BMP_SESSION,
     &SYSTEM_VIEW,
     &COMMIT,

@@ -19,8 +19,8 @@ use crate::{
             value::ArgumentValue,
         },
         model::{
-            BgpTimer, ConnectInterface, ConnectRetry, MaxConnections, MonitorId, Prefix, ReplayPace, RouteMode,
-            SessionId,
+            BgpTimer, ConnectInterface, ConnectRetry, HttpListen, MaxConnections, MonitorId, Prefix, ReplayPace,
+            RouteMode, SessionId,
         },
     },
     wire::bgp::Family,
@@ -111,6 +111,19 @@ impl ArgumentType for SocketAddr {
 
     fn values(&self) -> Vec<ArgumentValue> {
         vec![ArgumentValue::Address(self.ip()), ArgumentValue::Number(self.port().into())]
+    }
+}
+
+/// `ADDRESS port N [ vpn-instance NAME ]`
+impl ArgumentType for HttpListen {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
+        let vpn_instance = arguments.text_of(ArgumentKind::VpnInstance);
+        Ok(SocketAddr::read(arguments)?.map(|address| Self { address, vpn_instance }))
+    }
+
+    fn values(&self) -> Vec<ArgumentValue> {
+        let vpn_instance = self.vpn_instance.clone().map(ArgumentValue::Text);
+        self.address.values().into_iter().chain(vpn_instance).collect()
     }
 }
 

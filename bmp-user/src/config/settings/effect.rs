@@ -37,6 +37,8 @@ pub enum Effect {
     RelayNextConnection,
     /// The replay begins again.
     ReplayRestarts,
+    /// HTTP connections are closed, and bmpd listens again.
+    HttpListensAnew,
 }
 
 impl Effect {
@@ -67,6 +69,7 @@ impl Effect {
             Self::RelayAtOnce => "sessions stay up; the change counts at once, also for daemons that are connected",
             Self::RelayNextConnection => "sessions stay up; the change counts for daemons that connect from now on",
             Self::ReplayRestarts => "sessions stay up; the replay begins again",
+            Self::HttpListensAnew => "sessions stay up; bmpd closes its HTTP connections, and listens again",
         }
     }
 }

@@ -8,6 +8,7 @@ mod descriptor;
 mod effect;
 mod families;
 mod forms;
+mod http;
 mod monitor;
 mod relay;
 mod replay;

@@ -50,8 +50,13 @@ fn no_other_listens(config: &Config, view: &CommandView, listen: &SocketAddr) ->
     let is_other = |name: &String| !matches!(view, CommandView::Relay(own) if own == name);
     match config.relays.iter().find(|(name, relay)| is_other(name) && relay.listen.as_ref() == Some(listen)) {
         Some((other, _)) => Err(format!("the input {other} listens on {listen} already")),
+        None if is_http(config, listen) => Err(format!("`http listen` has {listen} already")),
         None => Ok(()),
     }
+}
+
+fn is_http(config: &Config, listen: &SocketAddr) -> bool {
+    config.http_listen.as_ref().is_some_and(|http| http.vpn_instance.is_none() && http.address == *listen)
 }
 
 pub(in crate::config) static ALLOW: SettingDescriptor = SettingDescriptor {

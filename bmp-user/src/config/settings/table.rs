@@ -6,14 +6,16 @@ use super::{
     arguments::ArgumentType as _,
     bgp, bmp,
     descriptor::{Setting, SettingDescriptor},
-    monitor, relay, replay, session, system,
+    http, monitor, relay, replay, session, system,
 };
 use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
-pub(in crate::config) static SETTINGS: [&SettingDescriptor; 48] = [
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 50] = [
     &system::SYSNAME,
     &system::INTERFACE_ALIAS,
+    &http::HTTP_LISTEN,
+    &http::HTTP_PEER_METRICS,
     &bgp::BGP,
     &bgp::ROUTER_ID,
     &bgp::LISTEN_PORT,

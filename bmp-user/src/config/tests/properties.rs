@@ -225,6 +225,8 @@ prop_compose! {
         sysname in option::of(name()),
         interface_aliases in btree_map(name(), kernel_name(), 0..4),
         listens in btree_map(name(), (option::of((listen_address(), 1..=u16::MAX)), btree_set(prefix(), 0..3), [0u64..3601, 0u64..3601], option::of((1u32..65_536, option::of(1u32..65_536)))), 0..4),
+        http in option::of((listen_address(), 1..=u16::MAX, option::of(kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC)))),
+        http_peer_metrics in any::<bool>(),
         bgp in option::of(bgp()),
         statistics in option::of(0u64..65_536),
         mut replays in btree_map(name(), replay(), 0..3),
@@ -260,7 +262,14 @@ prop_compose! {
                 bmp.sessions.insert(id, session);
             }
         }
-        Config { sysname, interface_aliases, bgp, relays, replays, bmp }
+        let http_listen = http.map(|(address, port, vpn_instance)| {
+            HttpListen { address: (address, port).into(), vpn_instance }
+        });
+        let is_free = |http: &HttpListen| {
+            http.vpn_instance.is_some() || relays.values().all(|relay| relay.listen != Some(http.address))
+        };
+        let http_listen = http_listen.filter(is_free);
+        Config { sysname, interface_aliases, http_listen, http_peer_metrics, bgp, relays, replays, bmp }
     }
 }
 

@@ -1,11 +1,11 @@
-//! The consequences of a change for relays and replays.
+//! The consequences of a change for relays, replays and the HTTP server.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Baseline, Consequences, Finding, Remark, RemarkSubject, listed};
 use crate::{
-    config::{Config, RelayConfig, ReplayConfig},
-    control::ControlContext,
+    config::{Config, HttpListen, RelayConfig, ReplayConfig},
+    control::{ControlContext, HttpListenerState},
     input::{
         mrt::ReplayState,
         relay::{ConnectionStatus, RelayState, RelayStatus},
@@ -41,6 +41,9 @@ pub(super) fn consequences<'a>(
             continue;
         }
         consequences.wait_for(RemarkSubject::Relay, move || find_listening(context, name, listen));
+    }
+    if let Some(listen) = now.http_listen.as_ref().filter(|listen| before.config.http_listen.as_ref() != Some(listen)) {
+        consequences.wait_for(RemarkSubject::Http, move || find_http(context, listen));
     }
     for name in before.config.replays.keys().filter(|name| !now.replays.contains_key(*name)) {
         let text = format!("mrt-replay {name} ends, and its peers go down: it is not configured any more");
@@ -95,6 +98,17 @@ fn find_listening(context: &ControlContext, name: &str, listen: SocketAddr) -> F
             Finding::Settled(Some(Remark::warning(text)))
         }
         Some((_, RelayState::Starting)) | None => Finding::Open(None),
+    }
+}
+
+/// Finds whether the HTTP server listens.
+fn find_http(context: &ControlContext, listen: &HttpListen) -> Finding {
+    match context.http.listener() {
+        (Some(known), HttpListenerState::Listening) if known == *listen => Finding::Settled(None),
+        (Some(known), HttpListenerState::Failed(why)) if known == *listen => {
+            Finding::Settled(Some(Remark::warning(format!("bmpd does not serve HTTP on {listen}: {why}"))))
+        }
+        _ => Finding::Open(None),
     }
 }
 

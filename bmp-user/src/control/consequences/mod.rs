@@ -60,6 +60,7 @@ enum RemarkSubject {
     Peer,
     Relay,
     Replay,
+    Http,
 }
 
 impl RemarkSubject {
@@ -71,6 +72,7 @@ impl RemarkSubject {
             Self::Peer => ("BGP peers", "display bgp peer"),
             Self::Relay => ("connections and relays", "display bmp relay"),
             Self::Replay => ("replays", "display mrt-replay"),
+            Self::Http => ("servers", "display http"),
         }
     }
 }

@@ -27,7 +27,7 @@ fn json_is_kept(name: &str, report: &impl serde::Serialize) {
     is_kept(name, &as_json(report).unwrap());
 }
 
-fn written(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
+pub(super) fn written(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
     let mut out = Vec::new();
     write(&mut out).unwrap();
     String::from_utf8(out).unwrap()
@@ -87,6 +87,12 @@ fn bgp_peers_are_shown_as_they_were() {
     let none =
         written(|out| peer::write_text(out, samples::no_speaker(), PeerTotals { peers: 0, up: 0 }, Rendering::Table));
     is_kept("peer.txt", &format!("{short}{verbose}{none}"));
+}
+
+#[test]
+fn the_http_server_is_shown_as_it_was() {
+    json_is_kept("http.json", &samples::http());
+    is_kept("http.txt", &samples::http().iter().map(ToString::to_string).collect::<String>());
 }
 
 #[test]

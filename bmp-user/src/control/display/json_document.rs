@@ -49,6 +49,18 @@ fn documented() -> BTreeMap<&'static str, Fields> {
     commands
 }
 
+/// Returns the numbers that the page has, and the maps of them: the command and the path of each.
+pub(super) fn numbers() -> Vec<(&'static str, String)> {
+    let is_number = |field: &DocumentedField| {
+        field.types.iter().any(|kind| matches!(kind.as_str(), "integer" | "number" | "map of integers"))
+    };
+    let of_command = |(command, fields): (&'static str, Fields)| {
+        let numbers = fields.into_iter().filter(|(_, field)| is_number(field));
+        numbers.map(move |(path, _)| (command, path)).collect::<Vec<_>>()
+    };
+    documented().into_iter().flat_map(of_command).collect()
+}
+
 /// Adds the fields of an answer. The keys of a map are not fields.
 fn collect(value: &Value, path: &str, maps: &BTreeSet<String>, fields: &mut Fields) {
     match value {
@@ -96,6 +108,7 @@ fn answers() -> BTreeMap<&'static str, Vec<String>> {
         ("display bmp relay", vec![as_json(&samples::relays()).unwrap()]),
         ("display mrt-replay", vec![as_json(&samples::replays()).unwrap()]),
         ("display configuration trial", samples::trials().map(|trial| as_json(&trial).unwrap()).into()),
+        ("display http", samples::http().iter().map(|http| as_json(http).unwrap()).collect()),
         ("commit", vec![as_json(&remarks).unwrap()]),
     ])
 }

@@ -1,8 +1,9 @@
 //! What `display` answers. Each display is a report: a struct with enums, whose `Display` is the
 //! text and whose `Serialize` is the JSON.
 //!
-//! * `session`, `peer`, `binding`, `feed`, `relay`, `replay`, `monitored`, `trial`: one display
-//!   each
+//! * `session`, `peer`, `binding`, `feed`, `relay`, `replay`, `monitored`, `trial`, `http`: one
+//!   display each
+//! * `metrics`: the same reports as metrics
 //! * `egress`, `guard`, `hold_down`, `refused`, `routeless`: parts of reports
 //! * `layout`: labels, columns, ages and rounding; `json`: how JSON is written
 //! * `samples` and `golden`: the tests of all displays
@@ -12,8 +13,10 @@ mod egress;
 mod feed;
 mod guard;
 mod hold_down;
+mod http;
 mod json;
 mod layout;
+mod metrics;
 mod monitored;
 mod peer;
 mod refused;
@@ -48,13 +51,14 @@ use crate::{
 };
 use binding::BindingReports;
 use feed::FeedReport;
+use http::HttpReport;
 use relay::RelayReports;
 use replay::ReplayReports;
 use session::SessionFilter;
 use trial::CurrentTrial;
 
 /// Writes an answer that may be large.
-pub(super) type WriteAnswer = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+pub(crate) type WriteAnswer = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 /// The forms of a display that has a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +97,28 @@ impl ControlContext {
     }
 
     async fn answer(&self, editor: &CandidateEditor, what: &DisplayCommand, json: bool) -> anyhow::Result<String> {
+        match what {
+            DisplayCommand::Candidate { .. }
+            | DisplayCommand::CurrentConfiguration
+            | DisplayCommand::DefaultParameterBmp
+                if json =>
+            {
+                Err(anyhow!("this has no JSON form: leave out --json"))
+            }
+            DisplayCommand::CurrentConfiguration => Ok(self.store.running().to_string()),
+            DisplayCommand::Candidate { changes: false } => Ok(editor.candidate().to_string()),
+            DisplayCommand::Candidate { changes: true } => Ok(candidate_changes(editor)),
+            DisplayCommand::DefaultParameterBmp => Ok(defaults::text()),
+            _ => self.reported(what, json).await,
+        }
+    }
+
+    /// Answers a `display` that has a report.
+    ///
+    /// # Errors
+    ///
+    /// The session or peer that is asked for is not configured.
+    pub(super) async fn reported(&self, what: &DisplayCommand, json: bool) -> anyhow::Result<String> {
         let config = self.store.running();
         match what {
             DisplayCommand::BmpSession { vpn_instance, station, alias, verbose } => {
@@ -122,11 +148,10 @@ impl ControlContext {
             DisplayCommand::BmpRelay => rendered(&RelayReports::of(self, &config), json),
             DisplayCommand::MrtReplay => rendered(&ReplayReports::of(self, &config), json),
             DisplayCommand::Trial => rendered(&CurrentTrial(self.store.trial().await), json),
-            _ if json => Err(anyhow!("this has no JSON form: leave out --json")),
-            DisplayCommand::CurrentConfiguration => Ok(config.to_string()),
-            DisplayCommand::Candidate { changes: false } => Ok(editor.candidate().to_string()),
-            DisplayCommand::Candidate { changes: true } => Ok(candidate_changes(editor)),
-            DisplayCommand::DefaultParameterBmp => Ok(defaults::text()),
+            DisplayCommand::Http => rendered(&HttpReport::of(self), json),
+            DisplayCommand::CurrentConfiguration
+            | DisplayCommand::Candidate { .. }
+            | DisplayCommand::DefaultParameterBmp => Err(anyhow!("this has no report")),
         }
     }
 

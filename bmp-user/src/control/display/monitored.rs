@@ -118,6 +118,11 @@ pub(super) fn write(context: &ControlContext, config: &Config, json: bool, out: 
     }
 }
 
+/// Returns all peers, without the sessions that report them.
+pub(super) fn all(context: &ControlContext) -> Vec<MonitoredPeer> {
+    context.feed.peers().iter().map(MonitoredPeer::alone).collect()
+}
+
 /// Returns true if the session reports anything while it is up. The messages of an adopted session
 /// come from its own daemon.
 fn reports(session: &SessionConfig) -> bool {

@@ -176,6 +176,16 @@ pub(super) fn write(
     write_text(out, speaker, totals, rendering)
 }
 
+/// Returns the peers that are configured.
+pub(super) fn all(context: &ControlContext, config: &Config) -> Vec<BgpPeerReport> {
+    let bgp = config.bgp.as_ref();
+    let report = |status: PeerStatus| {
+        let configured = bgp.and_then(|bgp| bgp.peers.get(&status.address));
+        BgpPeerReport::of(context, status, configured)
+    };
+    context.bgp_peers.snapshot(&context.feed).into_iter().map(report).collect()
+}
+
 /// How many peers there are.
 pub(super) struct PeerTotals {
     pub(super) peers: usize,

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::{self, Config},
     escape::Untrusted,
-    feed::{ConnectionId, InputId, PeerRibs},
+    feed::{ConnectionId, InputId, InputTotals, PeerRibs},
     input::relay::{ConnectionStatus, HeldConnection, RelayState, RelayStatus, connection_limits},
 };
 
@@ -44,6 +44,8 @@ pub(super) struct RelayReport {
     /// Why the relay does not listen.
     pub(super) why: Option<String>,
     pub(super) connections: Vec<DaemonConnection>,
+    /// What came in by all connections, also those that ended.
+    pub(super) received: ReceivedMessages,
     /// Prefixes of other hosts that may connect.
     pub(super) allow: Vec<String>,
     pub(super) hold_seconds: u64,
@@ -111,6 +113,34 @@ pub(super) struct HeldDaemon {
     pub(super) left_seconds: u64,
 }
 
+/// What daemons sent to a relay since it is configured.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct ReceivedMessages {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    /// Messages with routes of peers that the connection had not announced.
+    pub(super) unannounced: u64,
+    /// Messages that were passed on although something is wrong with them, by kind.
+    pub(super) not_understood: BTreeMap<&'static str, u64>,
+    /// Messages that were left out because no station could read them, by kind.
+    pub(super) odd: BTreeMap<&'static str, u64>,
+    /// Messages that were dropped because they are about peers of another connection.
+    pub(super) refused: u64,
+}
+
+impl ReceivedMessages {
+    fn of(totals: &InputTotals) -> Self {
+        Self {
+            messages: totals.frames,
+            bytes: totals.bytes,
+            unannounced: totals.unannounced,
+            not_understood: totals.trouble.errors_by_kind().map(|(kind, count)| (kind.as_str(), count)).collect(),
+            odd: totals.odd.iter().map(|(oddity, count)| (oddity.as_str(), count)).collect(),
+            refused: totals.refused,
+        }
+    }
+}
+
 /// The connection of a daemon.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct DaemonConnection {
@@ -157,6 +187,7 @@ impl RelayReport {
             state: ListenState::NotConfigured,
             why: Some("it takes nothing until it has `listen ADDRESS port N`".to_owned()),
             connections: Vec::new(),
+            received: ReceivedMessages::default(),
             allow: configured.allow.iter().map(ToString::to_string).collect(),
             hold_seconds: configured.hold.as_secs(),
             end_of_rib_after_seconds: configured.end_of_rib_after.as_secs(),
@@ -192,6 +223,7 @@ impl RelayReport {
             state,
             why,
             connections: connections.collect(),
+            received: ReceivedMessages::of(&status.received),
             held_peers: own().filter(|peer| peer.is_away()).count(),
             peers_without_routes: own()
                 .filter(|peer| is_routeless(peer))

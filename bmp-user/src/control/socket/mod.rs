@@ -3,7 +3,6 @@
 mod access;
 mod admission;
 mod client;
-mod pieces;
 mod protocol;
 mod server;
 

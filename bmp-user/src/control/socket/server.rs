@@ -26,12 +26,16 @@ use tracing::{debug, warn};
 use super::{
     access::AccessGroups,
     admission::{AdmittedConnection, OperatorConnections, Worth},
-    pieces::{self, PIECE, WAITING},
     protocol::{CommandAnswer, LINE_MAX, Request, RequestMode, Response},
 };
 use crate::{
     config::LineFilter,
-    control::{ControlContext, Operator, display::WriteAnswer, operator::Reply},
+    control::{
+        ControlContext, Operator,
+        display::WriteAnswer,
+        operator::Reply,
+        pieces::{self, PIECE, WAITING},
+    },
     exposure::{self, PathFault},
     sys, tasks,
 };

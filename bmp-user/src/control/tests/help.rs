@@ -55,7 +55,7 @@ async fn help_and_completion_come_from_the_grammar_and_the_host() {
     let table = [
         ("con", "connect-interface connect-retry"),
         ("dis", "display"),
-        ("display ", "bgp bmp configuration current-configuration default-parameter interface-binding mrt-replay"),
+        ("display ", "bgp bmp configuration current-configuration default-parameter http interface-binding mrt-replay"),
         ("conn e", "eth1 eth2"),
         ("conn Gig", "GigabitEthernet0/1/0"),
         ("reset bmp session ", "198.51.100.7 all vpn-instance"),

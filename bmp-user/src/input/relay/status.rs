@@ -32,6 +32,8 @@ pub struct RelayStatus {
     pub connections: Vec<ConnectionStatus>,
     /// The connections that ended and whose peers are held, the oldest first.
     pub held: Vec<HeldConnection>,
+    /// What came in by all connections, also those that ended.
+    pub received: InputTotals,
     /// Connections of hosts that may not connect.
     pub refused_hosts: u64,
     /// Connections beyond the limits.
@@ -112,6 +114,8 @@ struct RelayProgress {
     state: RelayState,
     connections: Vec<Arc<ConnectionEntry>>,
     held: Vec<(Arc<ConnectionEntry>, Instant)>,
+    /// What came in by connections that ended.
+    ended: InputTotals,
     refused_hosts: u64,
     refused_too_many: u64,
     last_closed: Option<String>,
@@ -120,11 +124,15 @@ struct RelayProgress {
 impl RelayEntry {
     fn status(&self) -> RelayStatus {
         let now = lock(&self.now);
+        let connections: Vec<_> = now.connections.iter().map(|connection| connection.status()).collect();
+        let mut received = now.ended;
+        connections.iter().for_each(|connection| received.add(&connection.totals));
         RelayStatus {
             name: self.name.clone(),
             listen: self.listen,
             state: now.state.clone(),
-            connections: now.connections.iter().map(|connection| connection.status()).collect(),
+            connections,
+            received,
             held: now.held.iter().map(|(connection, until)| connection.held(*until)).collect(),
             refused_hosts: now.refused_hosts,
             refused_too_many: now.refused_too_many,
@@ -280,7 +288,9 @@ impl ConnectionHandle {
 
 impl Drop for ConnectionHandle {
     fn drop(&mut self) {
-        lock(&self.relay.now).connections.retain(|shown| !Arc::ptr_eq(shown, &self.connection));
+        let mut now = lock(&self.relay.now);
+        now.connections.retain(|shown| !Arc::ptr_eq(shown, &self.connection));
+        now.ended.add(&lock(&self.connection.totals));
     }
 }
 

@@ -1,9 +1,10 @@
 //! 256 sessions at once: the time until all are established, until one has moved to another source,
-//! and until one is back after its interface; and the time to display them all.
+//! and until one is back after its interface; and the times to display and to scrape them all.
 
 mod carrier;
 mod crowd;
 mod hosts;
+mod scrape;
 
 use std::{
     collections::BTreeMap,
@@ -59,6 +60,7 @@ pub(crate) fn run(setting: &BenchSetting, report: &mut BenchReport) -> io::Resul
     let (bmpd, crowd) = committed(setting, &hosts, report)?;
     moved(setting, &hosts, &bmpd, &crowd, report)?;
     shown(setting, &hosts, &bmpd, &crowd, report)?;
+    scrape::run(setting, &hosts, &bmpd, &crowd, report)?;
     drop((bmpd, crowd));
     carrier::run(setting, &hosts, report)
 }

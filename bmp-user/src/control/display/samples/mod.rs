@@ -14,6 +14,7 @@ pub(super) use inputs::{feed, monitored, relays, replays};
 pub(super) use peers::{no_speaker, speaker};
 pub(super) use sessions::{bindings, sessions};
 
+use super::http::{HttpReport, HttpState};
 use crate::{config::TrialReport, escape::Untrusted};
 
 const STATION: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
@@ -27,6 +28,28 @@ fn text(text: &str) -> Option<String> {
 
 fn outside(text: &str) -> Option<Untrusted> {
     Some(Untrusted::new(text))
+}
+
+/// A server that listens, one that cannot, and none.
+pub(super) fn http() -> Vec<HttpReport> {
+    let listening = HttpReport {
+        listen: text("192.0.2.1:9179"),
+        vpn_instance: text("mgmt"),
+        state: HttpState::Listening,
+        why: None,
+        connections: 2,
+        requests: 345,
+        refused: 6,
+        slow: 7,
+    };
+    let failed = HttpReport {
+        vpn_instance: None,
+        state: HttpState::Failed,
+        why: text("the address is not on this host"),
+        ..listening.clone()
+    };
+    let none = HttpReport { listen: None, why: None, state: HttpState::NotConfigured, ..failed.clone() };
+    vec![listening, failed, none]
 }
 
 /// A trial of a user with a name whose connection is open, and one of a user that nobody knows.

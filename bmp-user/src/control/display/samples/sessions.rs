@@ -37,6 +37,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             local_address: Some(SOURCE),
             local_port: Some(40_000),
             established_count: 2,
+            source_changes: 1,
             retry_in_seconds: None,
             connect_interface: SourceReport {
                 interface: text("GigabitEthernet0/1/0"),
@@ -88,6 +89,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             local_address: None,
             local_port: None,
             established_count: 0,
+            source_changes: 0,
             retry_in_seconds: Some(1.5),
             connect_interface: SourceReport { interface: None, address: None, from: SourceLevel::Default },
             egress: EgressReport {
@@ -140,6 +142,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             local_address: None,
             local_port: None,
             established_count: 0,
+            source_changes: 0,
             retry_in_seconds: None,
             connect_interface: SourceReport { interface: None, address: Some(SOURCE), from: SourceLevel::Bmp },
             egress: EgressReport {

@@ -129,6 +129,7 @@ impl Gather<'_> {
             local_address: shown.local.map(|local| local.ip()),
             local_port: shown.local.as_ref().map(SocketAddr::port),
             established_count: shown.established,
+            source_changes: shown.source_changes,
             retry_in_seconds: retry_at.map(|at| tenths(at.saturating_duration_since(now))),
             connect_interface: SourceReport {
                 interface: effective.connect.as_ref().and_then(|connect| connect.interface()).map(str::to_owned),

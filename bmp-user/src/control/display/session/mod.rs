@@ -63,6 +63,8 @@ pub(super) struct SessionReport {
     pub(super) local_address: Option<IpAddr>,
     pub(super) local_port: Option<u16>,
     pub(super) established_count: u64,
+    /// Connections that had another source than the one before.
+    pub(super) source_changes: u64,
     /// Seconds, to a tenth.
     pub(super) retry_in_seconds: Option<f64>,
     pub(super) connect_interface: SourceReport,
@@ -127,7 +129,7 @@ pub(super) enum SessionReason {
 }
 
 impl SessionReason {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Waits(wait) => wait.as_str(),
             Self::Fails(reason) => reason.as_str(),
@@ -237,6 +239,11 @@ pub(super) fn write(
         write!(out, "{}", escaped_lines(&report.to_string()))?;
     }
     Ok(())
+}
+
+/// Returns the sessions that the filter selects.
+pub(super) fn all(context: &ControlContext, config: &Config, filter: &SessionFilter) -> Vec<SessionReport> {
+    gather::sessions(context, config, filter, None).collect()
 }
 
 /// Returns the lines in front of the sessions.

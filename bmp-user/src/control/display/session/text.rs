@@ -40,6 +40,9 @@ impl fmt::Display for SessionReport {
             field(f, "Opened by", process.as_deref().unwrap_or("another process, which has not connected"))?;
         }
         field(f, "Established", format_args!("{} time(s)", self.established_count))?;
+        if self.source_changes > 0 {
+            field(f, "Source changes", self.source_changes)?;
+        }
         let local = self.local_address.zip(self.local_port);
         field(f, "Local address", or_dash(local.map(|(address, port)| format!("{address} port {port}"))))?;
         field(f, "Connect-interface", &self.connect_interface)?;

@@ -3,7 +3,7 @@
 //!
 //! The memory of an answer is a few pieces, however long the answer is. Its maker looks at the
 //! state bit by bit, holds no lock meanwhile, and shares the processors with at most one other
-//! maker.
+//! maker of its kind.
 
 use std::io::{self, Write};
 
@@ -12,15 +12,19 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc},
 };
 
-use crate::{config::LineFilter, control::display::WriteAnswer};
+use super::display::WriteAnswer;
+use crate::config::LineFilter;
 
 /// Bytes of one piece.
-pub(super) const PIECE: usize = 32 * 1024;
+pub(crate) const PIECE: usize = 32 * 1024;
 /// Pieces that may wait for the client to read them.
-pub(super) const WAITING: usize = 2;
+pub(crate) const WAITING: usize = 2;
 
-/// Limits the answers that are made at the same time. One that waits for its client does not count.
+/// Limits the answers that are made at the same time. One that waits for its client does not
+/// count.
 static MAKING: Semaphore = Semaphore::const_new(2);
+/// The same for answers to outsiders, so that operators never wait for them.
+static MAKING_FOR_OUTSIDERS: Semaphore = Semaphore::const_new(1);
 
 /// Makes an answer, escaped for the inside of a JSON string. Blocks: call it from a blocking
 /// thread.
@@ -29,8 +33,7 @@ static MAKING: Semaphore = Semaphore::const_new(2);
 ///
 /// The receiver of the pieces is gone.
 pub(super) fn make(make: WriteAnswer, filter: Option<LineFilter>, pieces: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
-    let permit = Handle::current().block_on(MAKING.acquire()).map_err(io::Error::other)?;
-    let mut out = JsonStringWriter { pieces, piece: Vec::with_capacity(PIECE), permit: Some(permit) };
+    let mut out = JsonStringWriter(PieceWriter::new(pieces, &MAKING)?);
     match filter {
         Some(filter) => {
             let mut lines = FilteredLines { out: &mut out, filter, begun: false, line: Vec::new() };
@@ -39,17 +42,35 @@ pub(super) fn make(make: WriteAnswer, filter: Option<LineFilter>, pieces: mpsc::
         }
         None => make(&mut out)?,
     }
+    out.0.send()
+}
+
+/// Makes an answer for an outsider, as it is. Blocks: call it from a blocking thread.
+///
+/// # Errors
+///
+/// The receiver of the pieces is gone, or the answer cannot be made.
+pub(crate) fn make_plain(make: WriteAnswer, pieces: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+    let mut out = PieceWriter::new(pieces, &MAKING_FOR_OUTSIDERS)?;
+    make(&mut out)?;
     out.send()
 }
 
-/// Escapes for the inside of a JSON string, and sends the result in pieces.
-struct JsonStringWriter {
+/// Sends what is written in pieces.
+struct PieceWriter {
     pieces: mpsc::Sender<Vec<u8>>,
     piece: Vec<u8>,
+    making: &'static Semaphore,
     permit: Option<SemaphorePermit<'static>>,
 }
 
-impl JsonStringWriter {
+impl PieceWriter {
+    /// Waits until no more than the permitted number of answers are made.
+    fn new(pieces: mpsc::Sender<Vec<u8>>, making: &'static Semaphore) -> io::Result<Self> {
+        let permit = Some(acquire(making)?);
+        Ok(Self { pieces, piece: Vec::with_capacity(PIECE), making, permit })
+    }
+
     fn send(&mut self) -> io::Result<()> {
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
         let piece = match self.pieces.try_send(piece) {
@@ -60,22 +81,46 @@ impl JsonStringWriter {
         // Let another answer be made while this client reads.
         self.permit = None;
         self.pieces.blocking_send(piece).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        self.permit = Some(Handle::current().block_on(MAKING.acquire()).map_err(io::Error::other)?);
+        self.permit = Some(acquire(self.making)?);
         Ok(())
     }
 }
 
+fn acquire(making: &'static Semaphore) -> io::Result<SemaphorePermit<'static>> {
+    Handle::current().block_on(making.acquire()).map_err(io::Error::other)
+}
+
+impl Write for PieceWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = PIECE - self.piece.len();
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        self.piece.extend_from_slice(taken);
+        if self.piece.len() == PIECE {
+            self.send()?;
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Escapes for the inside of a JSON string.
+struct JsonStringWriter(PieceWriter);
+
 impl Write for JsonStringWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         for &byte in bytes {
+            let piece = &mut self.0.piece;
             match byte {
-                b'"' | b'\\' => self.piece.extend([b'\\', byte]),
-                b'\n' => self.piece.extend(b"\\n"),
-                0..0x20 => write!(self.piece, "\\u{byte:04x}")?,
-                _ => self.piece.push(byte),
+                b'"' | b'\\' => piece.extend([b'\\', byte]),
+                b'\n' => piece.extend(b"\\n"),
+                0..0x20 => write!(piece, "\\u{byte:04x}")?,
+                _ => piece.push(byte),
             }
-            if self.piece.len() >= PIECE - 8 {
-                self.send()?;
+            if piece.len() >= PIECE - 8 {
+                self.0.send()?;
             }
         }
         Ok(bytes.len())
@@ -163,6 +208,26 @@ mod tests {
     fn an_answer_of_many_pieces_is_whole() {
         let line = "x".repeat(999) + "\n";
         assert_eq!(read(vec![line.clone(); 2000], None), line.repeat(2000));
+    }
+
+    #[test]
+    fn a_plain_answer_is_what_was_written() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (sender, mut pieces) = mpsc::channel(WAITING);
+        let text = "\"quoted\"\n".repeat(10_000);
+        let written = text.clone();
+        let handle = runtime.handle().clone();
+        let making = std::thread::spawn(move || {
+            let _inside = handle.enter();
+            make_plain(Box::new(move |out| out.write_all(written.as_bytes())), sender)
+        });
+        let mut read = Vec::new();
+        while let Some(piece) = pieces.blocking_recv() {
+            assert!(piece.len() <= PIECE);
+            read.extend(piece);
+        }
+        making.join().unwrap().unwrap();
+        assert_eq!(read, text.into_bytes());
     }
 
     #[test]

@@ -1,0 +1,263 @@
+//! The metrics of sessions to stations.
+
+use super::{
+    super::{
+        egress::Enforcer,
+        session::{SessionReport, UpDown},
+    },
+    metric::{
+        Metric, MetricKind, MetricReading, MetricSubject, Series, counter, each, gauge, kernel_counter, labelled,
+        measured, number,
+    },
+};
+
+impl MetricSubject for SessionReport {
+    const COMMAND: &'static str = "display bmp session";
+    const LABELS: &'static [&'static str] = &["station", "vpn_instance", "alias"];
+
+    fn labels(&self) -> Vec<String> {
+        vec![self.station.to_string(), self.vpn_instance.to_string(), self.alias.clone().unwrap_or_default()]
+    }
+}
+
+const PACKETS: Option<&str> = Some("packets");
+const BYTES: Option<&str> = Some("bytes");
+const SECONDS: Option<&str> = Some("seconds");
+const MESSAGES: Option<&str> = Some("messages");
+
+/// The metrics of each session.
+pub(super) static SESSION: [Metric<SessionReport>; 34] = [
+    gauge(
+        "bmpd_session_up",
+        None,
+        "1 if the station is connected",
+        &[number("", |session| u64::from(session.state == UpDown::Up))],
+    ),
+    Metric {
+        name: "bmpd_session_reason",
+        unit: None,
+        kind: MetricKind::Gauge,
+        help: "1 for the reason why the session is down, or what it waits for; no series if there is none",
+        series: &[Series {
+            labels: &[],
+            json: "",
+            reading: MetricReading::Labels(&["reason"], |session| Some(vec![session.reason?.as_str().to_owned()])),
+        }],
+    },
+    gauge(
+        "bmpd_session_enforcement",
+        None,
+        "1 for the mode in force: who holds the packets of the session to its pin; 0 for the others",
+        &[
+            labelled(&[("mode", "kernel")], "", |session| u64::from(session.egress.enforcement == Enforcer::Kernel)),
+            labelled(&[("mode", "cgroup")], "", |session| u64::from(session.egress.enforcement == Enforcer::Cgroup)),
+            labelled(&[("mode", "socket")], "", |session| u64::from(session.egress.enforcement == Enforcer::Socket)),
+            labelled(&[("mode", "none")], "", |session| u64::from(session.egress.enforcement == Enforcer::None)),
+        ],
+    ),
+    gauge(
+        "bmpd_session_egress",
+        None,
+        "1 for each interface that the session may leave by; no series if it may leave by any, or by none",
+        &[each("interface", "", |session| {
+            session.egress.interfaces.iter().map(|name| (name.clone().into(), 1)).collect()
+        })],
+    ),
+    gauge(
+        "bmpd_session_age",
+        SECONDS,
+        "time since the session went up or down",
+        &[number("age_seconds", |session| session.age_seconds)],
+    ),
+    gauge(
+        "bmpd_session_retry",
+        SECONDS,
+        "time until the next attempt to connect; no series if none is due",
+        &[measured("retry_in_seconds", |session| session.retry_in_seconds)],
+    ),
+    gauge(
+        "bmpd_session_held",
+        SECONDS,
+        "time until a session goes down that hold-down holds; no series if none is held",
+        &[measured("held.for_seconds", |session| session.held.as_ref().map(|held| held.for_seconds))],
+    ),
+    counter(
+        "bmpd_session_established",
+        None,
+        "connections that have been established",
+        &[number("established_count", |session| session.established_count)],
+    ),
+    counter(
+        "bmpd_session_source_changes",
+        None,
+        "connections that had another source address than the one before",
+        &[number("source_changes", |session| session.source_changes)],
+    ),
+    gauge(
+        "bmpd_session_lag",
+        BYTES,
+        "journal bytes that the station has not been sent; 0 while the session is down",
+        &[number("feed.lag_bytes", |session| session.feed.lag_bytes)],
+    ),
+    gauge(
+        "bmpd_session_position",
+        MESSAGES,
+        "number of the next journal message for the station",
+        &[number("feed.cursor", |session| session.feed.cursor)],
+    ),
+    counter(
+        "bmpd_session_dumps",
+        None,
+        "how many times the station was sent the state instead of the journal",
+        &[number("feed.dumps", |session| session.feed.dumps)],
+    ),
+    gauge(
+        "bmpd_session_refused_peers",
+        None,
+        "peers left out, because the station could not tell them from those of another input",
+        &[number("feed.refused_peers", |session| session.feed.refused_peers as u64)],
+    ),
+    counter(
+        "bmpd_session_sent",
+        MESSAGES,
+        "BMP messages sent, by type",
+        &[
+            labelled(&[("type", "route-monitoring")], "messages.route_monitoring", |s| s.messages.route_monitoring),
+            labelled(&[("type", "statistics-report")], "messages.statistics_report", |s| s.messages.statistics_report),
+            labelled(&[("type", "peer-down")], "messages.peer_down", |session| session.messages.peer_down),
+            labelled(&[("type", "peer-up")], "messages.peer_up", |session| session.messages.peer_up),
+            labelled(&[("type", "initiation")], "messages.initiation", |session| session.messages.initiation),
+            labelled(&[("type", "termination")], "messages.termination", |session| session.messages.termination),
+            labelled(&[("type", "route-mirroring")], "messages.route_mirroring", |s| s.messages.route_mirroring),
+        ],
+    ),
+    kernel_counter(
+        "bmpd_session_transmit",
+        BYTES,
+        "IP bytes sent",
+        &[number("kernel.tx_bytes", |session| session.kernel.tx_bytes)],
+    ),
+    kernel_counter(
+        "bmpd_session_transmit",
+        PACKETS,
+        "packets sent",
+        &[number("kernel.tx_packets", |session| session.kernel.tx_packets)],
+    ),
+    kernel_counter(
+        "bmpd_session_transmit_payload",
+        BYTES,
+        "bytes of TCP payload sent",
+        &[number("kernel.tx_payload_bytes", |session| session.kernel.tx_payload_bytes)],
+    ),
+    kernel_counter(
+        "bmpd_session_receive",
+        BYTES,
+        "IP bytes received",
+        &[number("kernel.rx_bytes", |session| session.kernel.rx_bytes)],
+    ),
+    kernel_counter(
+        "bmpd_session_receive",
+        PACKETS,
+        "packets received",
+        &[number("kernel.rx_packets", |session| session.kernel.rx_packets)],
+    ),
+    kernel_counter(
+        "bmpd_session_retransmitted",
+        Some("segments"),
+        "segments sent again; without kernel programs, since bmpd began",
+        &[number("kernel.retransmits", |session| session.kernel.retransmits)],
+    ),
+    kernel_counter(
+        "bmpd_session_denied",
+        PACKETS,
+        "packets dropped and connects refused, by cause",
+        &[
+            labelled(&[("cause", "interface")], "kernel.denied.interface", |session| session.kernel.denied.interface),
+            labelled(&[("cause", "source")], "kernel.denied.source", |session| session.kernel.denied.source),
+            labelled(&[("cause", "mark")], "kernel.denied.mark", |session| session.kernel.denied.mark),
+            labelled(&[("cause", "no-pin")], "kernel.denied.no_pin", |session| session.kernel.denied.no_pin),
+        ],
+    ),
+    kernel_counter(
+        "bmpd_session_foreign_transmit",
+        BYTES,
+        "IP bytes sent by other processes' connections to the same station and port",
+        &[number("kernel.foreign.tx_bytes", |session| session.kernel.foreign.tx_bytes)],
+    ),
+    kernel_counter(
+        "bmpd_session_foreign_transmit",
+        PACKETS,
+        "packets sent by other processes' connections to the same station and port",
+        &[number("kernel.foreign.tx_packets", |session| session.kernel.foreign.tx_packets)],
+    ),
+    gauge(
+        "bmpd_session_connections",
+        None,
+        "open connections under the pin, bmpd's and other processes'; no series if no kernel program counts",
+        &[measured("connections.open", |session| Some(session.connections.as_ref()?.open as f64))],
+    ),
+    counter(
+        "bmpd_session_connections_established",
+        None,
+        "connections under the pin that were established",
+        &[measured("connections.established", |session| Some(session.connections.as_ref()?.established as f64))],
+    ),
+    counter(
+        "bmpd_session_connections_closed",
+        None,
+        "connections under the pin that were closed",
+        &[measured("connections.closed", |session| Some(session.connections.as_ref()?.closed as f64))],
+    ),
+    counter(
+        "bmpd_session_connections_failed",
+        None,
+        "attempts to connect under the pin that failed",
+        &[measured("connections.failed", |session| Some(session.connections.as_ref()?.failed as f64))],
+    ),
+    kernel_counter(
+        "bmpd_session_interface_queue_dropped",
+        PACKETS,
+        "packets that the queueing discipline of an interface of the session has dropped, of all traffic",
+        &[each("interface", "interface_drops[].queue", |session| {
+            session.interface_drops.iter().map(|drops| (drops.name.clone().into(), drops.queue)).collect()
+        })],
+    ),
+    kernel_counter(
+        "bmpd_session_interface_device_dropped",
+        PACKETS,
+        "packets that the driver of an interface of the session has dropped, of all traffic",
+        &[each("interface", "interface_drops[].device", |session| {
+            session.interface_drops.iter().map(|drops| (drops.name.clone().into(), drops.device)).collect()
+        })],
+    ),
+    gauge(
+        "bmpd_session_unheld_connections",
+        None,
+        "other processes' connections to the station from before the pin, which nothing holds to it",
+        &[number("unheld.count", |session| session.unheld.count as u64)],
+    ),
+    counter(
+        "bmpd_session_guard_dropped",
+        PACKETS,
+        "packets of strangers that XDP dropped; no series if this host connects",
+        &[measured("guard.dropped_packets", |session| Some(session.guard.as_ref()?.dropped_packets as f64))],
+    ),
+    counter(
+        "bmpd_session_guard_dropped",
+        BYTES,
+        "IP bytes of strangers that XDP dropped",
+        &[measured("guard.dropped_bytes", |session| Some(session.guard.as_ref()?.dropped_bytes as f64))],
+    ),
+    counter(
+        "bmpd_session_guard_refused",
+        PACKETS,
+        "packets of strangers that the listener's own program dropped",
+        &[measured("guard.refused_packets", |session| Some(session.guard.as_ref()?.refused_packets as f64))],
+    ),
+    counter(
+        "bmpd_session_guard_refused",
+        BYTES,
+        "IP bytes of strangers that the listener's own program dropped",
+        &[measured("guard.refused_bytes", |session| Some(session.guard.as_ref()?.refused_bytes as f64))],
+    ),
+];
