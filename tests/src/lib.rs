@@ -42,6 +42,7 @@ pub mod passive;
 pub mod peering;
 pub mod pmacct;
 pub mod process;
+pub mod prometheus;
 pub mod redirect;
 pub mod relayed;
 pub mod rib;

@@ -10,6 +10,7 @@
 //! | `gobgp` | a configuration of GoBGP | GoBGP runs it, and a route arrives at a station |
 //! | `bird` | a configuration of BIRD, for bmpd with the page's `bmpd` block | BIRD runs it, and a
 //! route arrives at a station |
+//! | `prometheus` | a configuration of Prometheus | promtool accepts it, with the alerting rules |
 //! | `console` | commands with their output | the commands print rows with these names |
 //! | `sh` | commands without output | the commands of bmpd succeed |
 //! | `text` | a drawing, or output of a program | it is not a configuration |
@@ -36,8 +37,9 @@ use lab::{
     trial::{LabTrial, TrialPlan},
     wait::{PATIENCE, until},
 };
+use programs::Program;
 
-const TAGS: [&str; 8] = ["bmpd", "frr", "frr-daemons", "gobgp", "bird", "console", "sh", "text"];
+const TAGS: [&str; 9] = ["bmpd", "frr", "frr-daemons", "gobgp", "bird", "prometheus", "console", "sh", "text"];
 
 /// A fenced block of a document.
 struct FencedBlock {
@@ -252,6 +254,19 @@ fn with_the_recipe_of_bird_its_route_arrives_at_the_station() {
             &format!("the route of BIRD, configured as in {}", block.place),
             |connection| connection.announced() == 1,
         );
+    }
+}
+
+#[test]
+fn promtool_accepts_the_configuration_of_prometheus() {
+    for block in tagged("prometheus") {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let file = folder.path().join("prometheus.yml");
+        fs::write(&file, &block.text).expect("a temporary file can be written");
+        let rules = root().join("bmp-user/packaging/alerts.yml");
+        fs::copy(rules, folder.path().join("alerts.yml")).expect("the rules can be copied");
+        let output = Program::Promtool.command().args(["check", "config"]).arg(&file).output().expect("promtool runs");
+        assert!(output.status.success(), "{}: {output:?}", block.place);
     }
 }
 

@@ -162,6 +162,8 @@ programs! {
     Objcopy = "objcopy" of ["binutils"], for [Package];
     Objdump = "objdump" of ["binutils"], for [Package];
     Pmbmpd = "pmbmpd" of ["pmacct"], for [Test];
+    Prometheus = "prometheus" of ["prometheus"], for [Test];
+    Promtool = "promtool" of ["prometheus"], for [Test];
     Qemu = "qemu-system-x86_64" of ["qemu-system-x86"], for [Vm];
     Rm = "rm" of ["coreutils"], for [Build];
     Rustc = "rustc" of [], for [Build];
