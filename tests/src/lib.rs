@@ -23,6 +23,7 @@ pub mod answerer;
 pub mod bgp;
 pub mod bmp;
 pub mod bmpd;
+pub mod browser;
 pub mod capture;
 pub mod company;
 pub mod devices;

@@ -22,11 +22,12 @@ use lab::{
 const FAULT: i32 = 70;
 
 /// Tasks that must run as long as bmpd does.
-const NEEDED: [&str; 17] = [
+const NEEDED: [&str; 18] = [
     "BGP listener",
     "BGP peer",
     "BGP peers",
     "HTTP",
+    "HTTP events",
     "HTTP listener",
     "adopted session",
     "control",

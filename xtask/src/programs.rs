@@ -134,6 +134,7 @@ programs! {
     CargoDeny = "cargo-deny" of [], for [Ci];
     Cc = "cc" of ["gcc", "libc6-dev"], for [Build];
     Chroot = "chroot" of ["coreutils"], for [Bare, Systemd];
+    Chromium = "chromium" of ["chromium"], for [Test];
     Cp = "cp" of ["coreutils"], for [Systemd];
     // It compiles libFuzzer.
     Cxx = "c++" of ["g++"], for [Fuzz];

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::body::AnswerBody;
+use super::{body::AnswerBody, events::Followers, page};
 use crate::{
     control::{API_PATHS, ControlContext, WriteAnswer},
     tasks,
@@ -33,6 +33,9 @@ const PROBE: Duration = Duration::from_secs(2);
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const EVENTS: &str = "text/event-stream";
+const HTML: &str = "text/html; charset=utf-8";
+/// For everything but the status page.
 const NO_CONTENT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// What the connections of a server share. Clones share it.
@@ -40,6 +43,7 @@ const NO_CONTENT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 pub(super) struct Server {
     pub(super) context: ControlContext,
     pub(super) visitors: Visitors,
+    pub(super) followers: Followers,
     /// Held by who looks at the kernel or at all sessions.
     looking: Arc<Mutex<()>>,
     /// When the next answer may be made.
@@ -51,7 +55,13 @@ type HttpResponse = Response<AnswerBody>;
 
 impl Server {
     pub(super) fn new(context: ControlContext, visitors: Visitors) -> Self {
-        Self { context, visitors, looking: Arc::default(), next: Arc::new(StdMutex::new(Instant::now())) }
+        Self {
+            context,
+            visitors,
+            followers: Followers::new(),
+            looking: Arc::default(),
+            next: Arc::new(StdMutex::new(Instant::now())),
+        }
     }
 
     /// Answers a request. No error is left: whatever fails is an answer too.
@@ -68,6 +78,9 @@ impl Server {
             return closing(refusal(StatusCode::PAYLOAD_TOO_LARGE, "a request has no body"));
         }
         let path = request.uri().path();
+        if only_head && path == "/api/v1/events" {
+            return answer(StatusCode::OK, EVENTS, AnswerBody::text(""));
+        }
         let mut answer = self.answer_path(path).await;
         if only_head {
             *answer.body_mut() = AnswerBody::Text(None);
@@ -88,13 +101,22 @@ impl Server {
 
     async fn answer_path(&self, path: &str) -> HttpResponse {
         match path {
+            "/" => {
+                let mut page = answer(StatusCode::OK, HTML, AnswerBody::text(page::PAGE.clone()));
+                set(&mut page, CONTENT_SECURITY_POLICY, page::POLICY.clone());
+                page
+            }
             "/healthz" => self.health().await,
             "/readyz" => self.readiness().await,
             "/metrics" => self.made(METRICS, self.context.metrics()).await,
             "/api/v1" | "/api/v1/" => self.made(JSON, Box::new(|out| out.write_all(api_index().as_bytes()))).await,
+            "/api/v1/events" => match self.followers.follow() {
+                Some(events) => answer(StatusCode::OK, EVENTS, AnswerBody::Events(events)),
+                None => unavailable("too many follow the events already"),
+            },
             _ => match path.strip_prefix("/api/v1/").and_then(|path| self.context.api(path)) {
                 Some(make) => self.made(JSON, make).await,
-                None => refusal(StatusCode::NOT_FOUND, "there is nothing here: /metrics /healthz /readyz /api/v1"),
+                None => refusal(StatusCode::NOT_FOUND, "there is nothing here: / /metrics /healthz /readyz /api/v1"),
             },
         }
     }
@@ -139,7 +161,8 @@ impl Server {
 /// Returns the paths as JSON, with the command that each answers with.
 fn api_index() -> String {
     let lines = API_PATHS.iter().map(|known| format!("  \"/api/v1/{}\": \"{}\"", known.path, known.command));
-    format!("{{\n{}\n}}\n", lines.collect::<Vec<_>>().join(",\n"))
+    let events = "  \"/api/v1/events\": \"what the status page follows, as server-sent events\"".to_owned();
+    format!("{{\n{}\n}}\n", lines.chain([events]).collect::<Vec<_>>().join(",\n"))
 }
 
 fn answer(status: StatusCode, kind: &'static str, body: AnswerBody) -> HttpResponse {

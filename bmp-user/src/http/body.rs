@@ -14,6 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::events::EventBody;
 use crate::{
     control::{
         WriteAnswer,
@@ -31,6 +32,8 @@ pub(super) enum AnswerBody {
     Text(Option<Bytes>),
     /// Text that is made while the client reads it.
     Pieces(PieceBody),
+    /// Events, which do not end by themselves.
+    Events(EventBody),
 }
 
 /// Text that a thread makes.
@@ -99,6 +102,7 @@ impl Body for AnswerBody {
         let data = match self.get_mut() {
             Self::Text(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Pieces(pieces) => ready!(pieces.poll_piece(context)).map(|piece| piece.map(Bytes::from)),
+            Self::Events(events) => ready!(events.poll_event(context)).map(Ok),
         };
         Poll::Ready(data.map(|data| data.map(Frame::data)))
     }
@@ -110,7 +114,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Pieces(_) => SizeHint::default(),
+            Self::Pieces(_) | Self::Events(_) => SizeHint::default(),
         }
     }
 }

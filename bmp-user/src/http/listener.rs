@@ -39,6 +39,8 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r
 pub(super) async fn run(listen: HttpListen, server: Server) {
     let mut host = server.context.host.clone();
     let mut connections = Tasks::default();
+    let (followers, context) = (server.followers.clone(), server.context.clone());
+    connections.forever("HTTP events", async move { followers.make(&context).await });
     loop {
         let (listener, device) = open(&listen, &server, &mut host).await;
         let mut failing = false;

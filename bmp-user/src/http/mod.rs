@@ -1,4 +1,4 @@
-//! The HTTP server: metrics, health, and the displays as JSON. It changes
+//! The HTTP server: metrics, health, the displays as JSON, and the status page. It changes
 //! nothing.
 //!
 //! Whoever can connect may ask, so everything that a client causes is bounded: connections
@@ -11,11 +11,15 @@
 //! * `stream`: a stream that fails when its client is too slow
 //! * `answer`: from a request to an answer
 //! * `body`: the body of an answer
+//! * `events`: what the status page follows
+//! * `page`: the status page
 
 mod answer;
 mod body;
 mod connection;
+mod events;
 mod listener;
+mod page;
 mod stream;
 
 use std::sync::Arc;

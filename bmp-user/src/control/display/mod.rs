@@ -3,7 +3,7 @@
 //!
 //! * `session`, `peer`, `binding`, `feed`, `relay`, `replay`, `monitored`, `trial`, `http`: one
 //!   display each
-//! * `metrics`: the same reports as metrics
+//! * `metrics`: the same reports as metrics; `status`: what the status page shows
 //! * `egress`, `guard`, `hold_down`, `refused`, `routeless`: parts of reports
 //! * `layout`: labels, columns, ages and rounding; `json`: how JSON is written
 //! * `samples` and `golden`: the tests of all displays
@@ -24,6 +24,7 @@ mod relay;
 mod replay;
 mod routeless;
 mod session;
+mod status;
 mod trial;
 
 #[cfg(test)]
