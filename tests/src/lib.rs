@@ -33,6 +33,7 @@ pub mod footprint;
 pub mod frr;
 pub mod gobgp;
 pub mod http;
+pub mod installed;
 pub mod instructions;
 pub mod kernel;
 pub mod machine;

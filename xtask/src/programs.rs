@@ -174,6 +174,7 @@ programs! {
     Sleep = "sleep" of ["coreutils"], for [Test];
     Sudo = "sudo" of [], for [Build];
     Systemctl = "systemctl" of [], for [Build];
+    SystemdAnalyze = "systemd-analyze" of [], for [Test];
     SystemdRun = "systemd-run" of [], for [Test];
     Tar = "tar" of ["tar"], for [Vm];
     Tc = "tc" of ["iproute2"], for [Test];

@@ -34,6 +34,9 @@ pub(super) const FINISHED: &str = "the tests of the virtual machine have ended";
 /// The variable that multiplies the patience of the tests.
 const PATIENCE: &str = "BMPD_PATIENCE";
 
+/// The variable that names the folder with the packages of bmpd.
+const PACKAGES: &str = "BMPD_PACKAGES";
+
 /// The variables that are passed on to the machine.
 const PASSED_ON: [&str; 3] = ["RUST_BACKTRACE", "RUST_TEST_THREADS", "PROPTEST_CASES"];
 
@@ -181,6 +184,8 @@ fn script(kernel: &DebianKernel, programs: &[TestProgram], choice: &ChosenTests<
 /// restart the machine.
 fn systemd_script(programs: &[TestProgram], choice: &ChosenTests<'_>, patience: u32) -> anyhow::Result<String> {
     let mut script = format!("{SYSTEMD_GUEST}{}\n", environment(choice, patience));
+    let packages = super::packages_folder()?;
+    let _ = writeln!(script, "export {PACKAGES}={}", quoted(&packages));
     for program in programs {
         let (name, file) = (quoted(Path::new(&program.name)), quoted(&program.file));
         for test in program.tests(choice.filters)? {

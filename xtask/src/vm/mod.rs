@@ -16,6 +16,7 @@ mod systemd;
 use std::{
     env::{self, consts::ARCH},
     fs,
+    path::PathBuf,
     process::{Command, ExitCode},
     time::{Duration, Instant},
 };
@@ -26,7 +27,7 @@ pub(crate) use self::release::DebianRelease;
 use self::{guest::GuestFiles, kernel::DebianKernel, machine::Accelerator};
 use crate::{
     packages,
-    process::{is_root, say, target_dir},
+    process::{is_root, quietly, say, target_dir},
     programs::{Built, Use},
     progress::Steps,
     setup::setup,
@@ -208,7 +209,12 @@ impl VirtualMachine {
         let patience = accelerator.slowness() * load;
         let disk = match choice.root {
             GuestRoot::HostFiles => None,
-            GuestRoot::Systemd => Some(systemd::root(&folder, choice.kernel)?),
+            GuestRoot::Systemd => {
+                if programs.iter().any(|program| program.crate_name() == PACKAGE_TESTS) {
+                    make_packages()?;
+                }
+                Some(systemd::root(&folder, choice.kernel)?)
+            }
         };
         let mut guest = GuestFiles::prepare(&folder, &kernel, &programs, choice, patience)?;
         if let Some(disk) = disk {
@@ -269,6 +275,26 @@ fn choose(choice: &ChosenTests<'_>, programs: &[TestProgram]) -> anyhow::Result<
         }
     }
     Ok(chosen)
+}
+
+/// The test program that installs the package.
+const PACKAGE_TESTS: &str = "systemd_package";
+
+/// Makes the packages of the programs under test.
+fn make_packages() -> anyhow::Result<()> {
+    let packages = packages_folder()?;
+    if packages.exists() {
+        fs::remove_dir_all(&packages).with_context(|| format!("cannot remove {}", packages.display()))?;
+    }
+    let program = Built::at(env::current_exe().context("this program does not know where it is")?);
+    let mut package = program.command();
+    package.arg("package").arg("--programs").arg(target_dir()?.join("debug")).arg("--output").arg(&packages);
+    quietly(&mut package)
+}
+
+/// Returns the folder with the packages that the machine with systemd installs.
+fn packages_folder() -> anyhow::Result<PathBuf> {
+    Ok(target_dir()?.join("vm/packages"))
 }
 
 /// Locks the folder: two machines would write into it.
