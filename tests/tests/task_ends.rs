@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, TcpStream},
+    time::Duration,
 };
 
 use lab::{
@@ -11,6 +12,7 @@ use lab::{
     bmpd::{Bmpd, BmpdSetup, StartOptions},
     feeder::BmpFeeder,
     http,
+    manager::TestServiceManager,
     skip::skip,
     station::TestStation,
     topology::{STATION, STATION_2, STATION_PORT, Topology, UP2},
@@ -86,7 +88,11 @@ struct BusyBmpd {
 
 impl BusyBmpd {
     fn start(topology: &Topology, setup: BmpdSetup) -> Self {
-        let bmpd = Bmpd::start_in(setup, &StartOptions::default());
+        Self::of(topology, Bmpd::start_in(setup, &StartOptions::default()))
+    }
+
+    /// Waits until every kind of task runs.
+    fn of(topology: &Topology, bmpd: Bmpd) -> Self {
         bmpd.wait_up(STATION);
         let mut feeder = BmpFeeder::connect(&topology.router, RELAY);
         feeder.send(bmp::initiation("feeder"));
@@ -141,4 +147,25 @@ fn a_required_task_that_returns_ends_bmpd_with_a_message() {
 fn any_task_that_panics_ends_bmpd_with_a_message() {
     let tasks: Vec<_> = NEEDED.iter().chain(&PASSING).copied().collect();
     every_fault_ends_bmpd("panic", &tasks);
+}
+
+#[test]
+fn every_required_task_proves_to_the_watchdog_that_it_runs() {
+    let topology = Topology::new();
+    let _station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let manager = TestServiceManager::new();
+    let setup = BmpdSetup::new(&topology.router, configuration());
+    let mut command = setup.command(&StartOptions::default());
+    manager.supervise(&mut command, Some(Duration::from_secs(2)));
+    let bmpd = Bmpd::start_by(setup, &mut command);
+    if bmpd.fault("list").is_none() {
+        return skip("this bmpd was built without debug assertions, so it does not list its tasks");
+    }
+    let busy = BusyBmpd::of(&topology, bmpd);
+    // A task may miss three rounds before it is said to hang.
+    for _ in 0..8 {
+        let told = manager.wait_for("that bmpd lives", |message| message.has("WATCHDOG=1"));
+        assert!(told.iter().all(|message| !message.status().contains("hangs")), "{told:#?}");
+    }
+    busy.bmpd.terminate();
 }

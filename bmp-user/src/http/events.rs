@@ -69,14 +69,14 @@ impl Followers {
             while self.latest.is_closed() {
                 // What was made before is old by now.
                 self.latest.send_replace(Bytes::new());
-                self.wanted.notified().await;
+                tasks::idle(self.wanted.notified()).await;
             }
             let status = context.clone();
             // If it fails, the next one may be had.
-            if let Ok(Ok(event)) = tasks::blocking(move || event(&status)).await {
+            if let Ok(Ok(event)) = tasks::idle(tasks::blocking(move || event(&status))).await {
                 self.latest.send_replace(event);
             }
-            clock.tick().await;
+            tasks::idle(clock.tick()).await;
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     control::HttpListenerState,
     link::Host,
     sys,
-    tasks::Tasks,
+    tasks::{self, Tasks},
     visitors::{AdmittedStream, ClientSource, LimitRequest, Limits, SourceLimit, TooMany, Visitors},
 };
 
@@ -55,10 +55,11 @@ pub(super) async fn run(listen: HttpListen, server: Server) {
                         if !std::mem::replace(&mut failing, true) {
                             error!("cannot accept a connection to the HTTP server, trying again: {error}");
                         }
-                        sleep(ACCEPT_RETRY).await;
+                        tasks::idle(sleep(ACCEPT_RETRY)).await;
                     }
                 },
                 Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
+                never = tasks::until_woken() => match never {},
                 // A VRF device that was made anew has another index, to which the socket is not
                 // bound.
                 Ok(()) = host.changed() => {
@@ -134,7 +135,7 @@ async fn open(
                 }
                 last = Some(why);
                 // What is missing may be there now.
-                let _ = timeout(wait, host.changed()).await;
+                let _ = tasks::idle(timeout(wait, host.changed())).await;
                 wait = (wait * 2).min(longest);
             }
         }

@@ -49,7 +49,7 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, context: ControlConte
             context.http.set_listen(wanted.clone());
             running = wanted.map(|listen| RunningServer::start(listen, server.clone()));
         }
-        if config.changed().await.is_err() {
+        if tasks::idle(config.changed()).await.is_err() {
             return;
         }
     }
