@@ -16,6 +16,7 @@ use tempfile::TempDir;
 const CONTENTS: &str = "\
 -rw-r--r-- ./etc/bmpd/bmpd.conf
 -rw-r--r-- ./etc/iproute2/rt_protos.d/bmpd.conf
+-rw-r--r-- ./usr/lib/systemd/system/bmpd-prepare.service
 -rw-r--r-- ./usr/lib/systemd/system/bmpd.service
 -rw-r--r-- ./usr/lib/sysusers.d/bmpd.conf
 -rw-r--r-- ./usr/lib/tmpfiles.d/bmpd.conf

@@ -44,11 +44,11 @@ impl PackageManifest {
         changelog: &Path,
     ) -> Self {
         let packaging = root().join(PACKAGING);
-        // cargo-deb finds the files of systemd itself, and knows what their installation takes.
+        // cargo-deb finds the files of systemd that are named after the package itself, and knows
+        // what their installation takes. bmpd.service starts the other unit, so nothing enables it.
         let is_unit = |file: &&PackagedFile| {
-            ["usr/lib/systemd/system/", "usr/lib/sysusers.d/", "usr/lib/tmpfiles.d/"]
-                .iter()
-                .any(|folder| file.path.starts_with(folder))
+            file.path == "usr/lib/systemd/system/bmpd.service"
+                || ["usr/lib/sysusers.d/", "usr/lib/tmpfiles.d/"].iter().any(|folder| file.path.starts_with(folder))
         };
         let assets = files.iter().filter(|file| !is_unit(file)).map(|file| asset(&found(file), &file.path, &file.mode));
         let mut deb = String::new();
