@@ -77,7 +77,7 @@ impl Home {
     }
 
     /// Opens and locks the folder, if it is there, to remove what is in it. Root may do that to the
-    /// folder of another user.
+    /// folder of one other user, such as that of `bmpd prepare`.
     pub(super) fn find(given: Option<&Path>) -> anyhow::Result<Option<Self>> {
         let Some(path) = given.map_or_else(find, |path| Ok(Some(path.to_owned())))? else { return Ok(None) };
         if !path.exists() {
@@ -86,9 +86,13 @@ impl Home {
         if !is_within_bpffs(&path) {
             return Err(FolderRefusal(format!("{}: not in a BPF file system", path.display())).into());
         }
-        let is_root = sys::user() == 0;
+        // Nobody but that user and root can have put anything into it.
+        let is_one_users = |path: &Path| {
+            let found = folder(path).and_then(|folder| folder.metadata());
+            sys::user() == 0 && found.is_ok_and(|found| found.uid() != 0 && found.mode() & 0o022 == 0)
+        };
         let refuse = |path: &Path| match path.parent() {
-            Some(around) if is_root && folder(path).is_ok() => refuse_exposed(around),
+            Some(around) if is_one_users(path) => refuse_exposed(around),
             _ => refuse_exposed(path),
         };
         Self::lock(path, refuse).map(Some)

@@ -342,16 +342,25 @@ fn a_folder_outside_of_bpf_file_systems_is_refused() {
 fn a_folder_that_another_user_could_change_is_refused_and_left_as_it_is() {
     let folder = TestFolder::new();
     let (path, options) = (folder.path(), folder.options());
-    let refused = |path: &Path| {
+    let not_loaded = |path: &Path| {
         let options = DatapathOptions { mode: DatapathMode::Auto, bpffs: Some(path.into()), ..options.clone() };
-        let (loaded, detached) = (Datapath::load(&options).unwrap_err(), detach(Some(path)).unwrap_err());
-        assert_eq!(loaded.to_string(), detached.to_string());
-        loaded.to_string()
+        Datapath::load(&options).unwrap_err().to_string()
+    };
+    let refused = |path: &Path| {
+        let loaded = not_loaded(path);
+        assert_eq!(loaded, detach(Some(path)).unwrap_err().to_string());
+        loaded
     };
     fs::create_dir(path).unwrap();
     chown(path, Some(65534), None).unwrap();
-    let owned = refused(path);
+    let owned = not_loaded(path);
     assert!(owned.contains(&format!("{} belongs to user 65534", path.display())), "{owned}");
+    // What one user alone has put there, root removes.
+    assert_eq!(detach(Some(path)).unwrap(), [format!("nothing to remove: {} is empty", path.display())]);
+    fs::create_dir(path).unwrap();
+    chown(path, Some(65534), None).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    refused(path);
     chown(path, Some(0), None).unwrap();
 
     fs::set_permissions(path, Permissions::from_mode(0o1777)).unwrap();
