@@ -124,15 +124,24 @@ fn a_second_bmpd_with_the_same_bpffs_folder_is_refused_and_the_first_goes_on() {
     assert_eq!(first.session(STATION)["state"], "up");
 }
 
+/// How a start that fails ends.
+struct FailedStart<'a> {
+    /// The exit status.
+    code: i32,
+    /// A part of the message.
+    message: &'a str,
+}
+
 /// Starts bmpd with a fault, and asserts that it exits with `expected` and leaves nothing.
-fn fails_and_leaves_nothing(setup: &BmpdSetup, netns: &Netns, options: &StartOptions<'_>, expected: &str) {
+fn fails_and_leaves_nothing(setup: &BmpdSetup, netns: &Netns, options: &StartOptions<'_>, expected: &FailedStart<'_>) {
     let cgroup = TestCgroup::new();
     let (before, run) = (network(netns), entries("/run"));
     let mut arguments = vec!["--cgroup", cgroup.path()];
     arguments.extend(options.arguments);
     let ended = setup.run(&StartOptions { arguments: &arguments, through: options.through });
-    assert_eq!(ended.code, Some(1), "{:?}", ended.lines);
-    assert!(ended.lines.iter().any(|line| line.contains(expected)), "no line has {expected}: {:?}", ended.lines);
+    let FailedStart { code, message } = expected;
+    assert_eq!(ended.code, Some(*code), "{:?}", ended.lines);
+    assert!(ended.lines.iter().any(|line| line.contains(message)), "no line has {message}: {:?}", ended.lines);
     assert_eq!(cgroup.attached(), 0);
     assert_no_pinned_objects(setup);
     assert_eq!(setup.left_behind(), Vec::<OsString>::new());
@@ -144,14 +153,19 @@ fn fails_and_leaves_nothing(setup: &BmpdSetup, netns: &Netns, options: &StartOpt
 fn nothing_is_left_after_a_start_with_a_wrong_configuration() {
     let netns = Netns::new("router");
     let setup = BmpdSetup::new(&netns, "bmp\n bmp-session nowhere\n");
-    fails_and_leaves_nothing(&setup, &netns, &StartOptions::default(), "error:");
+    fails_and_leaves_nothing(&setup, &netns, &StartOptions::default(), &FailedStart { code: 78, message: "error:" });
 }
 
 #[test]
 fn nothing_is_left_after_a_start_without_a_control_socket() {
     let netns = Netns::new("router");
     let setup = BmpdSetup::new(&netns, TrialPlan::default().configuration()).with_control("/proc/bmpd.sock");
-    fails_and_leaves_nothing(&setup, &netns, &StartOptions::default(), "/proc/bmpd.sock");
+    fails_and_leaves_nothing(
+        &setup,
+        &netns,
+        &StartOptions::default(),
+        &FailedStart { code: 1, message: "/proc/bmpd.sock" },
+    );
 }
 
 #[test]
@@ -162,7 +176,7 @@ fn nothing_is_left_after_a_start_with_bpf_refused() {
     };
     let netns = Netns::new("router");
     let setup = BmpdSetup::new(&netns, TrialPlan::default().configuration());
-    fails_and_leaves_nothing(&setup, &netns, &options, "error");
+    fails_and_leaves_nothing(&setup, &netns, &options, &FailedStart { code: 1, message: "error" });
 }
 
 #[test]
