@@ -11,7 +11,7 @@ use crate::{
     progress::Steps,
     rules,
     setup::setup,
-    test, toolchain, vm,
+    test, toolchain,
 };
 
 /// Runs the cheapest checks first, so that a failure shows early.
@@ -26,7 +26,6 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
         "build of the tests",
         "the demonstration on a bare Debian",
         "tests",
-        "tests of the machine with systemd",
     ];
     let mut steps = Steps::announce("cargo xtask ci", "about 10 minutes on two cores once fetched", &names);
     steps.begin();
@@ -59,14 +58,7 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
         say("ci: no demonstration on a bare Debian: it needs Debian and root");
     }
     steps.begin();
-    let tested = test::command(&test::Arguments::default())?;
-    steps.begin();
-    if has_bare && vm::impossible().is_none() {
-        again(&["vm", "--systemd"])?;
-    } else {
-        say("ci: no machine with systemd: it needs Debian on x86_64 and root");
-    }
-    Ok(tested)
+    test::command(&test::Arguments::default())
 }
 
 fn formatting() -> anyhow::Result<()> {
