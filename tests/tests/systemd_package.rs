@@ -64,7 +64,9 @@ impl InstalledTrial {
     fn with(machine: &SystemdMachine, bmpd: InstalledBmpd) -> Self {
         let topology = machine.topology();
         let ((own, _), (peer, _)) = (FRR, PEER);
-        topology.router.ip(&format!("addr replace {own}/32 dev lo\naddr replace {peer}/32 dev lo"));
+        // The peer is on the other host: FRR refuses a neighbor that is an address of its own.
+        topology.router.ip(&format!("addr replace {own}/32 dev lo\nroute replace {peer}/32 via 192.0.2.2 dev up1"));
+        topology.station.ip(&format!("addr replace {peer}/32 dev lo\nroute replace {own}/32 via 192.0.2.1 dev dn1"));
         let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
         let up1 = LinkCapture::start(&topology.router, "up1", STATION_PORT);
         let up2 = LinkCapture::start(&topology.router, "up2", STATION_PORT);
@@ -85,7 +87,7 @@ impl InstalledTrial {
 
     fn announce(&self) -> LabBgpSpeaker {
         let frr = SocketAddr::from((FRR.0, 179));
-        LabBgpSpeaker::announce(&self.topology.router, PEER.0, PEER.1, frr, &prefixes(ROUTES))
+        LabBgpSpeaker::announce(&self.topology.station, PEER.0, PEER.1, frr, &prefixes(ROUTES))
     }
 
     /// Waits until FRR's session is up.
