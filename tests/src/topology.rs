@@ -192,15 +192,25 @@ impl Topology {
              addr add 2001:db8:2::2/64 dev dn2 nodad
              link set dn2 up");
         self.router.ip(&format!("link set up2 up\nroute add {ROUTE_BY_UP2}"));
+        self.wait_state("up2", true);
     }
 
-    /// Waits until the router's kernel reports an uplink as up, or as not up.
+    /// Waits until the router's kernel reports an uplink as up, or as not up, and the station's
+    /// kernel reports its end as up.
     fn wait_state(&self, uplink: &str, up: bool) {
         let what = if up { "is up" } else { "has no carrier" };
         let show = format!("-oneline link show dev {uplink}");
         until(&format!("{uplink} {what}"), PATIENCE, || {
             (self.router.ip_show(&show).contains(" state UP ") == up).then_some(())
         });
+        if up {
+            // The station has no route by its end before its own kernel has announced the carrier.
+            let far = far_end(uplink);
+            let show = format!("-oneline link show dev {far}");
+            until(&format!("{far} is up"), PATIENCE, || {
+                self.station.ip_show(&show).contains(" state UP ").then_some(())
+            });
+        }
     }
 }
 
