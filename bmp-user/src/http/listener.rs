@@ -17,7 +17,7 @@ use crate::{
     link::Host,
     sys,
     tasks::{self, Tasks},
-    visitors::{AdmittedStream, ClientSource, LimitRequest, Limits, SourceLimit, TooMany, Visitors},
+    visitors::{AdmittedStream, ClientSource, LimitRequest, Limits, SourceLimit, Visitors},
 };
 
 /// The first and the longest wait before the next attempt to listen. The wait doubles, and a
@@ -92,7 +92,7 @@ fn admit(stream: TcpStream, client: SocketAddr, server: &Server, connections: &m
         Err(why) => {
             server.context.http.count_refused();
             warn!(%client, "refused a connection to the HTTP server: {why}");
-            refuse(&stream, why);
+            refuse(&stream);
         }
     }
 }
@@ -104,7 +104,7 @@ pub(super) fn visitors() -> Visitors {
 
 /// Tells a client that there are too many, and resets the connection, so that nothing of it stays
 /// in the kernel.
-fn refuse(stream: &TcpStream, _why: TooMany) {
+fn refuse(stream: &TcpStream) {
     // The send buffer of a new connection is empty, so the answer fits. The client may have gone.
     let _ = stream.try_write(REFUSAL);
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
