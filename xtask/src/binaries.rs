@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use crate::{
     process::{cannot_start, cargo, run, say, target_dir},
     setup::setup,
+    toolchain,
 };
 
 /// How cargo builds programs.
@@ -65,10 +66,18 @@ fn cargo_build(profile: Profile, helpers: &[&str]) -> Command {
             }
         }
         Profile::Release => {
-            build.arg("--release");
+            build.arg("--release").arg("--config").arg(release_flags());
         }
     }
     build
+}
+
+/// Returns the setting of cargo that keeps the folders of this host out of the programs.
+/// `RUSTFLAGS` in the environment takes its place.
+fn release_flags() -> String {
+    // TOML escapes as Rust does.
+    let flags: Vec<_> = toolchain::without_folders().iter().map(|flag| format!("{flag:?}")).collect();
+    format!("build.rustflags=[{}]", flags.join(","))
 }
 
 /// A build of what the programs depend on, beside the setup of the eBPF toolchain.

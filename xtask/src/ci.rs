@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     bare, packages,
-    process::{cargo, is_root, run, say, target_dir, text},
+    process::{cargo, is_root, own_program, run, say, target_dir, text},
     programs::{Built, Program, Use},
     progress::Steps,
     rules,
@@ -102,7 +102,7 @@ fn demonstration() -> anyhow::Result<()> {
 
 /// Runs another command of this program.
 fn again(arguments: &[&str]) -> anyhow::Result<()> {
-    let program = std::env::current_exe().context("this program does not know where it is")?;
+    let program = own_program()?;
     run(Built::at(program).command().args(arguments))
 }
 

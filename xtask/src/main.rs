@@ -65,7 +65,8 @@ enum Task {
     Vm(vm::Arguments),
     /// Make packages of bmpd
     Package(package::Arguments),
-    /// Check that version, changelog, documents and manual pages agree, and make the packages
+    /// Check that version, changelog, schemas, documents and manual pages agree, and make the
+    /// packages
     Release,
     /// Run `demo` or `test`, or install the package, on a bare Debian (needs root)
     Bare(bare::Arguments),

@@ -37,6 +37,15 @@ pub(crate) fn as_root(program: impl AsRef<OsStr> + Into<Command>) -> Command {
     command
 }
 
+/// Returns the path of this program. A build may have put a copy in its place meanwhile: then the
+/// copy's.
+pub(crate) fn own_program() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe().context("this program does not know where it is")?;
+    // The kernel adds this to the name of a file that is gone (proc_pid_exe(5)).
+    let copy = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
+    Ok(copy.filter(|copy| copy.exists()).unwrap_or(path))
+}
+
 /// Returns the cargo that started this program, or else the one in `PATH`, in the repository's
 /// root.
 pub(crate) fn cargo() -> Command {

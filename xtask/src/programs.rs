@@ -167,11 +167,13 @@ programs! {
     Promtool = "promtool" of ["prometheus"], for [Test];
     Qemu = "qemu-system-x86_64" of ["qemu-system-x86"], for [Vm];
     Rm = "rm" of ["coreutils"], for [Build];
+    Rpm = "rpm" of ["rpm"], for [Test];
     Rustc = "rustc" of [], for [Build];
     Rustup = "rustup" of [], for [Build];
     Setpriv = "setpriv" of ["util-linux"], for [Test];
     Sh = "sh" of ["dash"], for [Test, Vm, Bare];
     Sleep = "sleep" of ["coreutils"], for [Test];
+    Ss = "ss" of ["iproute2"], for [Test];
     Sudo = "sudo" of [], for [Build];
     Systemctl = "systemctl" of [], for [Build];
     SystemdAnalyze = "systemd-analyze" of [], for [Test];
@@ -182,6 +184,7 @@ programs! {
     Teamnl = "teamnl" of ["libteam-utils"], for [Test];
     Tshark = "tshark" of ["tshark"], for [Test];
     Unshare = "unshare" of ["util-linux"], for [Bare, Systemd];
+    Useradd = "/usr/sbin/useradd" of ["passwd"], for [Test];
     Valgrind = "valgrind" of ["valgrind"], for [Test, Bench];
     Vtysh = "vtysh" of ["frr"], for [Frr, Test];
     Xz = "xz" of ["xz-utils"], for [Vm];

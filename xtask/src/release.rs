@@ -5,9 +5,10 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, bail};
 
 use crate::{
-    package,
+    package::{self, PackageFormat},
+    packages,
     process::{cargo, root, run, say, text},
-    programs::Program,
+    programs::{Program, Use},
     rules,
     setup::setup,
 };
@@ -15,16 +16,18 @@ use crate::{
 /// The version of all crates of the workspace.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Tests of what is written from the sources: the command reference, the displays' JSON, and the
-/// documents.
+/// Tests of what is written from the sources: the command reference, the displays with their JSON
+/// and metrics, the schemas, which must not break those who read the last release, the documents,
+/// and what the packages hold, the manual pages among it.
 const AGREE: [&[&str]; 2] = [
-    &["test", "--locked", "-p", "bmp-user", "--lib", "--", "config::tests::reference", "control::display::golden"],
-    &["test", "--locked", "-p", "bmp-tests", "--test", "documents"],
+    &["test", "--locked", "--workspace", "--lib", "--", "config::tests::reference", "control::display::"],
+    &["test", "--locked", "--workspace", "--test=schema", "--test=documents", "--test=packages"],
 ];
 
 /// Checks, and makes the packages.
 pub(crate) fn command() -> anyhow::Result<()> {
     let mut disagreements = tree()?;
+    disagreements.extend(released(VERSION)?);
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).context("CHANGELOG.md")?;
     disagreements.extend(changelog_of(&changelog, VERSION));
     for path in documents(&root())? {
@@ -36,14 +39,30 @@ pub(crate) fn command() -> anyhow::Result<()> {
         bail!("version {VERSION} cannot be released yet:\n  {}", disagreements.join("\n  "));
     }
     rules::check()?;
+    packages::require(&[Use::Package, Use::Test])?;
     setup()?;
-    run(cargo().args(["build", "--locked", "--package=bmp-user", "--bins"]))?;
+    package::install_packers(&PackageFormat::ALL)?;
+    // The tests start the programs, and pack what the example makes.
+    run(cargo().args(["build", "--locked", "--workspace", "--bins", "--examples"]))?;
     for arguments in AGREE {
         run(cargo().args(arguments))?;
     }
     package::command(&package::Arguments::default())?;
-    say(format_args!("version {VERSION} agrees with its changelog, documents and manual pages"));
+    say(format_args!("version {VERSION} agrees with its changelog, schemas, documents and manual pages"));
+    say(format_args!("once it is out: git tag v{VERSION}, with which the schemas of the next one are compared"));
     Ok(())
+}
+
+/// Returns why this commit cannot be the release of `version`: another one is.
+fn released(version: &str) -> anyhow::Result<Option<String>> {
+    let git = |arguments: &[&str]| text(Program::Git.command().args(arguments).current_dir(root()));
+    let tag = format!("v{version}");
+    if git(&["tag", "--list", &tag])?.trim().is_empty() {
+        return Ok(None);
+    }
+    let commit = |name: &str| git(&["rev-parse", &format!("{name}^{{commit}}")]);
+    Ok((commit(&tag)? != commit("HEAD")?)
+        .then(|| format!("{tag} is the tag of another commit: raise the version in Cargo.toml")))
 }
 
 /// Returns what of the working tree is in no commit.

@@ -110,13 +110,33 @@ impl Toolchain {
         // Over the user's variable and cargo's configuration.
         command.env("CARGO_INCREMENTAL", "0");
         // aya needs the register layout; the linker turns full debug information into BTF.
-        let flags = [&format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f");
-        command.env("CARGO_ENCODED_RUSTFLAGS", flags);
+        let mut flags = vec![format!("--cfg=bpf_target_arch=\"{arch}\"")];
+        flags.extend(["-Cdebuginfo=2", "-Clink-arg=--btf"].map(str::to_owned));
+        flags.extend(without_folders());
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         if !self.compiler.is_nightly() {
             command.env("RUSTC_BOOTSTRAP", "1");
         }
         command
     }
+}
+
+/// Returns the flags with which rustc writes other names for the folders of this host into what it
+/// compiles. So the same sources give the same bytes in every folder.
+pub(crate) fn without_folders() -> Vec<String> {
+    let flag = |(folder, name): (PathBuf, &str)| format!("--remap-path-prefix={}={name}", folder.display());
+    host_folders().into_iter().map(flag).collect()
+}
+
+/// Returns the folders of this host that sources are in, each with another name for it.
+pub(crate) fn host_folders() -> Vec<(PathBuf, &'static str)> {
+    let variable = |name| std::env::var_os(name).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let home = |name, default: &str| variable(name).or_else(|| Some(variable("HOME")?.join(default)));
+    // All crates of the workspace that ask are in folders of the repository.
+    let repository = variable("CARGO_MANIFEST_DIR").and_then(|own| own.parent().map(Path::to_path_buf));
+    let folders =
+        [(repository, "/bmpd"), (home("CARGO_HOME", ".cargo"), "/cargo"), (home("RUSTUP_HOME", ".rustup"), "/rustup")];
+    folders.into_iter().filter_map(|(folder, name)| Some((folder?, name))).collect()
 }
 
 /// Returns the target triple of programs for a kernel of this byte order.

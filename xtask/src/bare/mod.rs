@@ -23,7 +23,7 @@ use self::mounts::Mounts;
 pub(crate) use self::root::BareSuite;
 use crate::{
     packages,
-    process::{self, is_root, quietly, say, target_dir, text},
+    process::{self, is_root, own_program, quietly, say, target_dir, text},
     programs::{Built, Program, Use},
     progress::{Steps, beating, note, spoken},
     watch::{ProcessWatcher, RunEnd, WatchedRun},
@@ -170,7 +170,7 @@ pub(crate) fn all(watcher: &ProcessWatcher) -> anyhow::Result<Vec<(String, RunEn
         say("no bare Debians: they need root");
         return Ok(found);
     }
-    let program = Built::at(env::current_exe().context("this program does not know where it is")?);
+    let program = Built::at(own_program()?);
     for suite in BareSuite::ALL {
         for what in [ReadmeCommand::Demo, ReadmeCommand::Test] {
             let start = Instant::now();

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use super::{BareFolders, BareSuite, SILENCE, inside, mounts::Mounts, root};
 use crate::{
     packages,
-    process::{say, target_dir, text},
+    process::{own_program, say, target_dir, text},
     programs::{Built, Program, Use},
     progress::{Steps, beating, spoken},
     watch::{ProcessWatcher, RunEnd, WatchedRun},
@@ -20,6 +20,9 @@ use crate::{
 
 /// What is done with the package.
 const SCRIPT: &str = include_str!("package.sh");
+
+/// The page whose commands are run as they stand, once bmpd runs.
+const GETTING_STARTED: &str = include_str!("../../../docs/getting-started.md");
 
 /// Makes the package with `arguments` of `cargo xtask package`, installs it on a bare Debian, uses
 /// it and removes it.
@@ -34,10 +37,13 @@ pub(super) fn install(suite: BareSuite, arguments: &[String]) -> anyhow::Result<
     packages::require(&[Use::Bare, Use::Package])?;
 
     steps.begin();
-    let own = Built::at(std::env::current_exe().context("this program does not know where it is")?);
+    let own = Built::at(own_program()?);
     let made = text(own.command().arg("package").args(arguments))?;
-    let package = made.lines().map(PathBuf::from).find(|path| is_package(path));
-    let package = package.context("`cargo xtask package` names no package of bmpd")?;
+    let named = |ending: &str| {
+        let package = made.lines().map(PathBuf::from).find(|path| is_package(path, ending));
+        package.with_context(|| format!("`cargo xtask package` names no package of bmpd that ends with {ending}"))
+    };
+    let made = [("bmpd.deb", named(".deb")?), ("bmpd.rpm", named(".rpm")?)];
 
     steps.begin();
     let folders = BareFolders::prepare(&target_dir()?, suite)?;
@@ -53,11 +59,16 @@ pub(super) fn install(suite: BareSuite, arguments: &[String]) -> anyhow::Result<
     }
 
     steps.begin();
-    fs::copy(&package, folders.mounted.join("tmp/bmpd.deb")).context("cannot copy the package")?;
+    for (name, package) in made {
+        fs::copy(&package, folders.mounted.join("tmp").join(name)).context("cannot copy the package")?;
+    }
+    let commands = operator_commands(GETTING_STARTED);
+    fs::write(folders.mounted.join("tmp/getting-started"), commands).context("cannot write the page's commands")?;
     let mut command = Program::Chroot.command();
     command.arg(&folders.mounted).args([Program::Env.file(), "-i", "LANG=C.UTF-8", "HOME=/root"]);
     command.arg("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    command.args(super::proxies()).args([Program::Sh.file(), "-c", SCRIPT, "sh", "/tmp/bmpd.deb"]);
+    command.args(super::proxies()).args([Program::Sh.file(), "-c", SCRIPT, "sh"]);
+    command.args(["/tmp/bmpd.deb", "/tmp/getting-started", "/tmp/bmpd.rpm"]);
     let run = WatchedRun { what: "the package on the bare Debian", group: true, silence: SILENCE };
     let end = ProcessWatcher::new()?.run(&mut command, &run, |line| say(line))?;
     let result = match end {
@@ -71,9 +82,28 @@ pub(super) fn install(suite: BareSuite, arguments: &[String]) -> anyhow::Result<
     Ok(if end == RunEnd::Success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn is_package(path: &Path) -> bool {
+/// Returns whether this is a package of bmpd and not of its debug symbols.
+fn is_package(path: &Path, ending: &str) -> bool {
+    let begin = if ending == ".deb" { "bmpd_" } else { concat!("bmpd-", env!("CARGO_PKG_VERSION"), "-") };
     path.file_name().is_some_and(|name| {
         let name = name.to_string_lossy();
-        name.starts_with("bmpd_") && name.ends_with(".deb")
+        name.starts_with(begin) && name.ends_with(ending)
     })
+}
+
+/// Returns the commands of a page for an operator of a running bmpd, a line each.
+fn operator_commands(page: &str) -> String {
+    page.lines().filter(|line| line.starts_with("bmpctl ")).map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_of_the_page_look_and_configure() {
+        let commands = operator_commands(GETTING_STARTED);
+        assert!(commands.contains("bmpctl display bmp session\n"), "{commands}");
+        assert!(commands.contains("-c \"connect-interface eth1\" -c commit\n"), "{commands}");
+    }
 }

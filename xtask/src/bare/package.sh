@@ -1,5 +1,6 @@
-# Installs the package that it is given on a bare Debian, uses it as docs/getting-started.md does,
-# and removes it. bmpd runs in a network namespace of its own.
+# Installs the package $1 on a bare Debian, runs the commands $2 of docs/getting-started.md, and
+# removes it. bmpd runs in a network namespace of its own. Then the rpm $3 is installed and removed
+# with rpm's own program: Debian has it, and its programs.
 set -eu
 
 say() { echo "bare: $*"; }
@@ -18,7 +19,7 @@ test "$(bmpctl --complete 'display bmp sess')" = session
 bmpd prepare --user bmpd --bpffs /sys/fs/bpf/bmpd-bare
 
 say "running it"
-unshare --net sh -eu <<'END'
+unshare --net sh -eu -s "$2" <<'END'
 bmpd --config /etc/bmpd/bmpd.conf --state /var/lib --bpffs /sys/fs/bpf/bmpd-bare-run &
 bmpd=$!
 trap 'kill "$bmpd"' EXIT
@@ -26,8 +27,9 @@ until bmpctl display bmp session 2>/dev/null; do
     kill -0 "$bmpd"
     sleep 0.1
 done
-bmpctl display interface-binding
-bmpctl -c system-view -c bmp -c "bmp-session 198.51.100.7" -c "tcp connect port 11019" -c "connect-interface eth1" -c commit
+set -x
+. "$1"
+set +x
 bmpctl display bmp session
 grep -q "bmp-session 198.51.100.7" /etc/bmpd/bmpd.conf
 kill "$bmpd"
@@ -45,4 +47,17 @@ test -e /etc/bmpd/bmpd.conf
 apt-get purge -y -qq bmpd >/dev/null
 test ! -e /etc/bmpd
 test ! -e /var/lib/bmpd
+say "nothing is left of it"
+
+apt-get install -y -qq --no-install-recommends rpm >/dev/null
+say "installing $3"
+# Debian's packages are not in rpm's database.
+rpm --force-debian --nodeps --install "$3"
+bmpd check --config /etc/bmpd/bmpd.conf
+test "$(stat -c %U:%a /etc/bmpd/bmpd.conf)" = bmpd:640
+bmpd prepare --user bmpd --bpffs /sys/fs/bpf/bmpd
+say "removing it"
+rpm --force-debian --nodeps --erase bmpd
+test ! -e /usr/sbin/bmpd
+test ! -e /sys/fs/bpf/bmpd
 say "nothing is left of it"

@@ -19,7 +19,7 @@ use anyhow::{Context as _, bail};
 use self::figures::{FuzzFigures, table};
 use crate::{
     packages,
-    process::{cannot_start, cargo, run, say, target_dir},
+    process::{cannot_start, cargo, own_program, run, say, target_dir},
     programs::{self, Built, Use},
     setup::setup,
     watch::{ProcessWatcher, RunEnd, WatchedRun},
@@ -53,7 +53,7 @@ struct FuzzTarget {
 }
 
 const PARSER: u64 = 10_000_000;
-const TARGETS: [FuzzTarget; 8] = [
+const TARGETS: [FuzzTarget; 9] = [
     FuzzTarget { name: "bmp", longest: 4096, runs: 150_000, soak: PARSER, words: false },
     FuzzTarget { name: "bgp", longest: 4096, runs: 200_000, soak: PARSER, words: false },
     FuzzTarget { name: "update", longest: 4096, runs: 150_000, soak: PARSER, words: false },
@@ -61,13 +61,14 @@ const TARGETS: [FuzzTarget; 8] = [
     FuzzTarget { name: "replay", longest: 2048, runs: 8_000, soak: PARSER, words: false },
     FuzzTarget { name: "config", longest: 200, runs: 15_000, soak: PARSER, words: true },
     FuzzTarget { name: "control", longest: 200, runs: 10_000, soak: PARSER, words: true },
+    FuzzTarget { name: "keychain", longest: 160, runs: 50_000, soak: PARSER, words: false },
     FuzzTarget { name: "feed", longest: 8192, runs: 4_000, soak: 1_000_000, words: false },
 ];
 
 /// The options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only these targets: bmp, bgp, update, mrt, replay, config, control, feed
+    /// Only these targets: bmp, bgp, update, mrt, replay, config, control, keychain, feed
     targets: Vec<String>,
     /// Executions of each target
     #[arg(long)]
@@ -191,7 +192,7 @@ impl FuzzFolder {
         for own in own {
             build.arg(format!("--config=profile.dev.package.{own}.opt-level=3"));
         }
-        let own = env::current_exe().context("this program does not know where it is")?;
+        let own = own_program()?;
         run(build.env("RUSTC_WORKSPACE_WRAPPER", own).env(WRAPPER, "1")).context("the fuzz targets were not built")?;
         Ok(folder)
     }

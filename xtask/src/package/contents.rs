@@ -1,6 +1,6 @@
 //! The description of the packages: `bmp-user/packaging/contents`.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use anyhow::{Context as _, bail};
 
@@ -16,6 +16,38 @@ pub(super) struct PackagedFile {
     pub(super) path: String,
     /// Where it comes from.
     pub(super) source: FileSource,
+    /// The only format that has it; both if `None`.
+    pub(super) only: Option<PackageFormat>,
+}
+
+/// A format of packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PackageFormat {
+    /// Debian's.
+    Deb,
+    /// That of Fedora, RHEL and SUSE.
+    Rpm,
+}
+
+impl PackageFormat {
+    pub(crate) const ALL: [Self; 2] = [Self::Deb, Self::Rpm];
+}
+
+/// As the names of its files end.
+impl fmt::Display for PackageFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deb => "deb",
+            Self::Rpm => "rpm",
+        })
+    }
+}
+
+impl PackagedFile {
+    /// Returns whether packages of this format hold the file.
+    pub(super) fn is_in(&self, format: PackageFormat) -> bool {
+        self.only.is_none_or(|only| only == format)
+    }
 }
 
 /// Where a file of the packages comes from.
@@ -41,8 +73,11 @@ fn parse(text: &str) -> anyhow::Result<Vec<PackagedFile>> {
 }
 
 fn file(line: &str) -> anyhow::Result<PackagedFile> {
-    let [mode, path, source] = line.split_whitespace().collect::<Vec<_>>()[..] else {
-        bail!("a line has three fields: mode, path, source");
+    let (mode, path, source, only) = match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [mode, path, source] => (mode, path, source, None),
+        [mode, path, source, "deb"] => (mode, path, source, Some(PackageFormat::Deb)),
+        [mode, path, source, "rpm"] => (mode, path, source, Some(PackageFormat::Rpm)),
+        _ => bail!("a line has three fields (mode, path, source), and `deb` or `rpm` for one format alone"),
     };
     if !matches!(mode, "644" | "755") || path.starts_with('/') {
         bail!("a mode is 644 or 755, and a path has no `/` in front");
@@ -52,7 +87,7 @@ fn file(line: &str) -> anyhow::Result<PackagedFile> {
         Some(("made", name)) => FileSource::Made(name.to_owned()),
         _ => FileSource::Repository(source.to_owned()),
     };
-    Ok(PackagedFile { mode: mode.to_owned(), path: path.to_owned(), source })
+    Ok(PackagedFile { mode: mode.to_owned(), path: path.to_owned(), source, only })
 }
 
 #[cfg(test)]
@@ -62,7 +97,8 @@ mod tests {
     #[test]
     fn a_line_names_mode_path_and_source() {
         let files =
-            parse("# a comment\n\n755  usr/sbin/bmpd  programs/bmpd\n644 a/b made/man/b.8\n644 c LICENSE\n").unwrap();
+            parse("# a comment\n\n755  usr/sbin/bmpd  programs/bmpd\n644 a/b made/man/b.8 rpm\n644 c LICENSE deb\n")
+                .unwrap();
         let sources: Vec<_> = files.iter().map(|file| file.source.clone()).collect();
         assert_eq!(
             sources,
@@ -72,12 +108,15 @@ mod tests {
                 FileSource::Repository("LICENSE".to_owned())
             ]
         );
+        let formats = [PackageFormat::Deb, PackageFormat::Rpm];
+        let held: Vec<_> = files.iter().map(|file| formats.map(|format| file.is_in(format))).collect();
+        assert_eq!(held, [[true, true], [false, true], [true, false]]);
         assert_eq!((files[0].mode.as_str(), files[0].path.as_str()), ("755", "usr/sbin/bmpd"));
     }
 
     #[test]
     fn a_wrong_line_is_named() {
-        for line in ["755 usr/sbin/bmpd", "777 a b", "644 /a b"] {
+        for line in ["755 usr/sbin/bmpd", "777 a b", "644 /a b", "644 a b apk"] {
             let error = format!("{:#}", parse(&format!("# first\n{line}\n")).unwrap_err());
             assert!(error.starts_with("bmp-user/packaging/contents:2: "), "{error}");
         }

@@ -1,5 +1,5 @@
-//! The manifest that cargo-deb reads: made from the description, for a package of its own that
-//! cargo never builds.
+//! The manifest that cargo-deb or cargo-generate-rpm reads: made from the description, for a
+//! package of its own that cargo never builds.
 
 use std::{
     fmt::Write as _,
@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{contents::PackagedFile, programs::SymbolFile};
+use super::{
+    contents::{PackageFormat, PackagedFile},
+    programs::SymbolFile,
+};
 use crate::process::root;
 
 /// Who makes the packages.
@@ -23,21 +26,29 @@ const EXTENDED: &str = "bmpd keeps sessions of the BGP Monitoring Protocol (RFC 
                         receives over BMP, over BGP and from MRT files, and holds the sessions of other daemons to an \
                         interface too.";
 
-/// The folder of the maintainer scripts and of the unit.
+/// What a package of debug symbols says of itself.
+const SYMBOLS: &str = "debug symbols for bmpd";
+
+/// The folder of the unit and of each format's scripts.
 const PACKAGING: &str = "bmp-user/packaging";
 
-/// A package for cargo-deb.
+/// The scripts of an rpm, which its scriptlets are made of: key and file.
+const SCRIPTLETS: [(&str, &str); 3] =
+    [("post_install_script", "post"), ("pre_uninstall_script", "preun"), ("post_uninstall_script", "postun")];
+
+/// A package of one format.
 #[derive(Debug)]
 pub(super) struct PackageManifest {
     name: &'static str,
+    format: PackageFormat,
     description: String,
-    /// The lines of `[package.metadata.deb]`.
-    deb: String,
+    /// The lines of the format's table.
+    lines: String,
 }
 
 impl PackageManifest {
-    /// bmpd and all that belongs to it.
-    pub(super) fn of_bmpd(
+    /// bmpd and all that belongs to it, for Debian.
+    pub(super) fn deb(
         files: &[PackagedFile],
         found: impl Fn(&PackagedFile) -> PathBuf,
         glibc: &str,
@@ -50,11 +61,12 @@ impl PackageManifest {
             file.path == "usr/lib/systemd/system/bmpd.service"
                 || ["usr/lib/sysusers.d/", "usr/lib/tmpfiles.d/"].iter().any(|folder| file.path.starts_with(folder))
         };
-        let assets = files.iter().filter(|file| !is_unit(file)).map(|file| asset(&found(file), &file.path, &file.mode));
-        let mut deb = String::new();
+        let files = files.iter().filter(|file| file.is_in(PackageFormat::Deb) && !is_unit(file));
+        let assets = files.map(|file| deb_asset(&found(file), &file.path, &file.mode));
+        let mut lines = String::new();
         // Writing to a string cannot fail.
         let _ = writeln!(
-            deb,
+            lines,
             "depends = \"libc6 (>= {glibc}), libgcc-s1, procps, systemd | systemd-standalone-sysusers\"\n\
              suggests = \"frr | bird3 | bird2 | gobgpd\"\n\
              section = \"net\"\n\
@@ -65,31 +77,68 @@ impl PackageManifest {
              assets = [\n{}]",
             quoted(&changelog.to_string_lossy()),
             quoted(EXTENDED),
-            quoted(&packaging.join("scripts").to_string_lossy()),
+            quoted(&packaging.join("deb").to_string_lossy()),
             quoted(&packaging.to_string_lossy()),
             assets.collect::<String>()
         );
-        Self { name: "bmpd", description: DESCRIPTION.to_owned(), deb }
+        Self { name: "bmpd", format: PackageFormat::Deb, description: DESCRIPTION.to_owned(), lines }
     }
 
-    /// The debug symbols, where gdb and other debuggers look for them.
-    pub(super) fn of_symbols(symbols: &[SymbolFile], changelog: &Path) -> Self {
+    /// The debug symbols for Debian, where gdb and other debuggers look for them.
+    pub(super) fn deb_symbols(symbols: &[SymbolFile], changelog: &Path) -> Self {
         let overrides = root().join(PACKAGING).join("lintian-overrides");
-        let assets = symbols.iter().map(|symbols| {
-            let (folder, name) = symbols.build_id.split_at(2);
-            asset(&symbols.file, &format!("usr/lib/debug/.build-id/{folder}/{name}.debug"), "644")
-        });
-        let mut deb = String::new();
+        let assets = symbols.iter().map(|symbols| deb_asset(&symbols.file, &symbols.installed(), "644"));
+        let mut lines = String::new();
         // Writing to a string cannot fail.
         let _ = writeln!(
-            deb,
+            lines,
             "depends = \"bmpd (= {}-1)\"\nsection = \"debug\"\nchangelog = {}\nextended-description = \"\"\nassets = [\n{}{}]",
             env!("CARGO_PKG_VERSION"),
             quoted(&changelog.to_string_lossy()),
             assets.collect::<String>(),
-            asset(&overrides, "usr/share/lintian/overrides/bmpd-dbgsym", "644"),
+            deb_asset(&overrides, "usr/share/lintian/overrides/bmpd-dbgsym", "644"),
         );
-        Self { name: "bmpd-dbgsym", description: "debug symbols for bmpd".to_owned(), deb }
+        Self { name: "bmpd-dbgsym", format: PackageFormat::Deb, description: SYMBOLS.to_owned(), lines }
+    }
+
+    /// bmpd and all that belongs to it, for Fedora, RHEL and SUSE.
+    pub(super) fn rpm(
+        files: &[PackagedFile],
+        found: impl Fn(&PackagedFile) -> PathBuf,
+        glibc: &str,
+    ) -> anyhow::Result<Self> {
+        let files = files.iter().filter(|file| file.is_in(PackageFormat::Rpm));
+        let assets = files.map(|file| rpm_asset(&found(file), &file.path, &file.mode));
+        let mut lines = String::new();
+        for (key, file) in SCRIPTLETS {
+            let path = root().join(PACKAGING).join("rpm").join(file);
+            let script = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            // Writing to a string cannot fail.
+            let _ = writeln!(lines, "{key} = {}", quoted(&script));
+        }
+        let _ = writeln!(
+            lines,
+            "requires = {{ glibc = \">= {glibc}\", libgcc = \"*\", procps-ng = \"*\", systemd = \"*\" }}\n\
+             suggests = {{ frr = \"*\" }}\n\
+             assets = [\n{}]",
+            assets.collect::<String>()
+        );
+        Ok(Self { name: "bmpd", format: PackageFormat::Rpm, description: DESCRIPTION.to_owned(), lines })
+    }
+
+    /// The debug symbols for Fedora, RHEL and SUSE.
+    pub(super) fn rpm_symbols(symbols: &[SymbolFile]) -> Self {
+        let assets = symbols.iter().map(|symbols| rpm_asset(&symbols.file, &symbols.installed(), "644"));
+        let lines = format!(
+            "require-sh = false\nrequires = {{ bmpd = \"= {}-1\" }}\nassets = [\n{}]\n",
+            env!("CARGO_PKG_VERSION"),
+            assets.collect::<String>()
+        );
+        Self { name: "bmpd-debuginfo", format: PackageFormat::Rpm, description: SYMBOLS.to_owned(), lines }
+    }
+
+    pub(super) fn format(&self) -> PackageFormat {
+        self.format
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -98,15 +147,22 @@ impl PackageManifest {
 
     /// Writes the manifest into a folder.
     pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        let Self { name, description, deb } = self;
+        let Self { name, format, description, lines } = self;
+        let table = match format {
+            PackageFormat::Deb => format!(
+                "[package.metadata.deb]\nmaintainer = \"{MAINTAINER}\"\ncopyright = \"2026, The bmpd authors\"\n\
+                 priority = \"optional\"\n"
+            ),
+            // What it needs is named: another host has no ldd for the programs.
+            PackageFormat::Rpm => "[package.metadata.generate-rpm]\nrelease = \"1\"\nauto-req = \"no\"\n".to_owned(),
+        };
         let text = format!(
             "# Made by `cargo xtask package`.\n\
              [workspace]\n\n\
              [package]\nname = \"{name}\"\nversion = \"{}\"\nedition = \"2024\"\ndescription = {}\n\
              license = \"{}\"\nauthors = [\"The bmpd authors\"]\n\n\
              [lib]\npath = \"lib.rs\"\n\n\
-             [package.metadata.deb]\nmaintainer = \"{MAINTAINER}\"\ncopyright = \"2026, The bmpd authors\"\n\
-             priority = \"optional\"\n{deb}",
+             {table}{lines}",
             env!("CARGO_PKG_VERSION"),
             quoted(description),
             "MIT OR Apache-2.0",
@@ -117,8 +173,22 @@ impl PackageManifest {
     }
 }
 
-fn asset(source: &Path, path: &str, mode: &str) -> String {
+fn deb_asset(source: &Path, path: &str, mode: &str) -> String {
     format!("  [{}, {}, \"{mode}\"],\n", quoted(&source.to_string_lossy()), quoted(path))
+}
+
+/// An edited file of `/etc` stays as it is in an upgrade.
+fn rpm_asset(source: &Path, path: &str, mode: &str) -> String {
+    let kind = match path.split_once('/') {
+        Some(("etc", _)) => ", config = \"noreplace\"",
+        _ if ["usr/share/doc/", "usr/share/man/"].iter().any(|folder| path.starts_with(folder)) => ", doc = true",
+        _ => "",
+    };
+    format!(
+        "  {{ source = {}, dest = {}, mode = \"{mode}\"{kind} }},\n",
+        quoted(&source.to_string_lossy()),
+        quoted(&format!("/{path}"))
+    )
 }
 
 /// A basic string of TOML.

@@ -1,9 +1,9 @@
 //! `cargo xtask package`: bmpd as packages, made from one description below `bmp-user/packaging`.
 //!
 //! What goes into the packages is collected in a folder first, with every time set to that of the
-//! commit. cargo-deb then only packs: the same commit gives the same bytes.
+//! commit. cargo-deb and cargo-generate-rpm then only pack: the same commit gives the same bytes.
 //!
-//! - `contents`: the description; `manifest`: what cargo-deb reads
+//! - `contents`: the description; `manifest`: what those two read
 //! - `programs`: the programs without their debug symbols, and what they need of the host
 
 mod contents;
@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::Context as _;
 
+pub(crate) use self::contents::PackageFormat;
 use self::{
     contents::{FileSource, PackagedFile},
     manifest::{MAINTAINER, PackageManifest},
@@ -34,6 +35,9 @@ use crate::{
 /// The cargo-deb that packs.
 const CARGO_DEB: CargoTool = CargoTool { name: "cargo-deb", version: "3.8.0", features: None };
 
+/// The cargo-generate-rpm that packs.
+const CARGO_GENERATE_RPM: CargoTool = CargoTool { name: "cargo-generate-rpm", version: "0.21.0", features: None };
+
 /// The program that makes manual pages and completions.
 const MAKER: &str = "packaged_files";
 
@@ -46,6 +50,9 @@ pub(crate) struct Arguments {
     /// Put the packages into this folder (default: `target/package`)
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
+    /// Make packages of this format alone
+    #[arg(long)]
+    format: Option<PackageFormat>,
 }
 
 /// Makes the packages and prints their paths.
@@ -54,21 +61,70 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<()> {
     let folder = target_dir()?.join("package");
     let programs = match &arguments.programs {
         Some(programs) => std::path::absolute(programs)?,
-        None => binaries::build(Profile::Release, &[])?,
+        None => {
+            let programs = binaries::build(Profile::Release, &[])?;
+            // Whoever sets RUSTFLAGS builds as it pleases.
+            if std::env::var_os("RUSTFLAGS").is_none() {
+                programs::check_folders(&programs)?;
+            }
+            programs
+        }
     };
     let output = arguments.output.as_ref().map_or_else(|| Ok(folder.clone()), std::path::absolute)?;
     fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
-    let tool = tools::install(&CARGO_DEB)?;
+    let formats = arguments.format.map_or_else(|| PackageFormat::ALL.to_vec(), |format| vec![format]);
+    install_packers(&formats)?;
     // Two of them at a time would mix their files.
     let stage = folder.join(format!("stage-{}", std::process::id()));
-    let made = make(&tool, &programs, &stage, &output);
+    let made = make(&formats, &programs, &stage, &output);
     let _ = fs::remove_dir_all(&stage);
     made?.iter().for_each(|package| say(package.display()));
     Ok(())
 }
 
+/// Installs the tools that pack and are not there.
+pub(crate) fn install_packers(formats: &[PackageFormat]) -> anyhow::Result<()> {
+    formats.iter().try_for_each(|format| tools::install(format.packer()).map(drop))
+}
+
+impl PackageFormat {
+    /// Returns the tool that packs.
+    fn packer(self) -> &'static CargoTool {
+        match self {
+            Self::Deb => &CARGO_DEB,
+            Self::Rpm => &CARGO_GENERATE_RPM,
+        }
+    }
+}
+
+/// Makes a package in the folder `output` and returns its path.
+fn pack(manifest: &PackageManifest, stage: &Path, output: &Path, time: &str) -> anyhow::Result<PathBuf> {
+    let format = manifest.format();
+    note(format_args!("packing {} ({format})", manifest.name()));
+    let folder = stage.join(manifest.name()).join(format.to_string());
+    manifest.write(&folder)?;
+    let mut pack = tools::install(format.packer())?.command();
+    pack.env("SOURCE_DATE_EPOCH", time).env_remove("CARGO_TARGET_DIR");
+    match format {
+        PackageFormat::Deb => {
+            pack.args(["--no-build", "--no-strip", "--manifest-path"]).arg(folder.join("Cargo.toml"));
+            Ok(PathBuf::from(text(pack.arg("--output").arg(output))?.trim()))
+        }
+        PackageFormat::Rpm => {
+            // It names the file itself, and does not say how.
+            let made = folder.join("made");
+            fs::create_dir_all(&made)?;
+            run(pack.arg("--output").arg(&made).current_dir(&folder))?;
+            let package = fs::read_dir(&made)?.next().context("cargo-generate-rpm made no package")??;
+            let path = output.join(package.file_name());
+            fs::copy(package.path(), &path).with_context(|| path.display().to_string())?;
+            Ok(path)
+        }
+    }
+}
+
 /// Makes the packages of these programs. Returns their paths.
-fn make(cargo_deb: &Built, programs: &Path, stage: &Path, output: &Path) -> anyhow::Result<Vec<PathBuf>> {
+fn make(formats: &[PackageFormat], programs: &Path, stage: &Path, output: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let time = commit_time()?;
     fs::create_dir_all(stage).with_context(|| stage.display().to_string())?;
     let stripped = StrippedPrograms::make(programs, stage)?;
@@ -81,18 +137,21 @@ fn make(cargo_deb: &Built, programs: &Path, stage: &Path, output: &Path) -> anyh
         FileSource::Made(name) => stage.join("made").join(name),
         FileSource::Repository(path) => root().join(path),
     };
+    let needs = stripped.needs();
     let mut made = Vec::new();
-    for manifest in [
-        PackageManifest::of_bmpd(&files, found, &stripped.needs(), &changelog),
-        PackageManifest::of_symbols(stripped.symbols(), &changelog),
-    ] {
-        let folder = stage.join(manifest.name());
-        manifest.write(&folder)?;
-        let mut pack = cargo_deb.command();
-        pack.args(["--no-build", "--no-strip", "--manifest-path"]).arg(folder.join("Cargo.toml"));
-        pack.arg("--output").arg(output).env("SOURCE_DATE_EPOCH", &time).env_remove("CARGO_TARGET_DIR");
-        note(format_args!("packing {}", manifest.name()));
-        made.push(PathBuf::from(text(&mut pack)?.trim()));
+    for format in formats {
+        let manifests = match format {
+            PackageFormat::Deb => [
+                PackageManifest::deb(&files, found, &needs, &changelog),
+                PackageManifest::deb_symbols(stripped.symbols(), &changelog),
+            ],
+            PackageFormat::Rpm => {
+                [PackageManifest::rpm(&files, found, &needs)?, PackageManifest::rpm_symbols(stripped.symbols())]
+            }
+        };
+        for manifest in &manifests {
+            made.push(pack(manifest, stage, output, &time)?);
+        }
     }
     Ok(made)
 }
@@ -115,7 +174,9 @@ fn made_files(programs: &Path, folder: &Path) -> anyhow::Result<()> {
     if built.is_file() {
         return run(Built::at(built).command().arg(folder));
     }
-    run(cargo().args(["run", "--quiet", "--locked", "--package=bmp-user", "--example", MAKER, "--"]).arg(folder))
+    // With the features of the tests, whose crates are compiled already on most hosts.
+    run(cargo().args(["build", "--quiet", "--locked", "--workspace", "--example", MAKER]))?;
+    run(Built::at(target_dir()?.join("debug/examples").join(MAKER)).command().arg(folder))
 }
 
 /// Returns the time of the commit, in seconds since 1970: what is made from one commit has one

@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::{
     process::{run, text},
     programs::Program,
+    toolchain,
 };
 
 /// The programs.
@@ -37,6 +38,14 @@ pub(super) struct StrippedPrograms {
 struct GlibcVersion {
     major: u32,
     minor: u32,
+}
+
+impl SymbolFile {
+    /// Returns where debuggers look for it, without the first `/`.
+    pub(super) fn installed(&self) -> String {
+        let (folder, name) = self.build_id.split_at(2);
+        format!("usr/lib/debug/.build-id/{folder}/{name}.debug")
+    }
 }
 
 impl StrippedPrograms {
@@ -82,6 +91,23 @@ impl StrippedPrograms {
     pub(super) fn needs(&self) -> String {
         format!("{}.{}", self.glibc.major, self.glibc.minor)
     }
+}
+
+/// Checks that programs name no folder of this host: from another folder they would be others.
+pub(super) fn check_folders(programs: &Path) -> anyhow::Result<()> {
+    for name in PROGRAMS {
+        let program = programs.join(name);
+        let bytes = fs::read(&program).with_context(|| program.display().to_string())?;
+        let text = String::from_utf8_lossy(&bytes);
+        for (folder, _) in toolchain::host_folders() {
+            let folder = format!("{}/", folder.display());
+            if let Some(at) = text.find(&folder) {
+                let named: String = text.get(at..).unwrap_or_default().chars().take(100).collect();
+                bail!("{} names a folder of this host: {named:?}", program.display());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads the build id from objdump's dump of its note: the bytes after a header of 16.

@@ -50,21 +50,47 @@ impl TestProgram {
         [env!("CARGO_PKG_NAME"), "programs"].contains(&self.crate_name())
     }
 
-    /// Returns the names of its tests that contain one of `filters`; all if there are none.
+    /// Returns those of `filters` that its tests are to be chosen by: none if one of them is a part
+    /// of its own name, which chooses all of its tests.
+    pub(crate) fn filters<'a>(&self, filters: &'a [String]) -> &'a [String] {
+        if filters.iter().any(|filter| self.crate_name().contains(filter.as_str())) { &[] } else { filters }
+    }
+
+    /// Returns the names of its tests that contain one of `filters`; all if there are none, or if
+    /// its own name contains one.
     pub(crate) fn tests(&self, filters: &[String]) -> anyhow::Result<Vec<String>> {
-        let tests = process::text(Built::at(&self.file).command().args(["--list", "--format", "terse"]).args(filters))?;
+        let mut list = Built::at(&self.file).command();
+        list.args(["--list", "--format", "terse"]).args(self.filters(filters));
+        let tests = process::text(&mut list)?;
         Ok(tests.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     }
 }
 
-/// Builds all test programs. Returns `None` if the build was stopped.
-pub(crate) fn build(watcher: &ProcessWatcher) -> anyhow::Result<Option<Vec<TestProgram>>> {
-    let mut build = cargo();
+/// Builds all test programs, or those whose name is one of `only` or fits it: `vm_*`. Returns
+/// `None` if the build was stopped.
+pub(crate) fn build(watcher: &ProcessWatcher, only: &[String]) -> anyhow::Result<Option<Vec<TestProgram>>> {
+    let run = WatchedRun { what: "the build", group: true, silence: BUILD_SILENCE };
     // The whole workspace: for a part, cargo would choose other features and build dependencies
     // anew.
-    build.args(["test", "--locked", "--workspace", "--no-run"]).stdin(Stdio::null());
+    let cargo_with = |words: &[&str]| {
+        let mut build = cargo();
+        build.args(words).args(["--locked", "--workspace"]).stdin(Stdio::null());
+        for name in only {
+            build.args(["--test", name]);
+        }
+        build
+    };
+    if !only.is_empty() {
+        // With `--test`, cargo's `test` builds no program of another package.
+        let mut programs = cargo_with(&["build", "--bins", "--examples"]);
+        match watcher.run(&mut programs, &run, |line| say(line))? {
+            RunEnd::Success => {}
+            RunEnd::Failure => anyhow::bail!("bmpd was not built"),
+            RunEnd::Stopped => return Ok(None),
+        }
+    }
+    let mut build = cargo_with(&["test", "--no-run"]);
     let mut programs = Vec::new();
-    let run = WatchedRun { what: "the build", group: true, silence: BUILD_SILENCE };
     let end = watcher.run(&mut build, &run, |line| match TestProgram::parse(line) {
         Some(program) => programs.push(program),
         None => say(line),
@@ -88,6 +114,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn a_filter_in_the_name_of_a_program_chooses_all_of_its_tests() {
+        let program = TestProgram::parse("  Executable tests/vm_bond.rs (/t/debug/deps/vm_bond-77aa)").unwrap();
+        let filters = ["vm_bond".to_owned(), "other".to_owned()];
+        assert!(program.filters(&filters).is_empty());
+        assert_eq!(program.filters(&filters[1..]), ["other"]);
+    }
 
     #[test]
     fn a_test_program_is_read_from_the_output_of_cargo() {

@@ -73,12 +73,18 @@ pub(super) fn run(
     let mut commands = Vec::new();
     let mut names = Vec::new();
     // The examples come first: they are compiled when they run.
-    let examples = (String::new(), "the examples of the documentation".to_owned(), examples());
+    let mut examples = (String::new(), "the examples of the documentation".to_owned(), examples());
+    examples.2.args(&arguments.filter);
+    let of_program = |program: &TestProgram| {
+        let (heading, name, mut command) = of_program(program);
+        command.args(program.filters(arguments.filter.as_slice()));
+        (heading, name, command)
+    };
     for (place, (heading, name, mut command)) in
         std::iter::once(examples).chain(programs.into_iter().map(of_program)).enumerate()
     {
         let skipped = folder.join(place.to_string());
-        command.args(&arguments.filter).env(SKIPPED, &skipped).env_remove(SOAK).stdin(Stdio::null());
+        command.env(SKIPPED, &skipped).env_remove(SOAK).stdin(Stdio::null());
         if arguments.soak {
             command.env(SOAK, "1");
         }

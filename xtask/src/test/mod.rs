@@ -11,12 +11,13 @@ use std::{
 use crate::{
     bare,
     fuzz::{self, Effort},
+    package::{self, PackageFormat},
     packages,
     process::{is_root, say},
     programs::Use,
     progress::Steps,
     setup::setup,
-    suite::{self, TestSummary, VM_PREFIX, exit_code},
+    suite::{self, TestProgram, TestSummary, VM_PREFIX, exit_code},
     vm::{self, VirtualMachine},
     watch::{ProcessWatcher, RunEnd},
 };
@@ -28,13 +29,16 @@ const SILENCE: Duration = Duration::from_secs(600);
 /// How many times longer the virtual machine takes for anything beside the tests of this host.
 const BESIDE_TESTS: u32 = 3;
 
+/// The test program that makes packages.
+const PACKAGE_TESTS: &str = "packages";
+
 /// The options of `cargo xtask test`.
 #[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Run the long campaigns too
     #[arg(long)]
     soak: bool,
-    /// Only the tests whose name contains this
+    /// Only the tests that have this in their name, or in that of their file
     filter: Option<String>,
 }
 
@@ -70,7 +74,11 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let watcher = ProcessWatcher::new()?;
     let mut summary = if no_machine.is_none() { TestSummary::without(VM_PREFIX) } else { TestSummary::default() };
     let mut skipped = String::new();
-    let Some(programs) = suite::build(&watcher)? else { return Ok(ExitCode::FAILURE) };
+    let Some(programs) = suite::build(&watcher, &[])? else { return Ok(ExitCode::FAILURE) };
+    if makes_packages(&programs, arguments)? {
+        // The other one is built for minutes: the long campaigns have it.
+        package::install_packers(if long { &PackageFormat::ALL } else { &[PackageFormat::Deb] })?;
+    }
     steps.begin();
     let kernel = vm::DebianRelease::of_host();
     let own = vm::ChosenTests {
@@ -137,4 +145,12 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // Printed even if the virtual machine could not be had: the other tests did run.
     say(summary.report(start.elapsed()));
     Ok(exit_code(&[here, there?, fuzzed?, systemd?, bare?], &summary))
+}
+
+/// Returns whether a test of the packages is among those that run.
+fn makes_packages(programs: &[TestProgram], arguments: &Arguments) -> anyhow::Result<bool> {
+    let Some(program) = programs.iter().find(|program| program.crate_name() == PACKAGE_TESTS) else {
+        return Ok(false);
+    };
+    Ok(!program.tests(arguments.filter.as_slice())?.is_empty())
 }

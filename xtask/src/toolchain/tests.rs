@@ -84,3 +84,14 @@ fn the_programs_never_compile_incrementally() {
     let incremental = command.get_envs().find(|(name, _)| *name == "CARGO_INCREMENTAL");
     assert_eq!(incremental.and_then(|(_, value)| value?.to_str()), Some("0"));
 }
+
+#[test]
+fn what_is_compiled_names_no_folder_of_this_host() {
+    let flags = without_folders();
+    let repository = crate::process::root();
+    assert!(flags.contains(&format!("--remap-path-prefix={}=/bmpd", repository.display())), "{flags:?}");
+    let command = toolchain(LINKED, "1.96.0", 22, true).programs("build", "x86_64", target(false), Path::new("t"));
+    let encoded = command.get_envs().find(|(name, _)| *name == "CARGO_ENCODED_RUSTFLAGS").and_then(|(_, value)| value);
+    let encoded = encoded.and_then(|value| value.to_str()).unwrap_or_default();
+    assert!(flags.iter().all(|flag| encoded.split('\x1f').any(|part| part == flag)), "{encoded}");
+}

@@ -171,7 +171,7 @@ fn script(kernel: &DebianKernel, programs: &[TestProgram], choice: &ChosenTests<
             // The machine has what other hosts ignore these tests for.
             command.push_str(" --include-ignored");
         }
-        for filter in choice.filters {
+        for filter in program.filters(choice.filters) {
             let _ = write!(command, " {}", quoted(Path::new(filter)));
         }
         line(command);

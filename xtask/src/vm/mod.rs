@@ -14,7 +14,7 @@ mod release;
 mod systemd;
 
 use std::{
-    env::{self, consts::ARCH},
+    env::consts::ARCH,
     fs,
     path::PathBuf,
     process::{Command, ExitCode},
@@ -27,7 +27,7 @@ pub(crate) use self::release::DebianRelease;
 use self::{guest::GuestFiles, kernel::DebianKernel, machine::Accelerator};
 use crate::{
     packages,
-    process::{is_root, quietly, say, target_dir},
+    process::{self, is_root, own_program, quietly, say, target_dir},
     programs::{Built, Use},
     progress::Steps,
     setup::setup,
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     /// All tests of bmpd, not only those that need the machine
     #[arg(long)]
     all: bool,
-    /// Only the tests whose name contains one of these
+    /// Only the tests that have one of these in their name, or in that of their file
     #[arg(value_name = "TEST-FILTER")]
     filters: Vec<String>,
 }
@@ -82,6 +82,22 @@ pub(crate) struct ChosenTests<'a> {
     pub(crate) filters: &'a [String],
     /// The long campaigns too.
     pub(crate) soak: bool,
+}
+
+impl ChosenTests<'_> {
+    /// Returns the names of the test programs to build, as patterns; none for all.
+    fn needed(&self) -> Vec<String> {
+        let prefix = match self.root {
+            GuestRoot::Systemd => suite::SYSTEMD_PREFIX,
+            GuestRoot::HostFiles if self.all => return Vec::new(),
+            GuestRoot::HostFiles => suite::VM_PREFIX,
+        };
+        let is_file = |filter: &String| {
+            filter.starts_with(prefix) && process::root().join(format!("tests/tests/{filter}.rs")).is_file()
+        };
+        let names_files = !self.filters.is_empty() && self.filters.iter().all(is_file);
+        if names_files { self.filters.to_vec() } else { vec![format!("{prefix}*")] }
+    }
 }
 
 /// Fails if a test failed or did not finish, or if none ran.
@@ -121,7 +137,7 @@ pub(crate) fn with_systemd(watcher: &ProcessWatcher) -> anyhow::Result<Vec<(Stri
         say("no machines with systemd: they need root");
         return Ok(found);
     }
-    let program = Built::at(env::current_exe().context("this program does not know where it is")?);
+    let program = Built::at(own_program()?);
     for kernel in [DebianRelease::Thirteen, DebianRelease::Testing] {
         let start = Instant::now();
         let name = format!("Debian {kernel}");
@@ -155,7 +171,7 @@ pub(crate) fn run(
     summary: &mut TestSummary,
     skipped: &mut String,
 ) -> anyhow::Result<RunEnd> {
-    let Some(programs) = suite::build(watcher)? else { return Ok(RunEnd::Stopped) };
+    let Some(programs) = suite::build(watcher, &choice.needed())? else { return Ok(RunEnd::Stopped) };
     let Some(machine) = VirtualMachine::prepare(choice, &programs, 1)? else { return Ok(RunEnd::Success) };
     say(machine.heading());
     let run = WatchedRun { what: VirtualMachine::NAME, group: true, silence: VirtualMachine::SILENCE };
@@ -286,7 +302,7 @@ fn make_packages() -> anyhow::Result<()> {
     if packages.exists() {
         fs::remove_dir_all(&packages).with_context(|| format!("cannot remove {}", packages.display()))?;
     }
-    let program = Built::at(env::current_exe().context("this program does not know where it is")?);
+    let program = Built::at(own_program()?);
     let mut package = program.command();
     package.arg("package").arg("--programs").arg(target_dir()?.join("debug")).arg("--output").arg(&packages);
     quietly(&mut package)
