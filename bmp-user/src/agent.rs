@@ -17,7 +17,12 @@
 //! The tasks end in the direction of the data. Sessions send Termination first, then inputs end,
 //! and the kernel programs are detached last.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::{
@@ -28,12 +33,14 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Config, ConfigStore},
+    config::{CommitHistory, Config, ConfigStore, KeyFile, StartLimits, secrecy_warnings},
     control::{self, ControlSocket},
     feed::Feed,
-    http, input, link,
+    http, input,
+    link::{self, Marks},
     notify::ServiceManager,
     pin::{self, Datapath, Enforcement, ForeignSockets, NextHopRoutes, Pins, SourceChoices},
+    sandbox::{self, ApartThread, Sandbox, SandboxNeeds},
     session::{self, DeviceIdentity, Sessions},
     sys, tasks,
 };
@@ -52,13 +59,72 @@ pub struct DaemonOptions {
     pub access: control::AccessGroups,
     /// The folder of what bmpd remembers. `None` for files beside the configuration file.
     pub state: Option<PathBuf>,
+    /// The key that seals the secrets of the configuration.
+    pub keys: KeyFile,
     /// How the kernel holds packets to their pin.
     pub datapath: pin::DatapathOptions,
+    /// Whether bmpd gives up what it needs no more once it has started.
+    pub sandbox: bool,
 }
 
-/// Prepares the process. Call it before the first thread starts.
-pub fn prepare() {
+/// What a start has made with all rights of the process, before it gives them up.
+#[derive(Debug)]
+pub struct Started {
+    socket: ControlSocket,
+    datapath: Datapath,
+    inspector: ApartThread,
+    mender: ApartThread,
+    marks: Option<Marks>,
+    sandbox: Sandbox,
+    limits: StartLimits,
+}
+
+/// Binds the control socket, loads the programs, and then gives up every right that `config` does
+/// not need. Call it before the first thread of the runtime starts, because a thread keeps the
+/// rights that it was started with.
+///
+/// # Errors
+/// Fails if one of the first two fails.
+pub fn start(options: &DaemonOptions, config: &Config) -> anyhow::Result<Started> {
     sys::one_heap();
+    if let Err(error) = sys::raise_file_limit() {
+        warn!("cannot raise the limit of open files: {error}");
+    }
+    let socket = ControlSocket::bind(&options.control, options.access)?;
+    let datapath = Datapath::load(&options.datapath)?;
+    let mut limits = StartLimits::sessions(options.datapath.room.sessions());
+    input::relay::learn_system_accounts();
+    // Whoever needs a mark and cannot have one is told why then.
+    let marks = Marks::open().ok();
+    if !options.sandbox {
+        let sandbox = Sandbox::none("--no-sandbox");
+        warn!("--no-sandbox: bmpd keeps every right that it was started with");
+        let [inspector, mender] = [ApartThread::in_runtime(), ApartThread::in_runtime()];
+        return Ok(Started { socket, datapath, inspector, mender, marks, sandbox, limits });
+    }
+    let needs = needs(options, config, &socket, marks.as_ref());
+    let inspector = ApartThread::inspector().context("cannot start a thread")?;
+    let mender = ApartThread::mender(&needs).context("cannot start a thread")?;
+    let sandbox = sandbox::enter(&needs);
+    limits.low_ports = needs.low_ports;
+    limits.folders = sandbox.has_closed_files().then(|| [needs.read, needs.written].concat());
+    Ok(Started { socket, datapath, inspector, mender, marks, sandbox, limits })
+}
+
+/// Returns what bmpd opens and binds after its start.
+fn needs(options: &DaemonOptions, config: &Config, socket: &ControlSocket, marks: Option<&Marks>) -> SandboxNeeds {
+    let mut needs = SandboxNeeds { low_ports: config.low_port().is_some(), ..SandboxNeeds::default() };
+    needs.writes(&options.config);
+    needs.writes(&options.control);
+    needs.written.extend(options.state.clone());
+    needs.written.extend(pin::pinned_in(&options.datapath));
+    if let Some(marks) = marks {
+        needs.writes(marks.path());
+        needs.made.extend(marks.folders().map(Path::to_owned));
+    }
+    needs.made.extend(socket.made_folder().map(Path::to_owned));
+    config.replays.values().filter_map(|replay| replay.file.as_deref()).for_each(|file| needs.reads(file));
+    needs
 }
 
 /// Runs bmpd until SIGTERM, SIGINT or SIGUSR1 arrives. SIGHUP reloads the configuration file. After
@@ -67,20 +133,24 @@ pub fn prepare() {
 /// # Errors
 /// Fails if bmpd cannot start or cannot detach its kernel programs. A failed start leaves nothing
 /// behind in the kernel.
-pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
+pub async fn run(options: DaemonOptions, config: Config, started: Started) -> anyhow::Result<()> {
+    // The file of the marks is open to the end: its folder stays the one that the sandbox knows.
+    let Started { socket, datapath, inspector, mender, marks: _marks, sandbox, limits } = started;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut hand_over = signal(SignalKind::user_defined1())?;
 
-    if let Err(error) = sys::raise_file_limit() {
-        warn!("cannot raise the limit of open files: {error}");
-    }
-    let socket = ControlSocket::bind(&options.control, options.access)?;
-    let (routes, host) = link::watch().await.context("cannot watch this host's interfaces over netlink")?;
     // Dropping this value lets tasks return, also if a later step of the start fails.
     let _running = tasks::RunningGuard;
-    let datapath = Datapath::load(&options.datapath)?;
+    let (routes, host) = match link::watch().await {
+        Ok(watched) => watched,
+        Err(error) => {
+            datapath.abandon();
+            return Err(error).context("cannot watch this host's interfaces over netlink");
+        }
+    };
+    datapath.follow_log();
     match datapath.enforcement() {
         Enforcement::Kernel => info!("egress is enforced and counted by the kernel programs"),
         Enforcement::Cgroup { why } => warn!("egress is enforced by the kernel programs for this cgroup only: {why}"),
@@ -88,16 +158,22 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     }
 
     let feed = Feed::default();
-    let (pins, steers) = (Pins::new(datapath.clone()), NextHopRoutes::default());
+    let (pins, steers) = (Pins::new(datapath.clone()).mended_by(mender.clone()), NextHopRoutes::default());
     let sessions = Sessions::default();
     let relays = input::relay::Relays::default();
     let (stop, stopping) = watch::channel(false);
     let (stop_inputs, inputs_stopping) = watch::channel(false);
     let (identity_sender, identity) = watch::channel(identity_of(&config));
-    let store = ConfigStore::new(&options.config, config, options.datapath.room.sessions());
+    let history = match &options.state {
+        Some(folder) => CommitHistory::in_folder(folder),
+        None => CommitHistory::beside(&options.config),
+    };
+    let keys = options.keys.clone();
+    secrecy_warnings(&options.config, &config, &keys).iter().for_each(|warning| warn!("{warning}"));
+    let store = ConfigStore::new(&options.config, config, limits).with_history(history).with_keys(keys);
     let mut config = store.subscribe();
 
-    let foreign = ForeignSockets::new(pins.clone(), routes.clone(), host.clone());
+    let foreign = ForeignSockets::new(pins.clone(), routes.clone(), host.clone(), inspector);
     let pin_task = tasks::forever(
         "pins",
         pin::run(
@@ -114,7 +190,9 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
         ),
     );
     let event_task = tasks::forever("kernel events", follow_events(pins.clone()));
-    let relay_task = tasks::forever("relays", input::relay::run(config.clone(), feed.clone(), relays.clone()));
+    let relay_task =
+        tasks::forever("relays", input::relay::run(config.clone(), feed.clone(), relays.clone(), host.clone()));
+    let memory_task = tasks::forever("memory limit", input::memory::run(config.clone(), feed.clone()));
     let replays = input::mrt::Replays::default();
     let replay_task = tasks::forever("replays", input::mrt::run_all(config.clone(), feed.clone(), replays.clone()));
     let bgp_peers = input::bgp::BgpPeers::default();
@@ -137,6 +215,7 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
         relays,
         replays,
         http: control::HttpStatus::default(),
+        sandbox: Arc::new(sandbox),
     };
 
     let http_task = tasks::forever("HTTP", http::run(store.subscribe(), context.clone()));
@@ -188,7 +267,7 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     if let Err(error) = bgp_task.await {
         error!("the task of the BGP peers failed: {error}");
     }
-    for task in [http_task, relay_task, replay_task, pin_task, event_task] {
+    for task in [http_task, relay_task, replay_task, memory_task, pin_task, event_task] {
         task.abort();
         // The error only says that the task was aborted.
         let _ = task.await;
@@ -206,7 +285,8 @@ pub async fn run(options: DaemonOptions, config: Config) -> anyhow::Result<()> {
     } else {
         steers.end().await;
     }
-    datapath.detach(persist).context("the kernel programs are left behind (`bmpd detach` removes them)")?;
+    let detached = mender.run(move || datapath.detach(persist)).await?;
+    detached.context("the kernel programs are left behind (`bmpd detach` removes them)")?;
     info!("closed");
     Ok(())
 }

@@ -6,10 +6,11 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A text chosen outside of bmpd. `Display` escapes it; JSON holds the original.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Untrusted(String);
 

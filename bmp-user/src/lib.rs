@@ -29,9 +29,12 @@
 //!
 //! * [`tasks`]: the only place that starts a task or a thread.
 //! * `notify`: what a service manager is told.
+//! * [`sandbox`]: the rights that bmpd gives up once it has started.
 //! * [`log`]: the log, with limits on repeated lines.
 //! * [`escape`]: text from outside, made safe for logs and terminals.
+//! * `listening`: a listening TCP socket for clients.
 //! * `visitors`: how many connections clients may hold.
+//! * `signing`: the keys of key chains on TCP sockets, and when they change.
 //! * `exposure`: whether another user can change a path that bmpd relies on.
 //! * `replace`: files that are replaced whole or not at all.
 //! * `sys`: system calls that no library of ours offers.
@@ -47,11 +50,14 @@ pub mod feed;
 pub mod http;
 pub mod input;
 pub mod link;
+mod listening;
 pub mod log;
 mod notify;
 pub mod pin;
 mod replace;
+pub mod sandbox;
 pub mod session;
+mod signing;
 mod sys;
 pub mod tasks;
 mod visitors;

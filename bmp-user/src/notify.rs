@@ -164,7 +164,9 @@ impl<F: Fn() -> String> Told<F> {
         if late != self.late {
             match late.is_empty() {
                 true => info!("every task runs again"),
-                false => error!("a fault of bmpd: {}: the service manager is not told that bmpd lives", hang(&late)),
+                false => {
+                    error!("a fault of bmpd: {}: the service manager is not told that bmpd lives", tasks::hang(&late))
+                }
             }
             self.late = late;
         }
@@ -184,7 +186,7 @@ impl<F: Fn() -> String> Told<F> {
     }
 
     fn sentence(&self) -> String {
-        let mut sentence = if self.late.is_empty() { (self.state)() } else { hang(&self.late) };
+        let mut sentence = if self.late.is_empty() { (self.state)() } else { tasks::hang(&self.late) };
         if let Some(why) = &self.failure {
             sentence = format!("{sentence}; the last reload failed and changed nothing: {why}");
         }
@@ -206,10 +208,6 @@ impl<F: Fn() -> String> Told<F> {
             }
         }
     }
-}
-
-fn hang(late: &[&str]) -> String {
-    format!("the task `{}` hangs", late.join("`, `"))
 }
 
 #[cfg(test)]

@@ -48,7 +48,20 @@ impl Replacement {
 
     /// Copies owner and mode of the file at `path`. If no such file exists, sets `mode`.
     pub(crate) fn copy_owner_and_mode(&self, mode: u32) -> io::Result<()> {
-        let mode = match fs::metadata(&self.path) {
+        self.copy_owner_and_mode_of(&self.path, mode)
+    }
+
+    /// Gives the file to the owner of its folder, who alone can read it.
+    pub(crate) fn take_owner_of_folder(&self) {
+        if let Ok(folder) = fs::metadata(folder(&self.path)) {
+            // Only root can change the owner. Without that right the file keeps its owner.
+            let _ = fchown(&self.file, Some(folder.uid()), Some(folder.gid()));
+        }
+    }
+
+    /// Copies owner and mode of another file. If no such file exists, sets `mode`.
+    pub(crate) fn copy_owner_and_mode_of(&self, other: &Path, mode: u32) -> io::Result<()> {
+        let mode = match fs::metadata(other) {
             Ok(old) => {
                 // Only root can change the owner. Without that right the file keeps its owner.
                 let _ = fchown(&self.file, Some(old.uid()), Some(old.gid()));

@@ -1,5 +1,7 @@
 //! System calls and C library functions that none of our libraries offers.
 
+pub(crate) mod tcp_ao;
+
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _},
@@ -16,7 +18,12 @@ use std::{
     time::Duration,
 };
 
-use socket2::{SockAddr, SockAddrStorage, Socket};
+use socket2::{SockAddr, SockAddrStorage};
+use tracing_subscriber::fmt::{
+    format::Writer,
+    time::{FormatTime as _, SystemTime},
+};
+use zeroize::Zeroize as _;
 
 /// Returns the host name (hostname(7)), or `unknown`.
 pub(crate) fn host_name() -> String {
@@ -34,6 +41,14 @@ pub(crate) fn user() -> u32 {
 pub(crate) fn group() -> u32 {
     // SAFETY: takes nothing and always succeeds.
     unsafe { libc::getegid() }
+}
+
+/// Returns the time of the clock as RFC 3339 writes it, in UTC. Empty for a clock before 1970.
+pub(crate) fn time_in_utc() -> String {
+    let mut time = String::new();
+    // Only a clock before 1970 fails.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    time
 }
 
 /// Returns the time since the host started (clock_gettime(2), `CLOCK_MONOTONIC`).
@@ -76,6 +91,11 @@ pub(crate) fn has_interface(index: u32) -> bool {
 /// Returns the user id at the other end of a Unix socket (unix(7), `SO_PEERCRED`).
 pub(crate) fn peer_user(socket: &impl AsRawFd) -> io::Result<u32> {
     Ok(peer_credentials(socket)?.uid)
+}
+
+/// Returns the process id at the other end of a Unix socket (unix(7), `SO_PEERCRED`).
+pub(crate) fn peer_process(socket: &impl AsRawFd) -> io::Result<i32> {
+    Ok(peer_credentials(socket)?.pid)
 }
 
 fn peer_credentials(socket: &impl AsRawFd) -> io::Result<libc::ucred> {
@@ -175,6 +195,19 @@ struct TcpMd5Sig {
 /// `TCP_MD5SIG_MAXKEYLEN` of linux/tcp.h.
 const MD5_KEY: usize = 80;
 
+/// Returns an address as the structures of linux/tcp.h have it.
+fn kernel_address(address: SocketAddr) -> libc::sockaddr_storage {
+    let address = SockAddr::from(address).as_storage();
+    // SAFETY: both types have the same size and hold plain bytes: `SockAddrStorage` is the kernel's
+    // `sockaddr_storage`.
+    unsafe { std::mem::transmute_copy::<SockAddrStorage, libc::sockaddr_storage>(&address) }
+}
+
+/// Returns the seconds since 1970 in UTC; 0 for a clock before that.
+pub(crate) fn unix_time() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Signs segments to an address and drops unsigned segments from it (tcp(7), `TCP_MD5SIG`; RFC
 /// 2385). The port of the address is ignored.
 ///
@@ -182,27 +215,50 @@ const MD5_KEY: usize = 80;
 ///
 /// Fails if the secret has more than 80 bytes, or if the kernel lacks TCP MD5 or the process lacks
 /// `CAP_NET_ADMIN`.
-pub(crate) fn set_md5_secret(socket: &Socket, address: SocketAddr, secret: &str) -> io::Result<()> {
-    let mut key = [0; MD5_KEY];
-    let place = key.get_mut(..secret.len()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    place.copy_from_slice(secret.as_bytes());
+pub(crate) fn set_md5_secret(socket: &impl AsRawFd, address: SocketAddr, secret: &str) -> io::Result<()> {
+    set_md5_option(socket, libc::TCP_MD5SIG, address, None, secret)
+}
+
+/// Does the same for every address of a scope (linux/tcp.h, `TCP_MD5SIG_EXT`).
+///
+/// # Errors
+///
+/// As for [`set_md5_secret`].
+pub(crate) fn set_md5_secret_of(socket: &impl AsRawFd, scope: tcp_ao::KeyScope, secret: &str) -> io::Result<()> {
+    /// The libc crate lacks it.
+    const TCP_MD5SIG_EXT: libc::c_int = 32;
+    let (address, prefix) = scope.prefix();
+    set_md5_option(socket, TCP_MD5SIG_EXT, address, Some(prefix), secret)
+}
+
+fn set_md5_option(
+    socket: &impl AsRawFd,
+    option_name: libc::c_int,
+    address: SocketAddr,
+    prefix: Option<u8>,
+    secret: &str,
+) -> io::Result<()> {
+    /// `TCP_MD5SIG_FLAG_PREFIX` of linux/tcp.h.
+    const PREFIX: u8 = 1;
     let length = u16::try_from(secret.len()).unwrap_or_default();
-    let address = SockAddr::from(address).as_storage();
-    // SAFETY: both types have the same size and hold plain bytes: `SockAddrStorage` is the kernel's
-    // `sockaddr_storage`.
-    let address = unsafe { std::mem::transmute_copy::<SockAddrStorage, libc::sockaddr_storage>(&address) };
-    let option = TcpMd5Sig { address, flags: 0, prefix_length: 0, key_length: length, interface: 0, key };
+    let (flags, prefix_length) = (if prefix.is_some() { PREFIX } else { 0 }, prefix.unwrap_or_default());
+    let address = kernel_address(address);
+    let mut option = TcpMd5Sig { address, flags, prefix_length, key_length: length, interface: 0, key: [0; MD5_KEY] };
+    let place = option.key.get_mut(..secret.len()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    place.copy_from_slice(secret.as_bytes());
     // SAFETY: the kernel reads `option`, whose size is passed.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_TCP,
-            libc::TCP_MD5SIG,
+            option_name,
             (&raw const option).cast(),
             size_of::<TcpMd5Sig>() as libc::socklen_t,
         )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let result = if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    option.key.zeroize();
+    result
 }
 
 /// How far a TCP connection has got (`struct tcp_info` of linux/tcp.h).
@@ -297,6 +353,16 @@ pub(crate) fn one_heap() {
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Gives the free memory of the heap back to the kernel (malloc_trim(3)). Whoever allocates waits
+/// meanwhile, so call it only after much memory was freed.
+pub(crate) fn trim_heap() {
+    // SAFETY: the function takes a number, and may be called from any thread.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -11,7 +11,7 @@
 //! A task of [`passing`] may return at any time: a connection, a farewell, a timer.
 //!
 //! A task that may not return must also run. [`liveness`] has the proof, for the watchdog of a
-//! service manager.
+//! service manager and for `/healthz`.
 //!
 //! These rules hold only after [`watch_over`]. Without it, as in unit tests, a panic ends only its
 //! own task.
@@ -21,9 +21,11 @@ mod liveness;
 use std::{
     future::Future,
     io, panic,
+    pin::pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -31,7 +33,7 @@ use std::{
 
 use tokio::task::{JoinHandle, JoinSet};
 
-pub(crate) use liveness::{begin_round, idle, until_woken};
+pub(crate) use liveness::{begin_round, hang, idle, unproven, until_woken};
 
 /// Exit status after a fault of bmpd itself (`EX_SOFTWARE` of sysexits.h).
 pub const STATUS: i32 = 70;
@@ -131,7 +133,9 @@ pub(crate) fn passing(name: &'static str, task: impl Future<Output = ()> + Send 
 /// Runs a task, or a part of the calling task, that must not return while bmpd runs. The caller may
 /// drop it.
 pub(crate) async fn needed(name: &'static str, task: impl Future<Output = ()>) {
-    liveness::watched(name, fault::wrap(name, task)).await;
+    // What others wait for is dropped after the message, which would name them otherwise.
+    let mut task = pin!(task);
+    liveness::watched(name, fault::wrap(name, task.as_mut())).await;
     ended_unasked(name);
 }
 
@@ -178,11 +182,33 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 /// Starts a named thread.
-pub(crate) fn thread<T: Send + 'static>(
+///
+/// # Errors
+///
+/// The host has no room for another thread.
+pub fn thread<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<thread::JoinHandle<T>> {
     thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// Starts a named thread that does `first` before this function returns, and then `work`.
+pub(crate) fn thread_after<T: Send + 'static>(
+    name: &'static str,
+    first: impl FnOnce() + Send + 'static,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<thread::JoinHandle<T>> {
+    let (done, is_done) = mpsc::channel();
+    let started = thread(name, move || {
+        first();
+        // Whoever started the thread waits.
+        let _ = done.send(());
+        work()
+    })?;
+    // An error means a panic of `first`, which ends the process.
+    let _ = is_done.recv();
+    Ok(started)
 }
 
 /// Faults on demand, only in builds with debug assertions. Tests use them to see how the process

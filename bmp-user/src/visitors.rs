@@ -45,6 +45,11 @@ fn share_of(descriptors: usize) -> usize {
     (descriptors.saturating_sub(OWN) / 2).max(LEAST)
 }
 
+/// Returns how many connections clients of all listeners hold now, and how many they may hold.
+pub(crate) fn now_and_most() -> (usize, usize) {
+    (INSIDE.load(Ordering::Acquire), all())
+}
+
 /// Keeps a descriptor for each configured session. Connections that are already open stay.
 pub(crate) fn keep_for(sessions: usize) {
     KEPT.store(sessions, Ordering::Relaxed);
@@ -59,18 +64,64 @@ pub(crate) enum ClientSource {
     Host(IpAddr),
 }
 
-impl ClientSource {
-    /// Returns the source of an accepted TCP connection from `client` to the local address `own`.
-    pub(crate) fn of_client(own: Option<SocketAddr>, client: SocketAddr) -> Self {
+/// Who is at the other end of an accepted TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientOrigin {
+    /// A user of this host, by user id.
+    User(u32),
+    /// A user of this host whom the kernel does not tell: its program has closed the socket, or the
+    /// kernel has no sock_diag(7) for TCP.
+    UnknownUser(IpAddr),
+    /// Another host.
+    Host(IpAddr),
+}
+
+impl ClientOrigin {
+    /// Returns the origin of a connection from `client` to the local address `own`. `is_own` says
+    /// whether this host has an address.
+    pub(crate) fn of_client(own: Option<SocketAddr>, client: SocketAddr, is_own: impl Fn(IpAddr) -> bool) -> Self {
         let address = client.ip().to_canonical();
-        let local = address.is_loopback() || own.is_some_and(|own| own.ip().to_canonical() == address);
-        // If the kernel does not tell the user of a local socket, the address is the source.
-        let user = own.filter(|_| local).and_then(|own| pin::user_of(client, own).ok());
-        user.map_or_else(|| Self::of_host(address), Self::User)
+        let is_local = || address.is_loopback() || own.is_some_and(|own| own.ip().to_canonical() == address);
+        match own.and_then(|own| pin::user_of(client, own).ok()) {
+            Some(user) => Self::User(user),
+            None if is_local() || is_own(address) => match own.map(|own| pin::user_of_bound(client, own)) {
+                Some(Ok(user)) => Self::User(user),
+                _ => Self::UnknownUser(address),
+            },
+            None => Self::Host(address),
+        }
+    }
+
+    /// True if the client is on this host.
+    pub(crate) fn is_local(self) -> bool {
+        !matches!(self, Self::Host(_))
+    }
+
+    /// The user of this host, if the kernel told it.
+    pub(crate) fn user(self) -> Option<u32> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::UnknownUser(_) | Self::Host(_) => None,
+        }
+    }
+}
+
+/// If the kernel does not tell the user of a local socket, the address is the source.
+impl From<ClientOrigin> for ClientSource {
+    fn from(origin: ClientOrigin) -> Self {
+        match origin {
+            ClientOrigin::User(user) => Self::User(user),
+            ClientOrigin::UnknownUser(address) | ClientOrigin::Host(address) => Self::of_host(address),
+        }
     }
 }
 
 impl ClientSource {
+    /// Returns the source of an accepted TCP connection from `client` to the local address `own`.
+    pub(crate) fn of_client(own: Option<SocketAddr>, client: SocketAddr) -> Self {
+        ClientOrigin::of_client(own, client, |_| false).into()
+    }
+
     fn of_host(address: IpAddr) -> Self {
         const HOST_BITS: u32 = 64;
         Self::Host(match address {
@@ -271,6 +322,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AdmittedStream<S> {
 mod tests {
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
+    use socket2::{Domain, Socket, Type};
+
     use super::*;
 
     fn host(last: u8) -> ClientSource {
@@ -343,5 +396,45 @@ mod tests {
         assert_eq!(source, ClientSource::User(user));
         let far = "192.0.2.9:1".parse().unwrap();
         assert_eq!(ClientSource::of_client(accepted.local_addr().ok(), far), host(9));
+    }
+
+    #[test]
+    fn a_client_that_closed_its_socket_is_a_user_that_is_not_known_and_not_root() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = |client: &TcpStream, accepted: &TcpStream| {
+            ClientOrigin::of_client(accepted.local_addr().ok(), client.local_addr().unwrap(), |_| false)
+        };
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, address) = listener.accept().unwrap();
+        // It sends no more, and its program still has it.
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(origin(&client, &accepted), ClientOrigin::User(sys::user()));
+        drop(client);
+        let own = accepted.local_addr().ok();
+        let closed = ClientOrigin::of_client(own, address, |_| false);
+        assert_eq!(closed, ClientOrigin::UnknownUser(Ipv4Addr::LOCALHOST.into()));
+    }
+
+    #[test]
+    fn the_user_of_a_client_that_is_bound_to_an_interface_is_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.bind_device(Some(b"lo")).unwrap();
+        client.connect(&listener.local_addr().unwrap().into()).unwrap();
+        let (accepted, address) = listener.accept().unwrap();
+        let origin = || ClientOrigin::of_client(accepted.local_addr().ok(), address, |_| false);
+        assert_eq!(origin(), ClientOrigin::User(sys::user()));
+        drop(client);
+        assert_eq!(origin(), ClientOrigin::UnknownUser(Ipv4Addr::LOCALHOST.into()));
+    }
+
+    #[test]
+    fn a_client_with_another_address_of_this_host_is_local() {
+        let far = "192.0.2.9:1".parse().unwrap();
+        let own = "192.0.2.1:5000".parse().ok();
+        let is_local = |is_own: fn(IpAddr) -> bool| ClientOrigin::of_client(own, far, is_own).is_local();
+        assert!(is_local(|address| address == IpAddr::from([192, 0, 2, 9])));
+        assert!(!is_local(|_| false));
+        assert!(ClientOrigin::of_client(own, "192.0.2.1:9".parse().unwrap(), |_| false).is_local());
     }
 }

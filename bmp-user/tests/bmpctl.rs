@@ -9,11 +9,12 @@ use std::{
 };
 
 use bmp_user::{
-    config::{ConfigStore, load},
+    config::{ConfigStore, KeyFile, StartLimits, load},
     control::{self, ControlSocket},
     feed::Feed,
     link::{Host, RouteLookup},
     pin::{Datapath, DatapathMode, DatapathOptions, Pins},
+    sandbox::Sandbox,
     session::Sessions,
 };
 use programs::Built;
@@ -33,7 +34,8 @@ impl ServedDevice {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("bmpd.conf");
         fs::write(&path, "sysname HUAWEI\n").expect("a file");
-        let store = ConfigStore::new(&path, load(&path).expect("a configuration"), usize::MAX);
+        let config = load(&path, &KeyFile::beside(&path)).expect("a configuration");
+        let store = ConfigStore::new(&path, config, StartLimits::sessions(usize::MAX));
         let (host_sender, host) = watch::channel(Arc::new(Host::default()));
         let datapath = Datapath::load(&DatapathOptions { mode: DatapathMode::Socket, ..DatapathOptions::default() })
             .expect("nothing is loaded");
@@ -48,6 +50,7 @@ impl ServedDevice {
             relays: bmp_user::input::relay::Relays::default(),
             replays: bmp_user::input::mrt::Replays::default(),
             http: control::HttpStatus::default(),
+            sandbox: Sandbox::none("a test").into(),
         };
         let runtime = Runtime::new().expect("a runtime");
         let entered = runtime.enter();
@@ -103,7 +106,8 @@ fn a_file_of_commands_is_carried_out() {
     assert_eq!((out(&output), err(&output)), (ANSWER, ""));
     assert!(output.status.success());
     assert_eq!(device.store.running().bmp.sessions.len(), 1);
-    assert_eq!(load(device.folder.path().join("bmpd.conf")).unwrap(), *device.store.running());
+    let path = device.folder.path().join("bmpd.conf");
+    assert_eq!(load(&path, &KeyFile::beside(&path)).unwrap(), *device.store.running());
 }
 
 #[test]
@@ -120,7 +124,36 @@ fn so_are_commands_from_standard_input_and_from_arguments() {
     let output = device.bmpctl(&["display", "current-configuration"], "");
     assert_eq!((out(&output), output.status.code()), ("#\nsysname edge1\n#\nreturn\n", Some(0)));
     let output = device.bmpctl(&["display", "bmp", "session", "--json"], "");
-    assert_eq!((out(&output), output.status.code()), ("[]\n", Some(0)));
+    let empty = control::as_json(control::AnswerSubject::BmpSession, &[(); 0]).expect("JSON");
+    assert_eq!((out(&output), output.status.code()), (empty.as_str(), Some(0)));
+}
+
+#[test]
+fn the_exit_status_tells_done_refused_wrong_usage_and_no_bmpd_apart() {
+    let device = ServedDevice::new();
+    let cases: [(&[&str], i32); 8] = [
+        (&["display", "bmp", "session"], 0),
+        (&["--json", "display", "bmp", "session"], 0),
+        (&["display", "bmp", "session", "192.0.2.200"], 1),
+        (&["--json", "display", "bmp", "session", "192.0.2.200"], 1),
+        (&["--json", "display", "bmp", "session", "|", "include", "up"], 1),
+        (&["--json", "display", "current-configuration"], 1),
+        (&["--no-such-option"], 2),
+        (&["--json", "top"], 2),
+    ];
+    for (arguments, status) in cases {
+        let output = device.bmpctl(arguments, "");
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", err(&output));
+        assert_eq!(status == 0, output.stderr.is_empty(), "{arguments:?}: {}", err(&output));
+        assert!(status == 0 || output.stdout.is_empty(), "{arguments:?}: {}", out(&output));
+    }
+    for arguments in [&["display", "version"][..], &["--json", "display", "version"]] {
+        let absent = device.folder.path().join("absent.sock");
+        let output =
+            Built::at(env!("CARGO_BIN_EXE_bmpctl")).command().arg("--control").arg(absent).args(arguments).output();
+        let output = output.expect("bmpctl starts");
+        assert_eq!((out(&output), output.status.code()), ("", Some(3)), "{}", err(&output));
+    }
 }
 
 #[test]
@@ -154,4 +187,13 @@ fn a_command_as_arguments_is_refused_with_a_caret() {
         ("bmpctl: cannot read nowhere: No such file or directory (os error 2)\n", Some(1))
     );
     assert_eq!(device.bmpctl(&["-f", "x", "-c", "y"], "").status.code(), Some(2));
+}
+
+#[test]
+fn shells_complete_what_bmpctl_does_itself_and_the_commands_of_bmpd() {
+    let device = ServedDevice::new();
+    let words = |command: &str| out(&device.bmpctl(&["--complete", command], "")).to_owned();
+    assert_eq!(words("to"), "top\n");
+    assert!(words("").lines().any(|word| word == "display"));
+    assert!(!words("display ").contains("top"));
 }

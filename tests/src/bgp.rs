@@ -120,6 +120,14 @@ pub fn end_of_rib() -> Vec<u8> {
     message(UPDATE, &[0, 0, 0, 0])
 }
 
+/// Builds a `BGP4MP_MESSAGE_AS4` record (RFC 6396 §4.4.3) of a message from 192.0.2.1, AS 65001, to
+/// 192.0.2.254, AS 65000.
+pub fn mrt_record(message: &[u8]) -> Vec<u8> {
+    let ends = [0, 0, 0xfd, 0xe9, 0, 0, 0xfd, 0xe8, 0, 0, 0, 1, 192, 0, 2, 1, 192, 0, 2, 254];
+    let length = u32::try_from(ends.len() + message.len()).expect("the length fits").to_be_bytes();
+    [&[0, 0, 0, 7, 0, 16, 0, 4], &length[..], &ends, message].concat()
+}
+
 /// Encodes routes as NLRI.
 pub fn nlri(routes: &[Ipv4Prefix]) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bmp_user::control::read_json;
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     signal::Signal,
@@ -336,13 +337,13 @@ impl Bmpd {
         answer(&mut self.bmpctl(words))
     }
 
-    /// Returns the JSON of the display command `words`.
+    /// Returns the data in the JSON of the display command `words`.
     ///
     /// # Panics
-    /// If bmpctl fails or prints no JSON.
+    /// If bmpctl fails or prints no answer in JSON.
     pub fn display_json(&self, words: &str) -> Value {
         let text = self.display(&format!("{words} --json"));
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{words} --json did not print JSON ({e}):\n{text}"))
+        read_json(&text).unwrap_or_else(|e| panic!("{words} --json did not print an answer ({e:#}):\n{text}"))
     }
 
     /// Returns output and exit status of a bmpctl command, which may fail.
@@ -484,9 +485,11 @@ impl Bmpd {
     }
 
     /// Makes a task of bmpd panic (`panic TASK`), return (`return TASK`) or hang (`stop TASK`);
-    /// `list` does nothing.
-    /// Returns the names of all tasks, or `None` for a bmpd without debug assertions, which has no
-    /// such faults.
+    /// `list` does nothing. Returns the names of all tasks.
+    ///
+    /// `attempt WHAT` tries what an intruder would, and returns what came of it.
+    ///
+    /// Returns `None` for a bmpd without debug assertions, which has no such faults.
     pub fn fault(&self, order: &str) -> Option<Vec<String>> {
         let mut stream = UnixStream::connect(self.setup.control()).expect("bmpd serves its control socket");
         stream.write_all(format!("fault {order}\n").as_bytes()).expect("bmpd reads");
@@ -495,7 +498,7 @@ impl Bmpd {
         // bmpd may exit before its answer is complete.
         let mut stream = BufReader::new(stream);
         let _ = stream.read_line(&mut answer);
-        if order != "list" && !order.starts_with("stop ") {
+        if ["panic ", "return "].iter().any(|fault| order.starts_with(fault)) {
             // The fault may end the very task that serves this request.
             let _ = stream.read_to_end(&mut Vec::new());
         }

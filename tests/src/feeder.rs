@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -13,7 +13,8 @@ use crate::{
     wait::{PATIENCE, until},
 };
 
-/// A BMP stream into a relay. Dropping it closes the connection without Termination.
+/// A BMP stream into a relay. Dropping it ends the stream without Termination, and waits a while
+/// until the relay has closed too: a relay does not let in a client that it never saw alive.
 #[derive(Debug)]
 pub struct BmpFeeder {
     stream: TcpStream,
@@ -24,16 +25,31 @@ pub struct BmpFeeder {
 impl BmpFeeder {
     /// Connects to a relay in `netns`, once that listens. Sends nothing yet.
     pub fn connect(netns: &Netns, relay: SocketAddr) -> Self {
+        Self::connect_as(0, netns, relay)
+    }
+
+    /// Connects as [`Self::connect`] does, as the user of the host with this number.
+    pub fn connect_as(user: u32, netns: &Netns, relay: SocketAddr) -> Self {
         let stream = until(&format!("a relay listens on {relay}"), PATIENCE, || {
-            netns.enter(|| TcpStream::connect_timeout(&relay, Duration::from_secs(5))).ok()
+            netns.enter_as(user, || TcpStream::connect_timeout(&relay, Duration::from_secs(5))).ok()
         });
         stream.set_nodelay(true).expect("a TCP socket has the option");
         Self { stream, sent: Vec::new() }
     }
 
+    /// Takes a connection to a relay that is open already.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { stream, sent: Vec::new() }
+    }
+
     /// Connects, and sends an Initiation and the Peer Up of `peer`.
     pub fn with_peer(netns: &Netns, relay: SocketAddr, peer: &ReportedPeer) -> Self {
-        let mut feeder = Self::connect(netns, relay);
+        Self::with_peer_as(0, netns, relay, peer)
+    }
+
+    /// Does the same as the user of the host with this number.
+    pub fn with_peer_as(user: u32, netns: &Netns, relay: SocketAddr, peer: &ReportedPeer) -> Self {
+        let mut feeder = Self::connect_as(user, netns, relay);
         feeder.send(bmp::initiation("feeder"));
         feeder.send(bmp::peer_up(peer));
         feeder
@@ -53,6 +69,14 @@ impl BmpFeeder {
     /// Sends any bytes, without a record in `sent`.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the relay reads the stream");
+    }
+
+    /// Sends any bytes, as [`Self::raw`] does.
+    ///
+    /// # Errors
+    /// If the relay has closed the connection.
+    pub fn try_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
     }
 
     /// Announces `routes` of `peer` in Route Monitoring messages of `per_message` routes each.
@@ -87,5 +111,18 @@ impl BmpFeeder {
         let open = matches!(self.stream.peek(&mut [0; 1]), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock);
         self.stream.set_nonblocking(false).expect("a socket can block");
         open
+    }
+}
+
+impl Drop for BmpFeeder {
+    fn drop(&mut self) {
+        /// How long a relay that does not read may keep a test.
+        const LEAVE: Duration = Duration::from_secs(5);
+        // Once the file is closed, the kernel no longer tells whose connection it was, and a busy
+        // relay would refuse what was sent before it looked.
+        let ended = self.stream.set_read_timeout(Some(LEAVE)).and_then(|()| self.stream.shutdown(Shutdown::Write));
+        if ended.is_ok() {
+            while matches!(self.stream.read(&mut [0; 16]), Ok(1..)) {}
+        }
     }
 }

@@ -40,30 +40,9 @@ impl Frr {
     /// one by one.
     pub fn start(netns: &Netns, relay: SocketAddr, routes: &[Ipv4Prefix]) -> Self {
         let folder = TempDir::with_prefix("lab-frr-").expect("a temporary folder can be made");
-        let ((own, own_as), (peer, peer_as)) = (FRR, PEER);
+        let (own, peer) = (FRR.0, PEER.0);
         netns.ip(&format!("addr replace {own}/32 dev lo\naddr replace {peer}/32 dev lo"));
-        let configuration = format!(
-            "hostname frr
-router bgp {own_as}
- bgp router-id {own}
- no bgp ebgp-requires-policy
- no bgp default ipv4-unicast
- neighbor {peer} remote-as {peer_as}
- neighbor {peer} passive
- neighbor {peer} disable-connected-check
- address-family ipv4 unicast
-  neighbor {peer} activate
-  neighbor {peer} soft-reconfiguration inbound
- exit-address-family
- bmp targets lab
-  bmp connect {} port {} min-retry 100 max-retry 500
-  bmp monitor ipv4 unicast pre-policy
- exit
-exit
-",
-            relay.ip(),
-            relay.port(),
-        );
+        let configuration = reporting(relay);
         std::fs::write(folder.path().join(CONFIGURATION), configuration).expect("a temporary file can be written");
         let process = run(netns, folder.path(), &["-M", "bmp", "-l", &own.to_string()]);
         let mut frr = Self { speaker: None, netns: netns.clone(), process, folder };
@@ -116,6 +95,34 @@ exit
     pub fn terminate(&mut self) {
         self.process.terminate();
     }
+}
+
+/// Returns the configuration of a bgpd that waits for its BGP peer and reports what the peer
+/// announces to the station or relay at `to`.
+pub fn reporting(to: SocketAddr) -> String {
+    let ((own, own_as), (peer, peer_as)) = (FRR, PEER);
+    format!(
+        "hostname frr
+router bgp {own_as}
+ bgp router-id {own}
+ no bgp ebgp-requires-policy
+ no bgp default ipv4-unicast
+ neighbor {peer} remote-as {peer_as}
+ neighbor {peer} passive
+ neighbor {peer} disable-connected-check
+ address-family ipv4 unicast
+  neighbor {peer} activate
+  neighbor {peer} soft-reconfiguration inbound
+ exit-address-family
+ bmp targets lab
+  bmp connect {} port {} min-retry 100 max-retry 500
+  bmp monitor ipv4 unicast pre-policy
+ exit
+exit
+",
+        to.ip(),
+        to.port(),
+    )
 }
 
 /// Name of the configuration file in the folder of [`run`].

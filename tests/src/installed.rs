@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bmp_user::control::read_json;
 use programs::{Built, Program};
 use serde_json::Value;
 
@@ -60,10 +61,22 @@ impl InstalledBmpd {
         let after = before.replace(&format!("Version: {version}"), &format!("Version: {next}"));
         fs::write(&control, after).expect("a temporary file can be written");
         let deb = folder.path().join("bmpd-next.deb");
-        answer(Program::DpkgDeb.command().arg("--build").arg(&tree).arg(&deb));
+        // Not compressed: that takes an emulated processor minutes.
+        answer(Program::DpkgDeb.command().args(["--build", "-Znone"]).arg(&tree).arg(&deb));
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("the folder is ours");
         answer(apt().arg("install").arg(&deb));
         next
+    }
+
+    /// Goes back to the package under test from a later one.
+    pub fn go_back(&self) {
+        answer(apt().args(["install", "--allow-downgrades"]).arg(package()));
+    }
+
+    /// Returns the version of the package that is installed.
+    pub fn version(&self) -> String {
+        let query = ["--show", "--showformat", "${Version}", "bmpd"];
+        answer(Program::DpkgQuery.command().args(query))
     }
 
     /// Removes the package, and keeps its configuration.
@@ -90,10 +103,10 @@ impl InstalledBmpd {
         })
     }
 
-    /// Returns the JSON of a display.
+    /// Returns the data in the JSON of a display.
     pub fn display(&self, words: &str) -> Option<Value> {
         let output = Built::at("/usr/bin/bmpctl").command().args(words.split_whitespace()).arg("--json").output();
-        serde_json::from_slice(&output.ok()?.stdout).ok()
+        read_json(&String::from_utf8(output.ok()?.stdout).ok()?).ok()
     }
 
     /// Waits until the session to `station` satisfies `wanted`, and returns it.

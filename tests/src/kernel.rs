@@ -191,6 +191,67 @@ impl Drop for TestCgroup {
     }
 }
 
+/// A cgroup whose processes may take so much memory: of version 2, or of version 1 where that has
+/// the memory controller. Dropping it removes the cgroup.
+#[derive(Debug)]
+pub struct MemoryCgroup {
+    folder: PathBuf,
+    /// The files of the most memory that was taken, and of the kills.
+    peak: &'static str,
+    events: &'static str,
+}
+
+impl MemoryCgroup {
+    /// Makes a cgroup directly below the root. `None` if this host lets nobody limit memory.
+    pub fn new(bytes: u64) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("bmpd-lab-memory-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let root = mounts().swap_remove(0);
+        // Refused where version 1 has the controller.
+        let is_v2 = fs::write(root.join("cgroup.subtree_control"), "+memory").is_ok();
+        let (root, limit, peak, events) = if is_v2 {
+            (root, "memory.max", "memory.peak", "memory.events")
+        } else {
+            let v1 = ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control");
+            (PathBuf::from("/sys/fs/cgroup/memory"), v1.0, v1.1, v1.2)
+        };
+        let folder = root.join(name);
+        fs::create_dir(&folder).ok()?;
+        let cgroup = Self { folder, peak, events };
+        fs::write(cgroup.folder.join(limit), bytes.to_string()).ok()?;
+        Some(cgroup)
+    }
+
+    /// True if it is a cgroup of version 2.
+    pub fn is_v2(&self) -> bool {
+        self.peak == "memory.peak"
+    }
+
+    /// Makes `command` start its program in the cgroup.
+    pub fn start(&self, command: &mut Command) {
+        start_in(command, self.folder.to_str().expect("the path is made of ASCII"));
+    }
+
+    /// Returns the most bytes that its processes took at one time; `None` if the kernel does not
+    /// say (before Linux 6.5).
+    pub fn peak(&self) -> Option<u64> {
+        fs::read_to_string(self.folder.join(self.peak)).ok()?.trim().parse().ok()
+    }
+
+    /// Returns how many processes the kernel killed for want of memory.
+    pub fn kills(&self) -> u64 {
+        let events = fs::read_to_string(self.folder.join(self.events)).expect("the cgroup has events");
+        let killed = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        killed.and_then(|killed| killed.trim().parse().ok()).expect("kills are counted")
+    }
+}
+
+impl Drop for MemoryCgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
 /// Lists the mount points of cgroup v2.
 fn mounts() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");

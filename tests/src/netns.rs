@@ -21,7 +21,7 @@ use nix::{
 use programs::Program;
 
 /// User and group without any privilege: nobody.
-const NOBODY: libc::c_long = 65534;
+pub const NOBODY: u32 = 65534;
 
 /// A network namespace.
 ///
@@ -72,13 +72,20 @@ impl Netns {
 
     /// Runs `work` like [`Self::enter`], without any privilege, as user and group 65534 (nobody).
     pub fn enter_unprivileged<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.enter_as(NOBODY, work)
+    }
+
+    /// Runs `work` like [`Self::enter`], as the user and group with this number. Any user but root
+    /// has no privilege.
+    pub fn enter_as<R: Send>(&self, user: u32, work: impl FnOnce() -> R + Send) -> R {
         self.enter(|| {
+            let user = libc::c_long::from(user);
             for call in [libc::SYS_setresgid, libc::SYS_setresuid] {
                 // SAFETY: the calls take numbers only. The bare system calls change this thread
                 // alone; those of the C library would change all threads. Leaving user 0 drops the
                 // capabilities (capabilities(7)).
-                let result = unsafe { libc::syscall(call, NOBODY, NOBODY, NOBODY) };
-                assert_eq!(result, 0, "a thread of root can become nobody");
+                let result = unsafe { libc::syscall(call, user, user, user) };
+                assert_eq!(result, 0, "a thread of root can become user {user}");
             }
             work()
         })

@@ -19,6 +19,7 @@ use crate::{
     netns::Netns,
     process::{ChildProgram, answer},
     rib::{AfiSafi, ComparedRoute, EVPN, IPV4, IPV6, NamedRoutes, RouteDifference, VPNV4},
+    skip::skip,
     trial::{LabTrial, TrialPlan},
     wait::{PATIENCE, patience, until},
 };
@@ -333,6 +334,19 @@ impl Peering {
         };
         families.map(of).collect()
     }
+}
+
+/// Decides whether the installed BIRD takes a configuration, and skips the running test if not.
+pub fn bird_takes(configuration: &str) -> bool {
+    let folder = TempDir::with_prefix("lab-peering-").expect("a temporary folder can be made");
+    let file = folder.path().join(CONFIGURATION);
+    fs::write(&file, configuration).expect("a temporary file can be written");
+    let takes = Program::Bird.command().arg("-p").arg("-c").arg(file).output();
+    let takes = takes.is_ok_and(|output| output.status.success());
+    if !takes {
+        skip("the installed BIRD does not take the configuration");
+    }
+    takes
 }
 
 /// Writes the daemon's configuration file.

@@ -84,6 +84,19 @@ impl LabBgpConnection {
         }))
     }
 
+    /// Connects once from `local`, whatever `neighbour` sends then.
+    ///
+    /// # Panics
+    /// If `neighbour` does not listen.
+    pub fn dial(netns: &Netns, local: Ipv4Addr, neighbour: SocketAddr) -> Self {
+        Self(netns.enter(|| connect(local, neighbour)).expect("the neighbour listens"))
+    }
+
+    /// Takes a connection that is open already.
+    pub fn over(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+
     /// Accepts the next connection.
     ///
     /// # Panics
@@ -100,6 +113,14 @@ impl LabBgpConnection {
     /// Sends a message.
     pub fn send(&mut self, message: &[u8]) {
         send(&mut self.0, message);
+    }
+
+    /// Sends messages.
+    ///
+    /// # Errors
+    /// If the neighbour has closed the connection.
+    pub fn try_send(&mut self, messages: &[u8]) -> std::io::Result<()> {
+        self.0.write_all(messages)
     }
 
     /// Waits for the next message. Returns its type and its body, or `None` at the end of the

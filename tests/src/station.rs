@@ -1,5 +1,7 @@
 //! A monitoring station that records every message, and can misbehave as real stations do.
 
+mod tuning;
+
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -16,10 +18,12 @@ use nix::{
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
+use tuning::ListenerTuning;
+
 use crate::{
     bmp::{self, ReceivedFrame},
     netns::Netns,
-    sockets::sign_with_md5,
+    tcp_ao::FarKey,
     wait::{PATIENCE, WatchedValue},
 };
 
@@ -102,14 +106,6 @@ pub struct TestStation {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Options of the listening socket.
-#[derive(Debug, Default)]
-struct ListenerTuning {
-    receive_buffer: Option<usize>,
-    /// Router and key of TCP MD5.
-    secret: Option<(IpAddr, String)>,
-}
-
 #[derive(Debug)]
 struct SharedStation {
     state: WatchedValue<StationState>,
@@ -150,6 +146,12 @@ impl TestStation {
         Self::launch(netns, address.into(), tuning)
     }
 
+    /// Starts a station with keys of TCP-AO for `router`, for connections in both directions.
+    pub fn with_keys(netns: &Netns, address: impl Into<SocketAddr>, router: IpAddr, keys: &[FarKey<'static>]) -> Self {
+        let keys = Some((router, keys.to_vec()));
+        Self::launch(netns, address.into(), ListenerTuning { keys, ..ListenerTuning::default() })
+    }
+
     /// Starts a station with a receive buffer of about `bytes`, so that its window closes soon when
     /// it stalls.
     pub fn with_receive_buffer(netns: &Netns, address: impl Into<SocketAddr>, bytes: usize) -> Self {
@@ -180,7 +182,7 @@ impl TestStation {
     pub fn listen(&self) {
         let listener = self
             .netns
-            .enter(|| listener(self.address, &self.tuning))
+            .enter(|| self.tuning.listener(self.address))
             .unwrap_or_else(|e| panic!("a station cannot listen on {}: {e}", self.address));
         self.order(StationOrder::Listen(listener));
     }
@@ -200,6 +202,7 @@ impl TestStation {
         let stream = self.netns.enter(|| {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
             socket.bind(&SocketAddr::new(self.address.ip(), 0).into())?;
+            self.tuning.sign(&socket);
             socket.connect_timeout(&to.into(), patience)?;
             io::Result::Ok(TcpStream::from(socket))
         })?;
@@ -303,24 +306,6 @@ impl Drop for TestStation {
             let _ = thread.join();
         }
     }
-}
-
-fn listener(address: SocketAddr, tuning: &ListenerTuning) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if let Some(bytes) = tuning.receive_buffer {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    if let Some((router, secret)) = &tuning.secret {
-        sign_with_md5(&socket, *router, secret);
-    }
-    socket.bind(&address.into())?;
-    socket.listen(128)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }
 
 /// The event loop of the station's thread.

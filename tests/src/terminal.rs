@@ -15,7 +15,11 @@ use std::{
 
 use nix::{
     pty::{Winsize, openpty},
-    unistd::setsid,
+    sys::{
+        signal::{Signal, kill},
+        termios::{LocalFlags, tcgetattr},
+    },
+    unistd::{Pid, setsid},
 };
 
 use crate::wait::{PATIENCE, WatchedValue, until};
@@ -41,6 +45,7 @@ const COLUMNS: u16 = 160;
 pub struct TestTerminal {
     child: Child,
     keys: File,
+    rows: NonZero<u16>,
     screen: Arc<WatchedValue<TerminalScreen>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -54,8 +59,8 @@ impl std::fmt::Debug for TerminalScreen {
 }
 
 impl TerminalScreen {
-    fn new(columns: u16) -> Self {
-        Self(vt100::Parser::new(ROWS, NonZero::new(columns).expect("a terminal has columns"), 0))
+    fn new(rows: NonZero<u16>, columns: u16) -> Self {
+        Self(vt100::Parser::new(rows, NonZero::new(columns).expect("a terminal has columns"), 0))
     }
 
     /// Returns all lines, without blank lines at the end.
@@ -83,8 +88,17 @@ impl TestTerminal {
     ///
     /// # Panics
     /// If terminal or program cannot be had.
-    pub fn start_sized(mut command: Command, columns: u16) -> Self {
-        let size = Winsize { ws_row: ROWS.get(), ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    pub fn start_sized(command: Command, columns: u16) -> Self {
+        Self::start_with_rows(command, ROWS.get(), columns)
+    }
+
+    /// Starts `command` with a new terminal of this many rows and columns.
+    ///
+    /// # Panics
+    /// If terminal or program cannot be had.
+    pub fn start_with_rows(mut command: Command, rows: u16, columns: u16) -> Self {
+        let rows = NonZero::new(rows).expect("a terminal has rows");
+        let size = Winsize { ws_row: rows.get(), ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(&size, None).expect("a terminal can be made");
         let end = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a descriptor is free"));
         command.stdin(end(&pair.slave)).stdout(end(&pair.slave)).stderr(end(&pair.slave)).env("TERM", "xterm");
@@ -104,12 +118,12 @@ impl TestTerminal {
         // end.
         drop((command, pair.slave));
         let keys = File::from(pair.master);
-        let screen = Arc::new(WatchedValue::new(TerminalScreen::new(columns)));
+        let screen = Arc::new(WatchedValue::new(TerminalScreen::new(rows, columns)));
         let reader = thread::spawn({
             let (shown, screen) = (keys.try_clone().expect("a descriptor is free"), Arc::clone(&screen));
             move || show(shown, &screen)
         });
-        Self { child, keys, screen, reader: Some(reader) }
+        Self { child, keys, rows, screen, reader: Some(reader) }
     }
 
     /// Presses keys.
@@ -123,8 +137,8 @@ impl TestTerminal {
     /// If the kernel refuses.
     pub fn resize(&mut self, columns: u16) {
         let wanted = NonZero::new(columns).expect("a terminal has columns");
-        self.screen.change(|screen| screen.0.screen_mut().set_size(ROWS, wanted));
-        let size = Winsize { ws_row: ROWS.get(), ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        self.screen.change(|screen| screen.0.screen_mut().set_size(self.rows, wanted));
+        let size = Winsize { ws_row: self.rows.get(), ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: the descriptor is a terminal, and `size` lives through the call.
         let refused = unsafe { libc::ioctl(self.keys.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
         assert_eq!(refused, 0, "{}", std::io::Error::last_os_error());
@@ -163,6 +177,26 @@ impl TestTerminal {
             let _ = reader.join();
         }
         status
+    }
+
+    /// Sends a signal to the program.
+    ///
+    /// # Panics
+    /// If the program has been waited for.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id is small"));
+        kill(pid, signal).expect("the program is a child of this process");
+    }
+
+    /// Returns true if the terminal is as a shell leaves it to a program: it echoes, takes whole
+    /// lines, shows the cursor, and shows the screen that it began with.
+    pub fn is_restored(&self) -> bool {
+        // Both ends of a terminal have the same modes.
+        let modes = tcgetattr(&self.keys).expect("the descriptor is a terminal").local_flags;
+        let usual = LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG;
+        let screen = self.screen.lock();
+        let screen = screen.0.screen();
+        modes.contains(usual) && !screen.alternate_screen() && !screen.hide_cursor()
     }
 
     /// Returns the text on the screen.

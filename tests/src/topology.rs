@@ -127,6 +127,8 @@ impl Topology {
             let shown = router.ip_show("-oneline link show type veth");
             (shown.matches(" state UP ").count() == 2).then_some(())
         });
+        wait_local_routes(&router, &["up1", "up2"]);
+        wait_local_routes(&station, &["dn1", "dn2"]);
         Self { router, station }
     }
 
@@ -210,8 +212,27 @@ impl Topology {
             until(&format!("{far} is up"), PATIENCE, || {
                 self.station.ip_show(&show).contains(" state UP ").then_some(())
             });
+            wait_local_routes(&self.router, &[uplink]);
+            wait_local_routes(&self.station, &[far]);
         }
     }
+}
+
+/// Waits until `host` has a local route for each IPv6 address of its `links`. The kernel adds some
+/// only when its address work gets the processor (addrconf_dad_work, net/ipv6/addrconf.c).
+fn wait_local_routes(host: &Netns, links: &[&str]) {
+    until(&format!("{} has its IPv6 addresses", links.join(" and ")), PATIENCE, || {
+        let (addresses, routes) = (host.ip_show("-6 -oneline address show"), host.ip_show("-6 route show table local"));
+        let has_route = |line: &str| {
+            let mut words = line.split_whitespace().skip(1);
+            let (Some(link), Some("inet6"), Some(address)) = (words.next(), words.next(), words.next()) else {
+                return true;
+            };
+            let address = address.split('/').next().unwrap_or_default();
+            !links.contains(&link) || routes.contains(&format!("local {address} dev {link} "))
+        };
+        addresses.lines().all(has_route).then_some(())
+    });
 }
 
 impl Default for Topology {

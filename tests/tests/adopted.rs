@@ -11,13 +11,14 @@ use lab::{
     bgp::prefixes,
     bmp,
     bmpd::{Bmpd, StartOptions, number},
-    capture::{CapturedPacket, LinkCapture},
+    capture::{CapturedPacket, LinkCapture, PacketDirection},
     frr::Frr,
     gobgp::Gobgp,
     sockets::ForeignSocket,
-    station::{RecordedConnection, RecordedEnd, TestStation},
+    station::{RecordedConnection, RecordedEnd, StationMode, TestStation},
     topology::{STATION, STATION_2, STATION_PORT, STATION_V6, Topology, UP1, UP2, UP2_OTHER, UP2_V6},
     trial::{LabTrial, TrialPlan, outgoing, strays},
+    wait::PATIENCE,
 };
 
 /// Starts a trial with an adopted session. Routing prefers `up1`.
@@ -347,6 +348,36 @@ fn a_crash_and_a_restart_under_traffic_neither_break_nor_free_the_daemon() {
     assert!(number(&session["kernel"]["tx_payload_bytes"]) >= connection.bytes, "{session:#}");
     assert!(!outgoing(&up2.packets()).is_empty(), "the capture saw no packet of the session");
     assert_nothing_by(&up1);
+}
+
+#[test]
+fn a_connection_that_its_process_has_closed_ends_by_itself_after_a_restart() {
+    let trial = adopted("connect-interface up2");
+    let _adopted = connect(&trial);
+    trial.bmpd.wait_up(STATION);
+    let LabTrial { bmpd, station, topology, up1, up2, .. } = trial;
+    let setup = bmpd.crash();
+    // The station keeps its side open until bmpd has started.
+    station.set_mode(StationMode::Linger);
+    let closed = ForeignSocket::default().connect(&topology.router, station.address()).expect("the pin lets it");
+    let port = closed.local_addr().expect("the socket is connected").port();
+    drop(closed);
+    let is_its = move |p: &&CapturedPacket| [p.source.port(), p.destination.port()].contains(&port);
+    up2.wait_for("the acknowledgement of its FIN", PATIENCE, |packets| {
+        let mut its = packets.iter().filter(is_its);
+        its.find(|p| p.direction == PacketDirection::Out && p.fin)?;
+        its.find(|p| p.direction == PacketDirection::In && p.ack).map(drop)
+    });
+    let bmpd = Bmpd::start_in(setup, &StartOptions::default());
+    bmpd.wait_up(STATION);
+    station.close();
+    up2.wait_for("the station's FIN, and what answers it", PATIENCE, |packets| {
+        let mut its = packets.iter().filter(is_its);
+        its.find(|p| p.direction == PacketDirection::In && p.fin)?;
+        its.find(|p| p.direction == PacketDirection::Out).map(|answer| assert!(!answer.rst, "{answer:?}"))
+    });
+    assert!(!up2.packets().iter().filter(is_its).any(|packet| packet.rst), "{:#?}", up2.packets());
+    assert!(!up1.packets().iter().any(|packet| is_its(&packet)), "{:#?}", up1.packets());
 }
 
 /// Kills bmpd while an adopted connection is up, and starts it with a changed file. The connection

@@ -196,7 +196,7 @@ fn a_new_listen_port_ends_sessions_that_the_peer_opened_and_no_others() {
     let mut of_bmpd = LabBgpConnection::accept(&listener);
     establish(&mut of_bmpd);
     trial.station.wait_connection(0, "Peer Up", |c| c.has(bmp::PEER_UP));
-    for port in [Some(179), Some(1179), None] {
+    for port in [Some(1790), Some(1179), None] {
         trial.bmpd.reload(&configuration(port, ""));
         until("bmpd listens on the new port", PATIENCE, || {
             let peers = trial.bmpd.display_json("display bgp peer");
@@ -210,12 +210,12 @@ fn a_new_listen_port_ends_sessions_that_the_peer_opened_and_no_others() {
     assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (1, 0));
     // From now on the peer connects.
     let listen_only = format!(" peer {peer} listen-only\n");
-    trial.bmpd.reload(&configuration(Some(179), &listen_only));
+    trial.bmpd.reload(&configuration(Some(1790), &listen_only));
     assert!(
         std::iter::from_fn(|| of_bmpd.receive()).any(|(kind, body)| kind == bgp::NOTIFICATION && body[..2] == [6, 6])
     );
     for port in [1179, 2179] {
-        let before = if port == 1179 { 179 } else { 1179 };
+        let before = if port == 1179 { 1790 } else { 1179 };
         let mut of_peer = LabBgpConnection::connect(&trial.topology.station, own, SocketAddr::new(BMPD.0, before));
         establish(&mut of_peer);
         let ups = if port == 1179 { 2 } else { 3 };

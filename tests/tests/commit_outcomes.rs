@@ -136,7 +136,8 @@ fn the_answer_reports_failed_replays_and_relay_ports_in_use() {
     let replay = |lines: &str| answer_in_system_view(&trial, &format!("mrt-replay table\n{lines}"));
     assert_one(&replay(&format!("file {}", file.display())), "Warning: mrt-replay table fails: ", &[]);
     assert_one(&replay("pace maximum"), "Warning: mrt-replay table fails: ", &[]);
-    assert_one(&replay("file /nowhere/table.mrt"), "Warning: mrt-replay table fails: ", &["No such file"]);
+    let missing = format!("file {}", file.with_file_name("missing.mrt").display());
+    assert_one(&replay(&missing), "Warning: mrt-replay table fails: ", &["No such file"]);
     // A state change of a peer (RFC 6396 §4.4.4) makes a whole valid file.
     let record =
         [&[0; 4][..], &[0, 16, 0, 5, 0, 0, 0, 24], &[0, 0, 253, 233], &[0, 0, 253, 232], &[0, 0, 0, 1]].concat();

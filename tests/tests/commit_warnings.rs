@@ -48,13 +48,13 @@ const NOTHING: Vec<String> = Vec::new();
 #[test]
 fn a_commit_warns_once_about_incomplete_inputs() {
     let trial = TrialPlan::default().start();
+    let missing = trial.bmpd.setup().file().with_file_name("missing.mrt");
+    let replay = format!("mrt-replay table\nfile {}", missing.display());
+    let fails = format!("mrt-replay table fails: {}: cannot be opened: No such file", missing.display());
     let cases = [
         ("bmp-relay empty", "bmp-relay empty takes nothing until it has `listen ADDRESS port N`"),
         ("mrt-replay table", "mrt-replay table replays nothing until it has `file PATH`"),
-        (
-            "mrt-replay table\nfile /nowhere/table.mrt",
-            "mrt-replay table fails: /nowhere/table.mrt: cannot be opened: No such file",
-        ),
+        (&*replay, &*fails),
         ("bgp 65000\npeer 192.0.2.9 as-number 65001", "BGP peer 192.0.2.9 is not spoken to: no BGP identifier"),
         ("bgp 65000\nrouter-id 192.0.2.1", "BGP peer 192.0.2.9 is not spoken to: no address family"),
     ];
@@ -195,10 +195,12 @@ fn a_commit_reports_ended_and_restarted_relays_and_replays() {
     let cannot =
         moved.iter().any(|line| line.starts_with("Warning: bmp-relay lab does not listen on 192.0.2.77 port 5000: "));
     assert!(cannot && moved.len() == 2, "{moved:#?}");
-    let missing = answer_to(&trial, "mrt-replay table\nfile /nowhere/table.mrt");
-    assert_one(&missing, "Warning: mrt-replay table fails: /nowhere/table.mrt: ", "No such file");
+    let file = trial.bmpd.setup().file().with_file_name("missing.mrt");
+    let fails = format!("Warning: mrt-replay table fails: {}: ", file.display());
+    let missing = answer_to(&trial, &format!("mrt-replay table\nfile {}", file.display()));
+    assert_one(&missing, &fails, "No such file");
     let again = answer_to(&trial, "mrt-replay table\npace maximum");
-    assert_one(&again, "Warning: mrt-replay table fails: /nowhere/table.mrt: ", "No such file");
+    assert_one(&again, &fails, "No such file");
     assert_one(&answer_to(&trial, "undo mrt-replay table"), "Info: mrt-replay table ends", "not configured any more");
 }
 

@@ -137,7 +137,7 @@ fn is_half(name: &std::ffi::OsString) -> bool {
 #[test]
 fn a_trial_is_displayed_and_without_a_terminal_only_its_owner_confirms() {
     let bmpd = Bmpd::start_with(&Netns::new("router"), "sysname edge1\n", &SOCKET);
-    assert_eq!(bmpd.display("display configuration trial --json"), "null\n");
+    assert_eq!(bmpd.display_json("display configuration trial"), serde_json::Value::Null);
     assert!(bmpd.typed("system-view\nsysname edge2\ncommit trial 600\n").0);
     let shown = bmpd.display("display configuration trial");
     assert!(shown.contains("Owner       : root\n") && shown.contains(" s of 600 s\n"), "{shown}");

@@ -117,20 +117,23 @@ fn segments_of_offloaded_buffers_are_counted_as_on_the_wire() {
     assert_eq!(packets, wire);
 }
 
-/// Returns the segments that TCP has retransmitted on a host (`RetransSegs`, RFC 4022).
-fn sent_again(host: &Netns) -> u64 {
-    let table = host.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp").expect("the file is readable"));
-    let mut lines = table.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, values) = lines.next().zip(lines.next()).expect("the file has two lines about TCP");
-    let mut pairs = names.split(' ').zip(values.split(' '));
-    let (_, value) = pairs.find(|(name, _)| *name == "RetransSegs").expect("TCP counts RetransSegs");
-    value.parse().expect("RetransSegs is a number")
+/// Returns the segments that TCP has retransmitted on the host's connection to a station. The count
+/// of the whole host has those of a daemon's connection to the relay too.
+fn sent_again(host: &Netns, station: SocketAddr) -> u64 {
+    let mut ss = host.command(programs::Program::Ss);
+    let answer = answer(ss.args(["-Htni", "state", "established", "dst"]).arg(station.to_string()));
+    assert_eq!(answer.matches(" rto:").count(), 1, "not one connection: {answer}");
+    // `retrans:NOW/EVER` is absent as long as nothing was retransmitted (ss(8)).
+    let Some((_, counts)) = answer.split_once(" retrans:") else { return 0 };
+    let ever = counts.split_once('/').map(|(_, ever)| ever.split(' ').next());
+    ever.flatten().and_then(|count| count.trim().parse().ok()).expect("ss shows two numbers")
 }
 
 #[test]
 fn retransmissions_are_counted_as_tcp_counts_them() {
     let trial = TrialPlan { without_offload: true, ..TrialPlan::session("connect-interface up2") }.start_up();
-    let before = sent_again(&trial.topology.router);
+    let retransmitted = || sent_again(&trial.topology.router, trial.station.address());
+    let before = retransmitted();
     // Every tenth segment is lost.
     let rules = "table inet lossy {
  chain in {
@@ -144,9 +147,9 @@ fn retransmissions_are_counted_as_tcp_counts_them() {
     // TCP's count must be the same before and after reading bmpd's: a segment may be sent in
     // between.
     let (session, packets, again) = until("the link is quiet", PATIENCE, || {
-        let again = sent_again(&trial.topology.router);
+        let again = retransmitted();
         let (session, packets) = trial.at_rest(&trial.up2);
-        (sent_again(&trial.topology.router) == again).then_some((session, packets, again - before))
+        (retransmitted() == again).then_some((session, packets, again - before))
     });
     assert!(again >= 3, "only {again} of {} packets were retransmitted", packets.len());
     let kernel = &session["kernel"];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bmp_user::control::read_json;
 use lab::{
     bgp::prefixes,
     bmp::{self, ReportedPeer},
@@ -28,8 +29,8 @@ fn the_json_has_exactly_the_documented_names() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
     let session = trial.bmpd.session(STATION);
     let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
-                    established_count source_changes retry_in_seconds connect_interface egress kernel messages feed detail mend connections role guard held \
-                    unheld interface_drops";
+                    established_count source_changes retry_in_seconds connect_interface egress kernel keychain messages feed detail mend connections role guard held \
+                    unheld interface_drops uplink";
     assert_eq!(keys(&session), words(expected));
     assert_eq!(keys(&session["connect_interface"]), words("interface address from"));
     assert_eq!(keys(&session["egress"]), words("any interfaces enforcement why lost losses"));
@@ -38,6 +39,7 @@ fn the_json_has_exactly_the_documented_names() {
     assert_eq!(keys(&session["kernel"]["denied"]), words("interface source mark no_pin"));
     assert_eq!(keys(&session["kernel"]["foreign"]), words("tx_bytes tx_packets"));
     assert_eq!(keys(&session["interface_drops"][0]), words("name queue device"));
+    assert_eq!(session["keychain"], Value::Null);
     assert_eq!(session["unheld"], json!({ "count": 0, "connections": [] }));
     assert_eq!(keys(&session["connections"]), words("open established closed failed"));
     let messages = "route_monitoring statistics_report peer_down peer_up initiation termination route_mirroring";
@@ -152,7 +154,7 @@ fn every_configured_session_is_in_the_first_answer() {
         let process = ChildProgram::start(&mut setup.command(&StartOptions::default()));
         let first = until("bmpd answers", PATIENCE, || {
             let output = setup.bmpctl("display bmp session --json").output().expect("bmpctl starts");
-            output.status.success().then(|| serde_json::from_slice::<Value>(&output.stdout))
+            output.status.success().then(|| read_json::<Value>(&String::from_utf8_lossy(&output.stdout)))
         });
         let sessions = first.unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(sessions.as_array().map(Vec::len), Some(1), "{:#?}", process.lines());

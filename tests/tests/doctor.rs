@@ -1,10 +1,17 @@
 //! `bmpd doctor` names what would keep a session from working and the command that mends it, before
 //! bmpd runs and while it runs, and changes nothing.
 
-use std::net::TcpListener;
+use std::{
+    fs::{self, Permissions},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+};
 
+use bmp_user::control::read_json;
 use lab::{
-    bmpd::BmpdSetup,
+    bmpd::{Bmpd, BmpdSetup, StartOptions},
+    kernel::MemoryCgroup,
+    skip::skip,
     topology::{ROUTE_BY_UP2, STATION, Topology},
     trial::TrialPlan,
     wait::{PATIENCE, until},
@@ -26,8 +33,8 @@ impl DoctorAnswer {
         command.arg("--bpffs").arg(setup.bpffs());
         let output = command.output().expect("bmpd can be started");
         let text = String::from_utf8_lossy(&output.stdout);
-        let findings = serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)));
+        let findings = read_json(&text)
+            .unwrap_or_else(|error| panic!("{error:#}: {text}{}", String::from_utf8_lossy(&output.stderr)));
         Self { code: output.status.code(), findings }
     }
 
@@ -111,6 +118,40 @@ fn an_unreadable_configuration_is_a_problem_and_the_host_is_examined_all_the_sam
     let diagnosis = DoctorAnswer::of(&setup);
     assert_eq!(diagnosis.problem()["examined"], "configuration");
     assert_eq!(diagnosis.about("programs", "ok").len(), 1);
+}
+
+#[test]
+fn the_doctor_warns_of_what_check_warns_of() {
+    let topology = Topology::new();
+    let system = "bgp 65000\n peer 192.0.2.9 as-number 65009\n peer 192.0.2.9 password hunter2\nquit";
+    let plan = TrialPlan { system, session: "connect-interface up2", ..TrialPlan::default() };
+    let setup = BmpdSetup::new(&topology.router, plan.configuration());
+    fs::set_permissions(setup.file(), Permissions::from_mode(0o644)).expect("the file is there");
+    let checked = setup.check();
+    let checked = String::from_utf8_lossy(&checked.stdout).into_owned();
+    let diagnosis = DoctorAnswer::of(&setup);
+    let warnings: Vec<_> = diagnosis.about("configuration", "warning").into_iter().map(text).collect();
+    assert!(warnings.iter().any(|text| text.contains("every user can read it (mode 0644)")), "{warnings:#?}");
+    assert!(warnings.iter().any(|text| text.contains("the next commit seals it")), "{warnings:#?}");
+    let shown: String = warnings.iter().map(|text| format!("Warning: {text}.\n")).collect();
+    assert_eq!(shown, checked);
+}
+
+#[test]
+fn a_bmpd_that_may_take_little_memory_is_told_a_limit() {
+    let Some(cgroup) = MemoryCgroup::new(512 << 20) else {
+        return skip("this host lets nobody limit the memory of a cgroup");
+    };
+    if !cgroup.is_v2() {
+        return skip("the memory controller is one of cgroup v1 here");
+    }
+    let topology = Topology::new();
+    let setup = BmpdSetup::new(&topology.router, TrialPlan::session("connect-interface up2").configuration());
+    let mut command = setup.command(&StartOptions::default());
+    cgroup.start(&mut command);
+    let bmpd = Bmpd::start_by(setup, &mut command);
+    let warning = DoctorAnswer::of(bmpd.setup()).about("memory", "warning")[0].clone();
+    assert_eq!(warning["mend"], "`memory-limit 356` in the configuration", "{warning}");
 }
 
 #[test]

@@ -10,8 +10,10 @@
 //! | `gobgp` | a configuration of GoBGP | GoBGP runs it, and a route arrives at a station |
 //! | `bird` | a configuration of BIRD, for bmpd with the page's `bmpd` block | BIRD runs it, and a
 //! route arrives at a station |
+//! | `vyos` | commands of VyOS | FRR runs what VyOS makes of them, and a route arrives |
 //! | `prometheus` | a configuration of Prometheus | promtool accepts it, with the alerting rules |
 //! | `console` | commands with their output | the commands print rows with these names |
+//! | `json` | an answer in JSON | bmpd's own programs can read it |
 //! | `sh` | commands without output | the commands of bmpd succeed |
 //! | `text` | a drawing, or output of a program | it is not a configuration |
 
@@ -22,6 +24,7 @@ use std::{
     process::Output,
 };
 
+use bmp_user::control::read_json;
 use lab::{
     bgp::prefixes,
     bmp,
@@ -34,12 +37,13 @@ use lab::{
     station::TestStation,
     terminal::TestTerminal,
     topology::{STATION, STATION_PORT, Topology},
-    trial::{LabTrial, TrialPlan},
+    trial::{LabTrial, RELAY, TrialPlan},
     wait::{PATIENCE, until},
 };
 use programs::Program;
 
-const TAGS: [&str; 9] = ["bmpd", "frr", "frr-daemons", "gobgp", "bird", "prometheus", "console", "sh", "text"];
+const TAGS: [&str; 11] =
+    ["bmpd", "frr", "frr-daemons", "gobgp", "bird", "vyos", "prometheus", "console", "json", "sh", "text"];
 
 /// A fenced block of a document.
 struct FencedBlock {
@@ -218,10 +222,56 @@ fn daemon_options() -> Vec<String> {
 fn with_the_recipe_of_frr_a_route_arrives_at_the_station() {
     let options = daemon_options();
     for block in tagged("frr") {
-        let trial = TrialPlan::default().start_up();
+        let relay = relay_of(block.page());
+        let trial = TrialPlan { system: &relay, ..TrialPlan::default() }.start_up();
         let _frr = Frr::configured(&trial.topology.router, &block.text, &options);
         routes_of_its_peer_arrive(&trial, &block.place);
     }
+}
+
+/// Returns the relay of a page's configuration, unless the lab's own relay listens there.
+fn relay_of(page: &str) -> String {
+    let of_relay = |line: &&str| line.starts_with("bmp-relay ") || line.starts_with(" listen ");
+    let relay = configuration_of(page).lines().filter(of_relay).map(|line| format!("{line}\n")).collect::<String>();
+    if relay.contains(&format!(" port {}\n", RELAY.port())) { String::new() } else { relay }
+}
+
+/// Returns what VyOS makes of a page's commands: a configuration of FRR.
+fn frr_of_vyos(page: &str) -> String {
+    let (mut neighbor, mut target, mut address) = (String::new(), String::new(), "");
+    let blocks: Vec<_> = tagged("vyos").into_iter().filter(|block| block.page() == page).collect();
+    for line in blocks.iter().flat_map(|block| block.text.lines()) {
+        match line.split_whitespace().skip(1).collect::<Vec<_>>()[..] {
+            // bgpd starts with the module.
+            ["system", "frr", "bmp"] => {}
+            ["protocols", "bgp", "bmp", "target", _, "address", of_target] => address = of_target,
+            ["protocols", "bgp", "bmp", "target", _, "port", port] => {
+                target += &format!("  bmp connect {address} port {port} min-retry 1000 max-retry 2000\n");
+            }
+            ["protocols", "bgp", "bmp", "target", _, "monitor", family, policy] => {
+                target += &format!("  bmp monitor {} {policy}\n", family.replace('-', " "));
+            }
+            ["protocols", "bgp", "neighbor", peer, "address-family", "ipv4-unicast", ref setting @ ..] => {
+                neighbor += &format!("  neighbor {peer} {}\n", setting.join(" "));
+            }
+            _ => panic!("{page}: the test knows no `{line}`"),
+        }
+    }
+    let RecipeEnds { own, peer } = ipv4_ends();
+    format!(
+        "router bgp 65000\n bgp router-id {own}\n no bgp ebgp-requires-policy\n neighbor {peer} remote-as {}\n address-family ipv4 unicast\n  \
+         neighbor {peer} activate\n{neighbor} exit-address-family\n bmp targets bmpd\n{target} exit\nexit\n",
+        DAEMON.1
+    )
+}
+
+#[test]
+fn with_the_commands_of_vyos_a_route_arrives_at_the_station() {
+    let page = "vyos.md";
+    let relay = relay_of(page);
+    let trial = TrialPlan { system: &relay, ..TrialPlan::default() }.start_up();
+    let _frr = Frr::configured(&trial.topology.router, &frr_of_vyos(page), &daemon_options());
+    routes_of_its_peer_arrive(&trial, page);
 }
 
 #[test]
@@ -394,6 +444,14 @@ fn has_lines(netns: &Netns, place: &str, words: &str, printed: &[&str]) {
     }
 }
 
+#[test]
+fn every_answer_in_json_has_the_version_of_this_bmpd() {
+    for block in tagged("json") {
+        let answer = read_json::<serde_json::Value>(&block.text);
+        assert!(answer.is_ok(), "{}: {answer:?}", block.place);
+    }
+}
+
 /// Splits a command line into words. Text in quotes is one word.
 fn words(line: &str) -> Vec<&str> {
     let command = line.split(" #").next().unwrap_or_default();
@@ -472,8 +530,9 @@ fn sources() -> String {
 }
 
 #[test]
-fn every_guarantee_names_tests_that_exist() {
-    let text = fs::read_to_string(root().join("docs/guarantees.md")).expect("the page is readable");
+fn every_guarantee_and_every_defence_names_tests_that_exist() {
+    let page = |name: &str| fs::read_to_string(root().join("docs").join(name)).expect("the page is readable");
+    let text = page("guarantees.md") + &page("security.md") + &page("guide/upgrading.md");
     let sources = sources();
     // Only names of tests have so many words.
     let is_test = |name: &&str| {

@@ -96,7 +96,10 @@ fn a_station_connects_by_a_returned_interface() {
     until("the session may leave by both", PATIENCE, || (egress(&trial).len() == 2).then_some(()));
     let up2 = LinkCapture::start(&trial.topology.router, "up2", STATION_PORT);
     trial.topology.station.ip("route del 203.0.113.1/32 via 192.0.2.1 dev dn1 metric 10");
-    let index = passive::call(&trial, LOOPBACK);
+    // The listener by the interface that has returned follows the pin by a moment.
+    let to = (LOOPBACK, passive::PORT);
+    let index = until("bmpd accepts the station", PATIENCE, || trial.station.call(to, PATIENCE).ok());
+    trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 2);
     assert!(outgoing(&up2.packets()).iter().any(|p| p.syn && p.ack), "no SYN-ACK left by the interface of the SYN");
     // After that, the connection follows routing to the other interface.

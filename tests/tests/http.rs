@@ -8,10 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bmp_user::control::read_json;
 use lab::{
     bmpd::{Bmpd, StartOptions},
     footprint::{descriptors, resident},
     http::{HttpAnswer, connect, get, read_answer, request},
+    skip::skip,
     topology::{STATION, UP1},
     trial::{LabTrial, TrialPlan, further_sessions},
     wait::{PATIENCE, patience, until},
@@ -29,12 +31,17 @@ fn get_here(trial: &LabTrial, path: &str) -> HttpAnswer {
     get(&trial.topology.router, SERVER, path)
 }
 
+/// Returns the data of an answer in JSON.
+fn data(answer: HttpAnswer) -> serde_json::Value {
+    read_json(&answer.body).unwrap_or_else(|error| panic!("{error:#}: {}", answer.body))
+}
+
 #[test]
 fn displays_are_served_as_json_and_health_as_a_status() {
     let trial = trial();
     assert_eq!((get_here(&trial, "/healthz").status, &*get_here(&trial, "/healthz").body), (200, "alive\n"));
     assert_eq!((get_here(&trial, "/readyz").status, &*get_here(&trial, "/readyz").body), (200, "ready\n"));
-    let index = get_here(&trial, "/api/v1").json();
+    let index = data(get_here(&trial, "/api/v1"));
     for (path, command) in index.as_object().expect("the index is an object") {
         let command = command.as_str().expect("a command is text");
         if !command.starts_with("display ") {
@@ -47,10 +54,10 @@ fn displays_are_served_as_json_and_health_as_a_status() {
             other => other.clone(),
         };
         let names = |value: serde_json::Value| value.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>());
-        assert_eq!(names(fields(&served.json())), names(fields(&displayed)), "{path}");
         assert!(served.head.contains("content-type: application/json"), "{}", served.head);
+        assert_eq!(names(fields(&data(served))), names(fields(&displayed)), "{path}");
     }
-    let sessions = get_here(&trial, "/api/v1/bmp/session").json();
+    let sessions = data(get_here(&trial, "/api/v1/bmp/session"));
     assert_eq!(sessions[0]["station"], STATION.to_string());
     assert_eq!(get_here(&trial, "/nothing").status, 404);
     assert_eq!(get_here(&trial, "/api/v1/current-configuration").status, 404);
@@ -245,4 +252,20 @@ fn the_server_follows_the_configuration_and_sessions_stay_up() {
     assert_eq!(get(router, local, "/healthz").status, 200);
     until("the old address is free", PATIENCE, || connect(router, SERVER).is_err().then_some(()));
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
+
+#[test]
+fn health_names_the_task_that_hangs() {
+    for task in ["pins", "session", "interfaces"] {
+        let trial = trial();
+        if trial.bmpd.fault("list").is_none() {
+            return skip("this bmpd was built without debug assertions, so it has no faults on demand");
+        }
+        assert_eq!(get_here(&trial, "/healthz").status, 200);
+        trial.bmpd.fault(&format!("stop {task}"));
+        let answer = get_here(&trial, "/healthz");
+        assert_eq!((answer.status, &*answer.body), (503, &*format!("the task `{task}` hangs\n")));
+        let LabTrial { bmpd, .. } = trial;
+        bmpd.crash();
+    }
 }

@@ -219,14 +219,6 @@ fn records_of_other_types_are_passed_over_and_displayed() {
     }
 }
 
-/// Builds a BGP4MP_MESSAGE_AS4 record of an UPDATE from 192.0.2.1, AS 65001, to 192.0.2.254, AS
-/// 65000.
-fn record_of(update: &[u8]) -> Vec<u8> {
-    let ends = [0, 0, 0xfd, 0xe9, 0, 0, 0xfd, 0xe8, 0, 0, 0, 1, 192, 0, 2, 1, 192, 0, 2, 254];
-    let length = u32::try_from(ends.len() + update.len()).expect("the length fits").to_be_bytes();
-    [&[0, 0, 0, 7, 0, 16, 0, 4], &length[..], &ends, update].concat()
-}
-
 const ATTRIBUTES: &[u8] = &[0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9, 0x40, 3, 4, 192, 0, 2, 9];
 
 #[test]
@@ -239,7 +231,7 @@ fn one_update_does_not_outvote_five_and_misunderstood_ones_are_displayed() {
     updates.push(bgp::update(&malformed, &[0, 0, 0, 1, 24, 10, 1, 0]));
     let cut = [ATTRIBUTES, &[0x80, 14, 5, 0, 2, 1, 16, 0]].concat();
     updates.push(bgp::update(&cut, &[0, 0, 0, 1, 24, 10, 1, 1]));
-    let records: Vec<_> = updates.iter().map(|update| record_of(update)).collect();
+    let records: Vec<_> = updates.iter().map(|update| bgp::mrt_record(update)).collect();
     let at = |record: usize| records[..record - 1].concat().len();
     let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     fs::write(file.path(), records.concat()).expect("the file is writable");

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::Instant,
@@ -168,29 +168,99 @@ fn flaps_of_three_hundred_sessions_log_a_bounded_number_of_lines() {
     assert_eq!(with_lines, 300, "every session has a line");
 }
 
-#[test]
-fn json_lines_name_session_reason_interface_and_source() {
-    let folder = TempDir::with_prefix("lab-log-").expect("the temporary folder is writable");
-    let path = folder.path().join("log");
-    let shell = format!("exec \"$@\" --log-format json 2>{}", path.display());
+/// A log that bmpd writes as JSON, into a folder of its own.
+struct JsonLog {
+    folder: TempDir,
+}
+
+impl JsonLog {
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        let log = std::fs::read_to_string(self.path()).expect("bmpd has written its log");
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+    }
+}
+
+/// Starts a trial with a pinned session, which is up on return.
+fn with_json_log() -> (JsonLog, LabTrial) {
+    let log = JsonLog { folder: TempDir::with_prefix("lab-log-").expect("the temporary folder is writable") };
+    let shell = format!("exec \"$@\" --log-format json 2>{}", log.path().display());
     let through = ["sh", "-c", &shell, "sh"];
     let options = StartOptions { through: &through, ..StartOptions::default() };
-    let trial = TrialPlan { options, ..TrialPlan::session("connect-interface up2") }.start_up();
+    (log, TrialPlan { options, ..TrialPlan::session("connect-interface up2") }.start_up())
+}
+
+#[test]
+fn json_lines_name_session_reason_interface_and_source() {
+    let (log, trial) = with_json_log();
     trial.topology.router.ip("link set up2 down");
     trial.bmpd.wait_session(STATION, "down", |session| session["reason"] == "interface-down");
     trial.bmpd.terminate();
-    let log = std::fs::read_to_string(&path).expect("bmpd has written its log");
-    let lines: Vec<serde_json::Value> =
-        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect();
+    let lines = log.lines();
     let session = STATION.to_string();
     let line = |begin: &str| {
         let begin = format!("session {session}: {begin}");
         let found = lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.starts_with(&begin)));
-        found.unwrap_or_else(|| panic!("no line begins with {begin:?}: {log}"))
+        found.unwrap_or_else(|| panic!("no line begins with {begin:?}: {lines:#?}"))
     };
     let up = line("up from ");
     assert_eq!((&up["level"], &up["session"]), (&"info".into(), &session.as_str().into()));
     assert_eq!((&up["interface"], &up["source"]), (&"up2".into(), &UP2.to_string().into()), "{up}");
     let down = line("down: interface-down");
     assert_eq!((&down["level"], &down["reason"]), (&"warn".into(), &"interface-down".into()), "{down}");
+}
+
+#[test]
+fn a_source_that_changed_is_one_warning_with_both_sources_and_the_cause() {
+    let (log, trial) = with_json_log();
+    let connected = |index| trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION)).peer.ip();
+    // A connection from the same source is no change.
+    trial.bmpd.display(&format!("reset bmp session {STATION}"));
+    assert_eq!(connected(1), UP2);
+    trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
+    assert_eq!(connected(2), UP2_OTHER);
+    trial.bmpd.display(&format!("reset bmp session {STATION}"));
+    assert_eq!(connected(3), UP2_OTHER);
+    trial.topology.router.ip("addr del 192.0.2.129/26 dev up2");
+    trial.bmpd.wait_session(STATION, "down", |session| session["reason"] == "address-absent");
+    trial.bmpd.commit(STATION, "connect-interface up2");
+    assert_eq!(connected(4), UP2);
+    trial.bmpd.wait_up(STATION);
+    trial.bmpd.terminate();
+    let changes: Vec<_> = log.lines().into_iter().filter(|line| line["old_source"].is_string()).collect();
+    let fields = |line: &serde_json::Value, names: [&str; 5]| names.map(|name| line[name].clone());
+    let names = ["level", "session", "interface", "source", "old_source"];
+    let expected = |new: std::net::IpAddr, old: std::net::IpAddr| -> [serde_json::Value; 5] {
+        ["warn".to_owned(), STATION.to_string(), "up2".to_owned(), new.to_string(), old.to_string()].map(Into::into)
+    };
+    let found: Vec<[serde_json::Value; 5]> = changes.iter().map(|line| fields(line, names)).collect();
+    assert_eq!(found, [expected(UP2_OTHER, UP2), expected(UP2, UP2_OTHER)], "{changes:#?}");
+    let text = changes[0]["message"].as_str().unwrap_or_default();
+    let begin = format!("session {STATION}: the station sees another source: 192.0.2.129 instead of 192.0.2.65: ");
+    assert!(text.starts_with(&begin), "{text}");
+    for (line, cause) in changes.iter().zip(["the configured address", "the interface's first address"]) {
+        assert!(line["cause"].as_str().is_some_and(|told| told.starts_with(cause)), "{line}");
+    }
+}
+
+#[test]
+fn a_source_of_an_adopted_session_that_changed_is_a_warning() {
+    let trial = TrialPlan::session("adopt\nconnect-interface up2").start();
+    let connect = |index| {
+        let stream = ForeignSocket::default().connect(&trial.topology.router, trial.station.address());
+        let stream = stream.expect("the pin lets it connect");
+        let local = stream.local_addr().expect("it is connected");
+        trial.bmpd.wait_session(STATION, "up", |session| session["local_port"] == local.port());
+        assert_eq!(number(&trial.bmpd.session(STATION)["established_count"]), index);
+        stream
+    };
+    drop(connect(1));
+    trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
+    let _stream = connect(2);
+    trial.bmpd.wait_for_log("the other source", |line| {
+        line.contains("WARN") && line.contains("the station sees another source: 192.0.2.129 instead of 192.0.2.65: ")
+    });
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bmp_ebpf::VERSION;
+use bmp_user::control::read_json;
 use lab::{
     bmpd::{StartOptions, number},
     kernel::TestCgroup,
@@ -152,7 +153,8 @@ fn a_detached_guard_is_attached_to_its_interface_again() {
 /// Returns exit status, warning and the session's `egress` of `display` during a loss.
 fn while_lost(trial: &LabTrial) -> (Option<i32>, String, serde_json::Value) {
     let shown = trial.bmpd.try_display("display bmp session --json");
-    let sessions: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("bmpctl prints JSON");
+    let answer = String::from_utf8_lossy(&shown.stdout);
+    let sessions: serde_json::Value = read_json(&answer).expect("bmpctl prints an answer in JSON");
     (shown.status.code(), String::from_utf8_lossy(&shown.stderr).into_owned(), sessions[0]["egress"].clone())
 }
 

@@ -46,14 +46,14 @@ fn private(host: &Netns) -> Vec<String> {
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// Asserts that there are exactly the entries of one session: a rule, a route by the next hop, and
-/// an unreachable route.
+/// Asserts that there are exactly the entries of one session: a rule, one that refuses what the
+/// table has no route for, and a route by the next hop.
 fn assert_private(host: &Netns, mark: u32, next_hop: &str) {
     let now = private(host);
     assert_eq!(now.len(), 3, "{now:#?}");
     assert_eq!(now[0], format!("900: from all fwmark {mark:#x} lookup {mark} proto 98"));
-    assert!(now[1].starts_with(&format!("default via {next_hop} dev up2 table {mark} ")), "{now:#?}");
-    assert!(now[2].starts_with("unreachable default") && now[2].contains(&format!("table {mark}")), "{now:#?}");
+    assert_eq!(now[1], format!("901: from all fwmark {mark:#x} unreachable proto 98"));
+    assert!(now[2].starts_with(&format!("default via {next_hop} dev up2 table {mark} ")), "{now:#?}");
 }
 
 fn wait_nothing_private(host: &Netns) {
@@ -354,6 +354,22 @@ fn an_earlier_rule_takes_an_ipv6_session_down_and_is_named() {
 }
 
 #[test]
+fn an_ipv6_session_is_up_as_soon_as_its_next_hop_answers() {
+    let topology = without_a_route_by_uplink2();
+    topology.station.ip("addr del 2001:db8:2::2/64 dev dn2");
+    let session = "connect-interface up2\n  next-hop 2001:db8:2::2";
+    let trial = TrialPlan { station: STATION_V6, ..TrialPlan::session(session) }.start_on(topology);
+    // The kernel holds the next hop for failed.
+    let session = trial.bmpd.wait_down(STATION_V6, "no-route");
+    assert!(session["detail"].as_str().is_some_and(|detail| detail.contains("No route to host")), "{session:#}");
+    trial.topology.station.ip("addr add 2001:db8:2::2/64 dev dn2 nodad");
+    trial.bmpd.wait_up(STATION_V6);
+    // The first SYN was counted, and waited for the next hop in vain: counts are not compared.
+    let connection = trial.routes_arrive(&mut trial.feeder(), 200, 0);
+    assert_left_only_by(&trial.up2, &trial.up1, &connection);
+}
+
+#[test]
 fn a_discarding_rule_or_a_foreign_route_in_the_table_is_named() {
     let trial = start(&TrialPlan::session(BY_UP2));
     let router = &trial.topology.router;
@@ -397,7 +413,9 @@ fn a_redirect_takes_it_down(trial: &LabTrial, sent: IcmpRedirect, mend: &str) {
     let host = &trial.topology.router;
     accept_redirects(host, "1");
     sent.heeded(&trial.topology.station, "dn2", STATION_PORT, || {
-        trial.feeder().announce(&ReportedPeer::default(), &prefixes(1), 1);
+        // A daemon that is gone at once would be refused as nobody's.
+        let mut feeder = trial.feeder();
+        feeder.announce(&ReportedPeer::default(), &prefixes(1), 1);
         let session = trial.bmpd.wait_down(station, "next-hop-overruled");
         let IcmpRedirect { router, better, .. } = sent;
         let reason =

@@ -1,10 +1,15 @@
 //! What the groups of an operator let it do on the control socket.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Output};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Output},
+};
 
 use lab::{
     bmpd::{Bmpd, BmpdSetup, StartOptions},
     netns::Netns,
+    terminal::TestTerminal,
 };
 use programs::{Built, Program};
 
@@ -33,6 +38,11 @@ impl SharedBmpd {
 
     /// Runs bmpctl as nobody, in these groups besides nobody's own.
     fn as_nobody(&self, groups: &str, words: &[&str]) -> Output {
+        self.command_of_nobody(groups, words).output().expect("setpriv can be started")
+    }
+
+    /// Returns the command that does so.
+    fn command_of_nobody(&self, groups: &str, words: &[&str]) -> Command {
         let mut command = self.netns.command(Program::Setpriv);
         command.args(["--reuid", "65534", "--regid", "65534"]);
         match groups {
@@ -41,7 +51,7 @@ impl SharedBmpd {
         };
         let bmpctl = Built::at(self.bmpd.setup().file().with_file_name("bmpctl"));
         command.arg(bmpctl).arg("--control").arg(self.bmpd.setup().control()).args(words);
-        command.output().expect("setpriv can be started")
+        command
     }
 }
 
@@ -68,6 +78,14 @@ fn a_member_of_the_view_group_looks_and_cannot_configure() {
         assert!(said(&refused).contains("you may look and not configure"), "{command}: {}", said(&refused));
     }
     assert!(shared.bmpd.display("display current-configuration").contains("sysname edge1"));
+}
+
+#[test]
+fn a_member_of_the_view_group_sees_the_sessions_live() {
+    let shared = SharedBmpd::start(&groups());
+    let terminal = TestTerminal::start_with_rows(shared.command_of_nobody(LOOKS[1], &["top"]), 24, 80);
+    terminal.wait_text("edge1: 0 of 0 sessions up");
+    terminal.wait_text("no session is configured");
 }
 
 #[test]

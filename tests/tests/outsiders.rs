@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bmp_user::control::read_json;
 use lab::{
     bmp::{self, ReportedPeer},
     bmpd::{BmpdSetup, StartOptions, WRONG_CONFIGURATION, number},
@@ -36,7 +37,7 @@ fn with_few_descriptors<'a>() -> TrialPlan<'a> {
 #[test]
 fn thousands_of_a_users_connections_leave_descriptors_for_others() {
     let (connections, began) = (soak::times(3_000, 20_000), Instant::now());
-    let trial = with_few_descriptors().start_up();
+    let trial = TrialPlan { system: "bmp-relay lab\n allow user nobody", ..with_few_descriptors() }.start_up();
     let held: Vec<_> = trial.topology.router.enter_unprivileged(|| {
         // The first connections are accepted and stay. Others stay until bmpd has looked at them.
         let (mut held, mut latest) = (Vec::new(), VecDeque::new());
@@ -91,8 +92,7 @@ fn a_session_without_a_descriptor_reports_it_and_comes_back() {
     file_limit(pid, Some(libc::rlimit { rlim_cur: 3, ..before }));
     operator.ask(&format!("reset bmp session {STATION}"), false);
     until("the session says why it is down", PATIENCE, || {
-        let sessions: Value =
-            serde_json::from_str(&operator.ask("display bmp session", true)).expect("bmpd answers with JSON");
+        let sessions: Value = read_json(&operator.ask("display bmp session", true)).expect("bmpd answers with JSON");
         (sessions[0]["reason"] == "no-descriptors").then_some(())
     });
     file_limit(pid, Some(before));

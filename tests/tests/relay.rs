@@ -225,6 +225,7 @@ fn a_stream_cut_inside_a_frame_is_reported_and_the_frame_is_not_relayed() {
     let peer = ReportedPeer { address: [10, 255, 1, 1].into(), ..ReportedPeer::default() };
     let mut cut = BmpFeeder::with_peer(&trial.topology.router, RELAY, &peer);
     let from = cut.local_addr().to_string();
+    trial.station.wait_connection(0, "its peer", |c| c.count(bmp::PEER_UP) == 2);
     let whole = bmp::announcements(&peer, &prefixes(100), 100).remove(0);
     cut.raw(&whole[..whole.len() / 2]);
     drop(cut);

@@ -11,12 +11,17 @@ use lab::{
     bmp::{self, ReceivedFrame, ReportedPeer},
     bmpd::number,
     feeder::BmpFeeder,
+    netns::NOBODY,
     process::answer,
     topology::LOOPBACK,
     trial::{RELAY, TrialPlan},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+/// A user of this host that nobody logs in as: its number is below `UID_MIN` (login.defs(5)).
+const SYSTEM_ACCOUNT: u32 = 999;
 
 /// Patience until a vanished daemon is noticed.
 const VANISHED: Duration = Duration::from_secs(120);
@@ -98,6 +103,102 @@ fn allow_lets_a_daemon_of_another_host_in_and_undo_closes_it() {
     assert!(shown["last_closed"].as_str().is_some_and(|how| how.contains("`allow` does not let")), "{shown:#}");
     own.announce(&peer(9), &prefixes(2)[1..], 1);
     trial.station.wait_connection(0, "what comes from this host", |c| c.announced() == 5);
+}
+
+#[test]
+fn a_login_user_is_refused_until_allow_user_names_it_and_closed_after_undo() {
+    let trial = TrialPlan::default().start_up();
+    let router = &trial.topology.router;
+    let mut daemon = BmpFeeder::with_peer_as(SYSTEM_ACCOUNT, router, RELAY, &peer(2));
+    daemon.announce(&peer(2), &prefixes(2), 1);
+    trial.station.wait_connection(0, "the routes of a system account", |c| c.announced() == 2);
+
+    BmpFeeder::connect_as(NOBODY, router, RELAY).wait_closed();
+    trial.bmpd.wait_for_log("who, and what lets the user in", |line| {
+        line.contains(
+            "user-not-allowed: nobody is no system account (what lets it in: `allow user nobody` of bmp-relay lab)",
+        )
+    });
+    let shown = trial.relay("lab");
+    assert!(number(&shown["refused"]["user-not-allowed"]) >= 1, "{shown:#}");
+    assert_eq!((&shown["last_refused_user"], number(&shown["refused"]["not_allowed"])), (&"nobody".into(), 0));
+    let text = trial.bmpd.display("display bmp relay");
+    assert!(text.contains(" user-not-allowed") && text.contains("what lets it in: `allow user nobody`"), "{text}");
+
+    for user in ["nobody", "65534"] {
+        let announced = trial.station.connections()[0].announced();
+        let downs = trial.station.connections()[0].count(bmp::PEER_DOWN);
+        let answer = trial.bmpd.commit_lines(&format!("bmp-relay lab\n allow user {user}"));
+        assert!(!answer.contains("Warning"), "{answer}");
+        let mut feeder = BmpFeeder::with_peer_as(NOBODY, router, RELAY, &peer(3));
+        feeder.announce(&peer(3), &prefixes(3), 1);
+        trial.station.wait_connection(0, "the routes of the user", |c| c.announced() == announced + 3);
+        let shown = trial.relay("lab");
+        assert_eq!(
+            (&shown["connections"][1]["uid"], &shown["allow_users"]),
+            (&65_534.into(), &serde_json::json!([user]))
+        );
+        // Even with `hold`, peers of a user that is no longer allowed go down.
+        let answer = trial.bmpd.commit_lines(&format!("bmp-relay lab\n hold 600\n undo allow user {user}"));
+        assert!(answer.contains(&format!("the connection of {} is closed", feeder.local_addr())), "{answer}");
+        feeder.wait_closed();
+        trial.station.wait_connection(0, "Peer Down", |c| c.count(bmp::PEER_DOWN) == downs + 1);
+        let shown = trial.relay("lab");
+        assert!(
+            shown["last_closed"].as_str().is_some_and(|how| how.contains("`allow user` does not let")),
+            "{shown:#}"
+        );
+    }
+    assert!(daemon.is_open(), "the relay closed the connection of a system account");
+    daemon.announce(&peer(2), &prefixes(1), 1);
+    trial.station.wait_connection(0, "what comes from the system account", |c| c.announced() == 9);
+}
+
+#[test]
+fn a_user_whom_this_host_does_not_know_is_named_by_the_commit_and_the_display() {
+    let trial = TrialPlan::default().start_up();
+    let answer = trial.bmpd.commit_lines("bmp-relay lab\n allow user no-such-user\n allow user nobody");
+    assert!(
+        answer.contains("bmp-relay lab cannot let `no-such-user` in: this host knows no user of that name"),
+        "{answer}"
+    );
+    assert_eq!(trial.relay("lab")["unknown_users"], serde_json::json!(["no-such-user"]));
+    let text = trial.bmpd.display("display bmp relay");
+    assert!(text.contains("Users that this host does not know: no-such-user"), "{text}");
+    let mut feeder = BmpFeeder::with_peer_as(NOBODY, &trial.topology.router, RELAY, &peer(2));
+    feeder.announce(&peer(2), &prefixes(1), 1);
+    trial.station.wait_connection(0, "the routes of the other", |c| c.announced() == 1);
+}
+
+#[test]
+fn a_prefix_lets_no_user_of_this_host_in_whatever_the_address_and_however_short() {
+    let system = format!("bmp-relay far\n listen {} port {}\n allow 0.0.0.0/0\nquit", FAR.ip(), FAR.port());
+    let trial = TrialPlan { system: &system, ..TrialPlan::default() }.start_up();
+    let mut far = BmpFeeder::with_peer(&trial.topology.station, FAR, &peer(9));
+    far.announce(&peer(9), &prefixes(1), 1);
+    trial.station.wait_connection(0, "the routes of another host", |c| c.announced() == 1);
+    let false_routes =
+        [vec![bmp::initiation("false"), bmp::peer_up(&peer(3))], bmp::announcements(&peer(3), &prefixes(5), 1)];
+    let false_routes = false_routes.concat().concat();
+    // The addresses of the host on both its links, and of its loopback. A user may be gone before
+    // bmpd looks: by an end, and by a reset.
+    for from in [[192, 0, 2, 1], [192, 0, 2, 65], [203, 0, 113, 1], [127, 0, 0, 1]] {
+        for linger in [None, Some(Duration::ZERO)] {
+            trial.topology.router.enter_as(NOBODY, || {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+                socket.bind(&SocketAddr::from((from, 0)).into()).expect("it is an address of this host");
+                socket.connect(&FAR.into()).expect("the relay listens");
+                let _ = socket.send(&false_routes);
+                socket.set_linger(linger).expect("the option is known");
+            });
+        }
+    }
+    until("all of them are refused", PATIENCE, || {
+        (number(&trial.relay("far")["refused"]["user-not-allowed"]) == 8).then_some(())
+    });
+    far.announce(&peer(9), &prefixes(2)[1..], 1);
+    let connection = trial.station.wait_connection(0, "what comes next", |c| c.announced() == 2);
+    assert_eq!((connection.count(bmp::PEER_UP), connection.count(bmp::PEER_DOWN)), (1, 0));
 }
 
 #[test]

@@ -159,7 +159,8 @@ fn slow_and_stalled_stations_hinder_no_other_and_end_with_the_exact_table() {
     let (worst, usual) = (lags[lags.len() - 1], lags[lags.len() * 9 / 10]);
     let more = most - before;
     println!("{} times the head was reached within {usual:?} mostly, {worst:?} at most; {more} KiB more", lags.len());
-    assert!(worst < patience(Duration::from_secs(1)), "{lags:?}");
+    // A station that waited for a slow one would be behind by most of the churn.
+    assert!(worst < patience(lasts() / 4), "{lags:?}");
     assert!(more < MOST_MEMORY, "{more} KiB more than before");
 
     // Both stations have read almost nothing.

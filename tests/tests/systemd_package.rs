@@ -1,16 +1,24 @@
 //! The life of an installed bmpd below systemd: started before FRR, killed, reloaded, hung,
 //! upgraded, restarted with the machine, and removed. FRR's session is adopted.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use lab::{
     bgp::prefixes,
+    bmp,
     bmpd::number,
     capture::{CapturedPacket, LinkCapture},
-    frr::{FRR, PEER},
+    frr::{FRR, PEER, reporting},
     installed::{CONFIGURATION, InstalledBmpd, UNIT},
     kernel::BpfObjects,
     machine::SystemdMachine,
+    passive::{PORT, gets_no_answer, nothing, stranger},
     process::answer,
     sockets::ForeignSocket,
     speaker::LabBgpSpeaker,
@@ -29,6 +37,9 @@ use serde_json::Value;
 
 /// The routes that FRR reports.
 const ROUTES: usize = 100;
+
+/// The pause between two connects of a process that connects all the while.
+const PACE: Duration = Duration::from_millis(20);
 
 /// The counters that only rise.
 const COUNTERS: [&str; 4] = ["tx_bytes", "tx_packets", "tx_payload_bytes", "rx_packets"];
@@ -147,26 +158,7 @@ fn configure_frr() {
         _ => line.to_owned(),
     });
     fs::write(daemons, lines.map(|line| line + "\n").collect::<String>()).expect("the disk is writable");
-    let ((own, own_as), (peer, peer_as)) = (FRR, PEER);
-    let configuration = format!(
-        "router bgp {own_as}
- bgp router-id {own}
- no bgp ebgp-requires-policy
- no bgp default ipv4-unicast
- neighbor {peer} remote-as {peer_as}
- neighbor {peer} passive
- neighbor {peer} disable-connected-check
- address-family ipv4 unicast
-  neighbor {peer} activate
-  neighbor {peer} soft-reconfiguration inbound
- exit-address-family
- bmp targets lab
-  bmp connect {STATION} port {STATION_PORT} min-retry 100 max-retry 500
-  bmp monitor ipv4 unicast pre-policy
- exit
-exit
-"
-    );
+    let configuration = reporting((STATION, STATION_PORT).into());
     fs::write("/etc/frr/frr.conf", configuration).expect("the disk is writable");
 }
 
@@ -246,35 +238,89 @@ fn a_bmpd_with_a_task_that_hangs_is_started_again_by_the_watchdog() {
     fs::remove_dir_all(drop_in).expect("the folder is there");
 }
 
+/// Tells a thread to end.
+struct EndsOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndsOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[test]
 #[ignore = "needs systemd: cargo xtask vm --systemd"]
-fn an_upgrade_keeps_the_session_and_its_pin_at_every_moment() {
+fn an_upgrade_and_the_way_back_keep_the_session_and_its_pin_at_every_moment() {
     let Some(machine) = SystemdMachine::here() else { return };
     let (trial, _speaker, before) = InstalledTrial::up(&machine);
-    let pid = trial.bmpd.pid();
+    let first = trial.bmpd.version();
+    let (code, said) = as_user("root", &["-c", "system-view", "-c", "sysname edge2", "-c", "commit"]);
+    assert_eq!(code, Some(0), "{said}");
+    let file = fs::read_to_string(CONFIGURATION).expect("the file is readable");
+    let history = trial.bmpd.display("display configuration commit list");
+    assert!(history.as_ref().is_some_and(|commits| commits[0]["id"].is_number()), "{history:?}");
     // Another process connects all the while. Without a pin, routing would send it by up1.
-    let ended = std::sync::atomic::AtomicBool::new(false);
+    let ended = AtomicBool::new(false);
     let connects = std::thread::scope(|scope| {
         let connecting = scope.spawn(|| {
             let mut connects = 0;
-            while !ended.load(std::sync::atomic::Ordering::Acquire) {
+            while !ended.load(Ordering::Acquire) {
                 let stream = ForeignSocket::default().connect(&trial.topology.router, trial.station.address());
                 assert_eq!(stream.expect("the pin lets it connect").local_addr().expect("it is connected").ip(), UP2);
                 connects += 1;
+                // The rest of the machine needs the processor too.
+                std::thread::sleep(PACE);
             }
             connects
         });
-        let version = trial.bmpd.upgrade();
+        // Also after a failed assertion: the scope waits for the thread.
+        let ending = EndsOnDrop(&ended);
+        let pid = trial.bmpd.pid();
+        let next = trial.bmpd.upgrade();
+        let pid = trial.bmpd.wait_again(pid);
+        assert_eq!(trial.bmpd.version(), next);
+        trial.wait_up();
+        trial.bmpd.go_back();
         trial.bmpd.wait_again(pid);
-        let query = ["--show", "--showformat", "${Version}", "bmpd"];
-        assert_eq!(answer(Program::DpkgQuery.command().args(query)), version);
-        ended.store(true, std::sync::atomic::Ordering::Release);
+        assert_eq!(trial.bmpd.version(), first);
+        drop(ending);
         connecting.join().expect("it does not panic")
     });
     assert!(connects > 10, "{connects}");
     let now = trial.wait_up();
     assert_eq!(now["local_port"], before["local_port"]);
     trial.assert_pinned();
+    assert_eq!(fs::read_to_string(CONFIGURATION).expect("the file is readable"), file);
+    assert_eq!(trial.bmpd.display("display configuration commit list"), history);
+}
+
+#[test]
+#[ignore = "needs systemd: cargo xtask vm --systemd"]
+fn a_passive_session_has_its_guard_also_after_a_kill() {
+    let Some(machine) = SystemdMachine::here() else { return };
+    stop_frr();
+    let passive = format!("bmp\n bmp-session {STATION}\n  tcp listen port {PORT}\n  connect-interface up2\nreturn\n");
+    let trial = InstalledTrial::with(&machine, InstalledBmpd::install(&passive));
+    trial.bmpd.start();
+    let mut connections = 0;
+    let mut check = || {
+        let session = trial.bmpd.wait_session(STATION, "listening with a decision about the guard", |session| {
+            let interfaces = session["guard"]["interfaces"].as_array();
+            session["phase"] == "listening" && interfaces.is_some_and(|all| !all.is_empty())
+        });
+        let interface = &session["guard"]["interfaces"][0];
+        assert_eq!((&interface["name"], &interface["why"]), (&"up2".into(), &Value::Null), "{session:#}");
+        gets_no_answer(&stranger(&trial.topology), UP2);
+        let index = trial.station.call((UP2, PORT), PATIENCE).expect("bmpd accepts the station");
+        trial.station.wait_connection(index, "Initiation", |c| c.has(bmp::INITIATION));
+        connections += 1;
+        assert_eq!(index + 1, connections);
+    };
+    check();
+    let pid = trial.bmpd.pid();
+    kill(Pid::from_raw(pid.try_into().expect("a process id is positive")), Signal::SIGKILL).expect("bmpd runs");
+    trial.bmpd.wait_again(pid);
+    check();
+    nothing(&trial.up1.packets());
 }
 
 #[test]
@@ -336,4 +382,84 @@ fn systemd_finds_the_exposure_of_the_unit_low() {
     let last = shown.lines().find(|line| line.contains("Overall exposure level")).expect("systemd sums up");
     let level = last.split_whitespace().find_map(|word| word.parse::<f64>().ok());
     assert!(level.is_some_and(|level| level <= 2.5), "{last}");
+}
+
+#[test]
+#[ignore = "needs systemd: cargo xtask vm --systemd"]
+fn the_journal_has_session_reason_interface_and_source_as_fields() {
+    let Some(machine) = SystemdMachine::here() else { return };
+    let (trial, _speaker, _) = InstalledTrial::up(&machine);
+    let session = format!("BMPD_SESSION={STATION}");
+    let find = |field: &str, text: &str| {
+        until(&format!("the journal has an entry with {field}: {text}"), PATIENCE, || {
+            let mut journalctl = Program::Journalctl.command();
+            journalctl.args(["--no-pager", "--output", "json", "--unit", UNIT, &session, field]);
+            let entries = answer(&mut journalctl);
+            let mut entries =
+                entries.lines().map(|line| serde_json::from_str::<Value>(line).expect("an entry is JSON"));
+            entries.find(|entry| entry["MESSAGE"].as_str().is_some_and(|message| message.contains(text)))
+        })
+    };
+    let up = find(&format!("BMPD_SOURCE={UP2}"), "up from ");
+    assert_eq!((&up["BMPD_INTERFACE"], &up["PRIORITY"]), (&"up2".into(), &"6".into()), "{up:#}");
+    assert_eq!(up["BMPD_STATION"], format!("{STATION}:{STATION_PORT}"), "{up:#}");
+    assert_eq!((&up["_SYSTEMD_UNIT"], &up["_UID"]), (&UNIT.into(), &user_id("bmpd").into()), "{up:#}");
+    trial.topology.router.ip("link set up2 down");
+    let down = find("BMPD_REASON=interface-down", "down: interface-down: ");
+    assert_eq!(down["PRIORITY"], "4", "{down:#}");
+}
+
+/// Runs `bmpctl` as a user of the machine, with all groups of that user.
+fn as_user(user: &str, words: &[&str]) -> (Option<i32>, String) {
+    let mut command = Program::Setpriv.command();
+    command.args(["--reuid", user, "--regid", user, "--init-groups", "/usr/bin/bmpctl"]).args(words);
+    let output = command.output().expect("setpriv can be started");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn user_id(user: &str) -> String {
+    let users = fs::read_to_string("/etc/passwd").expect("every host has this file");
+    let id = users.lines().find_map(|line| line.strip_prefix(user)?.strip_prefix(":x:")?.split(':').next());
+    id.unwrap_or_else(|| panic!("there is no user {user}")).to_owned()
+}
+
+#[test]
+#[ignore = "needs systemd: cargo xtask vm --systemd"]
+fn a_viewer_looks_an_engineer_configures_and_others_can_do_nothing() {
+    let Some(machine) = SystemdMachine::here() else { return };
+    let trial = InstalledTrial::new(&machine);
+    trial.bmpd.start();
+    for (user, groups) in [("viewer", "bmpd-view"), ("engineer", "bmpd"), ("stranger", "")] {
+        answer(Program::Useradd.command().args(["--no-create-home", "--user-group", "--groups", groups, user]));
+    }
+    let look = ["display", "current-configuration"];
+    let rename = |name: &'static str| ["-c", "system-view", "-c", name, "-c", "commit"];
+    let is_named = |name: &str| {
+        let (_, shown) = as_user("root", &look);
+        assert!(shown.contains(&format!("sysname {name}")), "{shown}");
+    };
+
+    for words in [&look[..], &rename("sysname edge2")] {
+        let (code, said) = as_user("stranger", words);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("you may neither look nor configure") && !said.contains("edge1"), "{said}");
+    }
+    let (code, said) = as_user("viewer", &look);
+    assert!(code == Some(0) && said.contains("sysname edge1"), "{said}");
+    let (code, said) = as_user("viewer", &rename("sysname edge2"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("you may look and not configure"), "{said}");
+    is_named("edge1");
+    // The file is read by neither: it may hold passwords.
+    for user in ["viewer", "stranger"] {
+        let mut read = Program::Setpriv.command();
+        read.args(["--reuid", user, "--regid", user, "--init-groups", "cat", CONFIGURATION]);
+        assert!(!read.output().expect("setpriv can be started").status.success(), "{user} reads {CONFIGURATION}");
+    }
+    let (code, said) = as_user("engineer", &rename("sysname edge2"));
+    assert_eq!(code, Some(0), "{said}");
+    is_named("edge2");
+    let file = fs::read_to_string(CONFIGURATION).expect("root reads it");
+    assert!(file.contains("sysname edge2"), "{file}");
 }

@@ -20,6 +20,7 @@ use lab::{
     wait::{PATIENCE, until},
 };
 use programs::Program;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// The routes that GoBGP reports.
@@ -128,6 +129,11 @@ impl ServiceTrial {
     }
 }
 
+/// Waits until the session of `service` is up, and returns it.
+fn wait_up(bmpd: &Bmpd, service: &TransientService) -> Value {
+    bmpd.wait_session(STATION, "up", |session| session["state"] == "up" && session["process"]["pid"] == service.pid())
+}
+
 #[test]
 #[ignore = "needs systemd: cargo xtask vm --systemd"]
 fn a_service_restricted_to_the_pinned_interface_is_held_and_counted() {
@@ -230,10 +236,26 @@ fn a_service_bound_to_the_pinned_interface_by_systemd_is_held_and_counted() {
         return;
     }
     let trial = ServiceTrial::new(&machine);
-    let service = trial.service(&["BindNetworkInterface=up2"]);
     let bmpd = trial.bmpd();
-    bmpd.wait_session(STATION, "up", |session| session["state"] == "up" && session["process"]["pid"] == service.pid());
+    let service = trial.service(&["BindNetworkInterface=up2"]);
+    wait_up(&bmpd, &service);
     trial.assert_counted(&bmpd);
+    trial.assert_nothing_by_up1();
+}
+
+#[test]
+#[ignore = "needs systemd 260: cargo xtask vm --systemd --kernel testing"]
+fn a_service_bound_to_the_pinned_interface_before_bmpd_starts_is_taken_in() {
+    let Some(machine) = SystemdMachine::here() else { return };
+    if !binds_services(&machine) {
+        return;
+    }
+    let trial = ServiceTrial::new(&machine);
+    let service = trial.service(&["BindNetworkInterface=up2"]);
+    let first = trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    let bmpd = trial.bmpd();
+    let session = wait_up(&bmpd, &service);
+    assert_eq!(session["local_port"], first.peer.port(), "the same connection");
     trial.assert_nothing_by_up1();
 }
 

@@ -24,7 +24,7 @@ use lab::{
 const FAULT: i32 = 70;
 
 /// Tasks that must run as long as bmpd does.
-const NEEDED: [&str; 18] = [
+const NEEDED: [&str; 19] = [
     "BGP listener",
     "BGP peer",
     "BGP peers",
@@ -36,6 +36,7 @@ const NEEDED: [&str; 18] = [
     "interfaces",
     "kernel events",
     "kernel log",
+    "memory limit",
     "pins",
     "relay listener",
     "relays",

@@ -190,13 +190,14 @@ fn ctrl_d_with_pending_changes_asks_and_a_second_one_discards_them() {
 }
 
 #[test]
-fn bmpctl_says_that_its_bmpd_has_ended() {
+fn bmpctl_says_that_its_bmpd_has_ended_and_waits_until_its_operator_gives_up() {
     let device = TerminalDevice::new();
     let mut terminal = device.sit_down();
     device.bmpd.terminate();
-    terminal.enter("display bmp session");
-    terminal.wait_text("bmpctl: bmpd at ");
-    terminal.wait_text("closed the connection");
+    terminal.wait_text("Warning: bmpd at ");
+    terminal.wait_text("Info: waiting for bmpd to come back; Ctrl-C gives up.");
+    terminal.press(INTERRUPT);
+    terminal.wait_text("bmpctl: no bmpd serves ");
     assert_eq!(terminal.wait_end().code(), Some(3));
 }
 
@@ -410,7 +411,7 @@ fn the_tab_key_lists_the_next_words_and_leaves_the_list() {
     terminal.press(TAB);
     terminal.wait_prompt("<HUAWEI>display configuration");
     terminal.press(TAB);
-    terminal.wait_text("candidate  trial");
+    terminal.wait_text("candidate  commit  trial");
     terminal.press("t\t\r");
     terminal.wait_text("No trial is in force.");
 }
@@ -449,7 +450,7 @@ fn a_secret_is_in_the_file_and_not_in_the_history() {
     terminal.answers("p 192.0.2.2 pa hunter3", "[*HUAWEI-bgp]");
     terminal.answers("commit", "[~HUAWEI-bgp]");
     let kept = |path: &std::path::Path| fs::read_to_string(path).expect("the file is readable");
-    assert!(kept(&device.bmpd.setup().file()).contains("password hunter3"));
+    assert!(kept(&device.bmpd.setup().file()).contains("password cipher "));
     let history = kept(&device.home.path().join(".bmpctl_history"));
     assert!(history.ends_with("as-number 65001\ncommit\n"), "{history}");
     assert!(device.running().contains(" peer 192.0.2.2 password ******\n"));
@@ -511,4 +512,41 @@ fn a_question_about_a_trial_ends_with_the_trial() {
     other.wait_text("Info: that trial has ended meanwhile: nothing was done.");
     other.wait_prompt("<HUAWEI>");
     other.answers("system-view", "[~HUAWEI]");
+}
+
+#[test]
+fn interfaces_of_the_host_are_listed_with_addresses_and_state() {
+    let device = TerminalDevice::new();
+    device.netns.ip("link add up1 type veth peer name far1");
+    device.netns.ip("address add 192.0.2.1/26 dev up1");
+    device.netns.ip("link set far1 up");
+    let mut terminal = device.sit_down();
+    for (line, prompt) in [
+        ("SYSTEM-VIEW", "[~HUAWEI]"),
+        ("Bmp", "[*HUAWEI-bmp]"),
+        ("BMP-session 10.1.1.1", "[*HUAWEI-bmp-session-10.1.1.1]"),
+    ] {
+        terminal.answers(line, prompt);
+    }
+    terminal.press("connect-interface ?");
+    terminal.wait_text("up1   down: 192.0.2.1/26");
+    terminal.wait_text("far1  no carrier: no address");
+    device.netns.ip("link set up1 up");
+    until("the list has the new state", PATIENCE, || {
+        terminal.press(TAB);
+        thread::sleep(Duration::from_millis(100));
+        terminal.text().contains("up1   up: 192.0.2.1/26").then_some(())
+    });
+    terminal.press("u");
+    terminal.press(TAB);
+    terminal.wait_prompt("[*HUAWEI-bmp-session-10.1.1.1]connect-interface up1");
+    terminal.press(ENTER);
+    terminal.wait_prompt("[*HUAWEI-bmp-session-10.1.1.1]");
+    // A keyword that is begun in capitals is completed.
+    terminal.press("DIS");
+    terminal.press(TAB);
+    terminal.wait_prompt("[*HUAWEI-bmp-session-10.1.1.1]display");
+    terminal.press("this");
+    terminal.press(ENTER);
+    terminal.wait_text("  connect-interface up1");
 }

@@ -13,6 +13,7 @@ use lab::{
     capture::{CapturedPacket, LinkCapture, PacketDirection, sum},
     devices::{VRF_TABLE, tc, vrf},
     feeder::BmpFeeder,
+    http,
     sockets::{ForeignSocket, send_all},
     station::{RecordedConnection, TestStation},
     topology::{ROUTE_BY_UP1, ROUTE_BY_UP2, STATION, STATION_PORT, STATION_V6, Topology, UP1, UP2, UP2_V6},
@@ -367,4 +368,29 @@ fn a_station_has_one_session_a_vrf_each_displayed_and_reset_alone() {
     assert!(shown.contains("Total number of BMP session : 1") && shown.contains("mgmt"), "{shown}");
     bmpd.display("reset bmp session vpn-instance mgmt all");
     station.wait_for("the session of the VRF again", PATIENCE, |c| (sources(c) == [UP1, UP2, UP2]).then_some(()));
+}
+
+#[test]
+#[ignore = "needs a VRF: cargo xtask vm"]
+fn the_http_server_of_a_vrf_is_reached_by_its_interfaces_alone() {
+    let topology = Topology::new();
+    let configuration = format!("http listen {UP2} port 9179 vpn-instance mgmt\nreturn\n");
+    let bmpd = Bmpd::start_with(&topology.router, &configuration, &StartOptions::default());
+    let state = |wanted: &str| bmpd.display_json("display http")["state"] == wanted;
+    until("bmpd says that the VRF is missing", PATIENCE, || state("failed").then_some(()));
+    let why = bmpd.display_json("display http")["why"].to_string();
+    assert!(why.contains("there is no VRF device mgmt"), "{why}");
+
+    for _ in 0..2 {
+        vrf(&topology, "mgmt");
+        until("bmpd listens in the VRF", PATIENCE, || state("listening").then_some(()));
+        let server = SocketAddr::from((UP2, 9179));
+        until("the server answers", PATIENCE, || http::connect(&topology.station, server).is_ok().then_some(()));
+        assert_eq!(http::get(&topology.station, server, "/readyz").status, 200);
+        // A socket of the default VRF does not reach it, not even on the host itself.
+        assert!(http::connect(&topology.router, server).is_err());
+        // Made anew, the device has another index.
+        topology.router.ip("link del mgmt");
+        until("the VRF is missing again", PATIENCE, || state("failed").then_some(()));
+    }
 }

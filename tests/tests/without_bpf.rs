@@ -27,6 +27,26 @@ fn works_bound_by_its_socket(trial: &LabTrial) {
     assert_eq!(connection.peer.ip(), if station.is_ipv4() { UP2 } else { UP2_V6 });
     assert_left_only_by(&trial.up2, &trial.up1, &connection);
     assert_eq!(trial.bmpd.objects(), lab::kernel::BpfObjects::default());
+    counts_only_what_its_socket_tells(trial);
+}
+
+/// Asserts that what kernel programs would count is null, and `-` in the text.
+fn counts_only_what_its_socket_tells(trial: &LabTrial) {
+    let session = trial.bmpd.session(trial.station.address().ip());
+    let kernel = &session["kernel"];
+    for name in ["tx_bytes", "tx_packets", "tx_payload_bytes", "rx_bytes", "rx_packets", "denied", "foreign"] {
+        assert!(kernel[name].is_null(), "{name}: {kernel:#}");
+    }
+    assert_eq!(kernel["retransmits"], 0);
+    for null in [&session["egress"]["losses"], &session["connections"], &session["unheld"]] {
+        assert!(null.is_null(), "{session:#}");
+    }
+    let verbose = trial.bmpd.display("display bmp session verbose");
+    for line in
+        ["  Sent                : -, 0 segments again\n", "  Denied              : -\n", "  Foreign             : -\n"]
+    {
+        assert!(verbose.contains(line), "{verbose}");
+    }
 }
 
 #[test]

@@ -76,7 +76,9 @@ Every command was carried out.
 A command was refused, or the conversation failed.
 .TP
 2
-The arguments are wrong.
+The arguments are wrong, or
+.B top
+has no terminal.
 .TP
 3
 There is no bmpd to speak to, or it has ended.

@@ -7,7 +7,7 @@ use bmp_user::{
     command_line::{BmpdArguments, BmpdCommand, BmpdRunArguments, DoctorArguments},
     config, control, doctor,
     escape::{escaped_lines, json_for_terminal},
-    log, pin, tasks,
+    log, pin, sandbox, tasks,
 };
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -25,15 +25,20 @@ const STRAGGLERS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = BmpdArguments::parse();
+    if !arguments.run.no_sandbox
+        && let Err(error) = sandbox::hide_memory()
+    {
+        return fail(&format!("bmpd: cannot hide its memory, which holds secrets: {error}"), ExitCode::FAILURE);
+    }
     let outcome = match arguments.command {
-        Some(BmpdCommand::Check { config, sessions }) => check(&config, sessions),
+        Some(BmpdCommand::Check { config, state, sessions }) => check(&config, state.as_deref(), sessions),
         Some(BmpdCommand::Doctor(arguments)) => match examine(arguments) {
             Ok(true) => return ExitCode::FAILURE,
             examined => examined.map(|_| ()),
         },
         Some(BmpdCommand::Detach { bpffs }) => detach(bpffs.as_deref()),
         Some(BmpdCommand::Prepare { user, bpffs }) => prepare(&user, bpffs.as_deref()),
-        None => match load(arguments.run.config(), arguments.run.sessions) {
+        None => match load(arguments.run.config(), arguments.run.sessions, &keys(&arguments.run)) {
             Ok(config) => run(arguments.run, config),
             Err(error) => return fail(&error, ExitCode::from(WRONG_CONFIGURATION)),
         },
@@ -47,16 +52,22 @@ fn fail(error: &str, status: ExitCode) -> ExitCode {
     status
 }
 
-fn load(path: &Path, sessions: pin::Room) -> Result<config::Config, String> {
-    let config = config::load(path).map_err(|error| error.to_string())?;
-    config.check_room(sessions.sessions()).map_err(|error| format!("{}: error: {error}", path.display()))?;
+fn load(path: &Path, sessions: pin::Room, keys: &config::KeyFile) -> Result<config::Config, String> {
+    let config = config::load(path, keys).map_err(|error| error.to_string())?;
+    let limits = config::StartLimits::sessions(sessions.sessions());
+    config.check_limits(&limits).map_err(|error| format!("{}: error: {error}", path.display()))?;
     Ok(config)
 }
 
-/// Prints the warnings that hold on any host about a valid configuration.
-fn check(path: &Path, sessions: pin::Room) -> Result<(), String> {
-    let config = load(path, sessions)?;
-    let warnings: String = control::without_host(&config).iter().map(|warning| format!("{warning}\n")).collect();
+fn keys(arguments: &BmpdRunArguments) -> config::KeyFile {
+    config::KeyFile::of(arguments.state.as_deref(), arguments.config())
+}
+
+/// Prints the warnings that hold on any host about a valid configuration, and those about who can
+/// read its secrets.
+fn check(path: &Path, state: Option<&Path>, sessions: pin::Room) -> Result<(), String> {
+    let checked = control::CheckedFile::read(path, state, sessions.sessions())?;
+    let warnings: String = checked.warnings.iter().map(|warning| format!("{warning}\n")).collect();
     // A closed stdout does not change the exit status.
     let _ = write!(std::io::stdout(), "{warnings}");
     Ok(())
@@ -64,13 +75,16 @@ fn check(path: &Path, sessions: pin::Room) -> Result<(), String> {
 
 /// Prints what the doctor finds. True if there is a problem.
 fn examine(arguments: DoctorArguments) -> Result<bool, String> {
-    let DoctorArguments { config, control, cgroup, bpffs, sessions, frr, json } = arguments;
+    let DoctorArguments { config, state, control, cgroup, bpffs, sessions, frr, json } = arguments;
     let datapath = pin::DatapathOptions { mode: pin::DatapathMode::Auto, cgroup, bpffs, room: sessions };
-    let options = doctor::DoctorOptions { config, control, datapath, frr };
+    let options = doctor::DoctorOptions { config, state, control, datapath, frr };
     let diagnosis =
         runtime()?.block_on(doctor::examine(&options)).map_err(|error| format!("bmpd doctor: {error:#}"))?;
     let text = match json {
-        true => json_for_terminal(&serde_json::to_string_pretty(&diagnosis).map_err(|error| error.to_string())?),
+        true => {
+            let json = control::as_json(control::AnswerSubject::Doctor, &diagnosis);
+            json_for_terminal(&json.map_err(|error| format!("bmpd doctor: {error:#}"))?)
+        }
         false => diagnosis.to_string(),
     };
     // A closed stdout does not change the exit status.
@@ -95,7 +109,7 @@ fn prepare(user: &str, bpffs: Option<&Path>) -> Result<(), String> {
 }
 
 fn run(arguments: BmpdRunArguments, config: config::Config) -> Result<(), String> {
-    let path = arguments.config().to_owned();
+    let (path, keys) = (arguments.config().to_owned(), keys(&arguments));
     pin::require_privilege().map_err(|error| format!("bmpd: {error}"))?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     log::init(filter, arguments.log_format).map_err(|error| format!("bmpd: cannot begin to log: {error}"))?;
@@ -105,18 +119,24 @@ fn run(arguments: BmpdRunArguments, config: config::Config) -> Result<(), String
         control: arguments.control,
         access: control::AccessGroups::named(&arguments.group, &arguments.view_group),
         state: arguments.state,
+        keys,
         datapath: pin::DatapathOptions {
             mode: arguments.datapath,
             cgroup: arguments.cgroup,
             bpffs: arguments.bpffs,
             room: arguments.sessions,
         },
+        sandbox: !arguments.no_sandbox,
     };
-    agent::prepare();
-    let runtime = runtime()?;
-    let ended = runtime.block_on(agent::run(options, config)).map_err(|error| format!("bmpd: {error:#}"));
-    // Do not wait longer for a thread that hangs, for example on a disk.
-    runtime.shutdown_timeout(STRAGGLERS);
+    let in_words = |error: anyhow::Error| format!("bmpd: {error:#}");
+    let started = agent::start(&options, &config).map_err(in_words);
+    let ended = started.and_then(|started| {
+        let runtime = runtime()?;
+        let ended = runtime.block_on(agent::run(options, config, started)).map_err(in_words);
+        // Do not wait longer for a thread that hangs, for example on a disk.
+        runtime.shutdown_timeout(STRAGGLERS);
+        ended
+    });
     log::finish();
     ended
 }

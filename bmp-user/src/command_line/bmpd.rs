@@ -33,6 +33,10 @@ pub enum BmpdCommand {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// The folder of what bmpd remembers, with the key of the secrets in the file. Secrets are
+        /// not checked where the key cannot be read.
+        #[arg(long, value_name = "PATH")]
+        state: Option<PathBuf>,
         /// How many sessions bmpd is to be started for.
         #[arg(long, value_name = "NUMBER", default_value_t)]
         sessions: pin::Room,
@@ -65,6 +69,9 @@ pub struct DoctorArguments {
     /// The configuration file; without one, only the host is examined.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The folder of what bmpd remembers, with the key of the secrets in the file.
+    #[arg(long, value_name = "PATH")]
+    pub state: Option<PathBuf>,
     /// The control socket of the bmpd that may run.
     #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
     pub control: PathBuf,
@@ -80,7 +87,7 @@ pub struct DoctorArguments {
     /// The folder of FRR's configuration.
     #[arg(long, value_name = "PATH", default_value = "/etc/frr")]
     pub frr: PathBuf,
-    /// Findings as a JSON array.
+    /// Findings as JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -100,8 +107,8 @@ pub struct BmpdRunArguments {
     /// The group whose members may look over the control socket, and not configure.
     #[arg(long, value_name = "NAME", default_value = "bmpd-view")]
     pub view_group: String,
-    /// The folder of what bmpd remembers, such as the source addresses that it chose. By default
-    /// that is in files beside the configuration file.
+    /// The folder of what bmpd remembers: the source addresses that it chose, the commits, and the
+    /// key that seals secrets. By default that is beside the configuration file.
     #[arg(long, value_name = "PATH")]
     pub state: Option<PathBuf>,
     /// The cgroup v2 folder whose processes are held to the pins, bmpd among them; the host's root
@@ -119,6 +126,10 @@ pub struct BmpdRunArguments {
     /// How packets are held to their pin.
     #[arg(long, value_enum, default_value_t)]
     pub datapath: pin::DatapathMode,
+    /// Keep every right that bmpd is started with, and do not give up those that it needs no more.
+    /// A core dump of bmpd is then possible, with all its secrets.
+    #[arg(long)]
+    pub no_sandbox: bool,
     /// How lines of the log are written.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: log::LogFormat,

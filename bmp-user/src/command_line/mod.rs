@@ -4,5 +4,5 @@
 mod bmpctl;
 mod bmpd;
 
-pub use bmpctl::BmpctlArguments;
+pub use bmpctl::{BmpctlArguments, BmpctlCommand, TopArguments};
 pub use bmpd::{BmpdArguments, BmpdCommand, BmpdRunArguments, DoctorArguments};

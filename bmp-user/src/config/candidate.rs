@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    command::{ParsedCommand, apply},
+    command::{ParsedCommand, apply, parse_line_with},
+    commit::{CommitNote, CommitOrigin},
     commit_error::CommitError,
     difference::{Conflict, Difference, rebase},
     edit::ConfigEdit,
@@ -11,7 +12,7 @@ use super::{
     model::{Config, SessionId},
     operator::{Allow, OperatorId, Who},
     settings::{family_words, session_of},
-    store::{Committed, ConfigStore},
+    store::{Committed, Committer, ConfigStore},
     view::CommandView,
 };
 
@@ -87,11 +88,34 @@ impl CandidateEditor {
             }
             CommandView::Relay(name) => format!("-bmp-relay-{name}"),
             CommandView::Replay(name) => format!("-mrt-replay-{name}"),
+            CommandView::Keychain(name) => format!("-keychain-{name}"),
+            CommandView::Key(name, id) => format!("-keychain-{name}-keyid-{id}"),
             CommandView::Bgp => "-bgp".to_owned(),
             CommandView::BgpFamily(family) => format!("-bgp-{}", family_words(*family).join("-")),
         };
         let pending = if self.is_pending() { '*' } else { '~' };
         format!("[{pending}{sysname}{inside}]")
+    }
+
+    /// Returns the lines that lead from the user view to the operator's view, outermost first.
+    pub fn path(&self) -> Vec<String> {
+        let line = |view: &CommandView| match view {
+            CommandView::User => None,
+            CommandView::System => Some("system-view".to_owned()),
+            CommandView::Bgp => Some(format!("bgp {}", self.candidate.bgp.as_ref()?.asn)),
+            CommandView::BgpFamily(family) => Some(family_words(*family).join(" ")),
+            CommandView::Bmp
+            | CommandView::Session(_)
+            | CommandView::Monitor(..)
+            | CommandView::Relay(_)
+            | CommandView::Replay(_)
+            | CommandView::Keychain(_)
+            | CommandView::Key(..) => Some(view.to_string()),
+        };
+        let views = std::iter::successors(Some(self.view.clone()), CommandView::parent);
+        let mut path: Vec<_> = views.filter_map(|view| line(&view)).collect();
+        path.reverse();
+        path
     }
 
     /// Takes up the configuration in force unless changes are pending. Leaves views that are gone.
@@ -132,6 +156,16 @@ impl CandidateEditor {
         }
     }
 
+    /// Reads a line of the operator as [`parse_line`](super::parse_line) does, and opens a sealed
+    /// secret in it.
+    ///
+    /// # Errors
+    ///
+    /// The line is no command here, or the key of this host does not open the secret.
+    pub fn parse(&self, line: &str) -> Result<ParsedCommand, CommandError> {
+        parse_line_with(&self.view, line, true, self.store.keys())
+    }
+
     /// Applies a command to candidate and view; see [`apply`].
     ///
     /// # Errors
@@ -155,8 +189,9 @@ impl CandidateEditor {
     /// # Errors
     ///
     /// See [`ConfigStore::commit`]. The candidate stays as it is.
-    pub async fn commit(&mut self, who: &Who, allow: Allow) -> Result<Committed, CommitError> {
-        let committed = self.store.commit(&self.operator, who, &self.base, &self.candidate, allow).await?;
+    pub async fn commit(&mut self, who: &Who, note: &CommitNote, allow: Allow) -> Result<Committed, CommitError> {
+        let by = Committer { operator: &self.operator, who, note, origin: CommitOrigin::Commit };
+        let committed = self.store.commit(by, &self.base, &self.candidate, allow).await?;
         self.clear();
         Ok(committed)
     }
@@ -166,8 +201,37 @@ impl CandidateEditor {
     /// # Errors
     ///
     /// See [`ConfigStore::commit_trial`]. The candidate stays as it is.
-    pub async fn commit_trial(&mut self, who: &Who, time: Duration) -> Result<Committed, CommitError> {
-        let committed = self.store.commit_trial(&self.operator, who, &self.base, &self.candidate, time).await?;
+    pub async fn commit_trial(
+        &mut self,
+        who: &Who,
+        note: &CommitNote,
+        time: Duration,
+    ) -> Result<Committed, CommitError> {
+        let by = Committer { operator: &self.operator, who, note, origin: CommitOrigin::Commit };
+        let committed = self.store.commit_trial(by, &self.base, &self.candidate, time).await?;
+        self.clear();
+        Ok(committed)
+    }
+
+    /// `rollback configuration`: puts the configuration `earlier` in force, for a time where a
+    /// trial is wanted.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConfigStore::commit`] and [`ConfigStore::commit_trial`].
+    pub async fn roll_back(
+        &mut self,
+        who: &Who,
+        note: &CommitNote,
+        earlier: &Config,
+        trial: Option<Duration>,
+    ) -> Result<Committed, CommitError> {
+        let by = Committer { operator: &self.operator, who, note, origin: CommitOrigin::Rollback };
+        let base = self.store.running();
+        let committed = match trial {
+            Some(time) => self.store.commit_trial(by, &base, earlier, time).await?,
+            None => self.store.commit(by, &base, earlier, Allow::Own).await?,
+        };
         self.clear();
         Ok(committed)
     }
@@ -193,6 +257,10 @@ impl CandidateEditor {
             }
             CommandView::Replay(name) => self.candidate.replays.contains_key(name),
             CommandView::Relay(name) => self.candidate.relays.contains_key(name),
+            CommandView::Keychain(name) => self.candidate.keychains.contains_key(name),
+            CommandView::Key(name, id) => {
+                self.candidate.keychains.get(name).is_some_and(|chain| chain.keys.contains_key(id))
+            }
         };
         while !is_there(&self.view) {
             self.view = self.view.parent().unwrap_or(CommandView::User);

@@ -4,12 +4,15 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     change::{RefusedChange, change},
+    commit::{CommitNote, RollbackTarget},
     edit::{ConfigEdit, PartialUndo},
+    key_file::{KeyFile, SecretOpener},
     language::{
         argument::ArgumentKind,
         line::{CommandError, Line, Span},
         secret::masked,
-        token::ArgumentTokens,
+        token::{ArgumentTokens, Token},
+        value::ArgumentValue,
     },
     model::{Config, SessionId},
     parse::{
@@ -19,7 +22,7 @@ use super::{
         outcome::{RuleMatch, WrongWord, contexts},
         rule::Rule,
     },
-    settings::SettingDescriptor,
+    settings::{ArgumentType as _, SettingDescriptor},
     view::CommandView,
 };
 
@@ -38,22 +41,40 @@ pub enum ParsedCommand {
     SystemView,
     /// `display ...`, and which lines of the answer to show: to be answered.
     Display(DisplayCommand, Option<LineFilter>),
-    /// `reset ...`: to be carried out.
+    /// `reset bmp session ...`: to be carried out.
     Reset(ResetCommand),
+    /// `reset bgp peer { ADDR | all }`: to be carried out; `None` is `all`.
+    ResetBgpPeer(Option<IpAddr>),
     /// `commit`, `abort trial`, ...: what is to become of the candidate.
     Candidate(CandidateCommand),
+    /// `save`: to be answered.
+    Save,
 }
 
 /// What is to become of the configuration that is being edited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CandidateCommand {
-    /// `commit [force]`: put in force and kept.
+    /// `commit [force] [label LABEL] [description TEXT]`: put in force and kept.
     Commit {
         /// Confirm the trial of another operator too.
         force: bool,
+        /// What the operator says about it.
+        note: CommitNote,
     },
-    /// `commit trial SECONDS`: put in force for this long.
-    CommitTrial(Duration),
+    /// `commit trial SECONDS [label LABEL] [description TEXT]`: put in force for this long.
+    CommitTrial {
+        /// How long it is in force.
+        time: Duration,
+        /// What the operator says about it.
+        note: CommitNote,
+    },
+    /// `rollback configuration ...`: an earlier commit is put in force.
+    Rollback {
+        /// The commit.
+        target: RollbackTarget,
+        /// For this long; `None` is for good.
+        trial: Option<Duration>,
+    },
     /// `abort trial [force]`.
     AbortTrial {
         /// Also the trial of another operator.
@@ -110,8 +131,13 @@ pub enum DisplayCommand {
     },
     /// `display bgp bmp-monitor all`.
     BgpBmpMonitor,
-    /// `display current-configuration`.
-    CurrentConfiguration,
+    /// `display current-configuration [SECTION]`.
+    CurrentConfiguration {
+        /// What this view configures; `None` for all.
+        view: Option<CommandView>,
+    },
+    /// `display this`.
+    This,
     /// `display configuration candidate [changes]`.
     Candidate {
         /// Only what a commit would change.
@@ -119,6 +145,18 @@ pub enum DisplayCommand {
     },
     /// `display configuration trial`.
     Trial,
+    /// `display configuration commit list [last COUNT]`.
+    CommitList {
+        /// The newest alone, this many.
+        last: Option<u32>,
+    },
+    /// `display configuration commit changes [at ID | last COUNT]`.
+    CommitChanges {
+        /// The commit of this number alone.
+        at: Option<u32>,
+        /// The newest alone, this many.
+        last: Option<u32>,
+    },
     /// `display default-parameter bmp`.
     DefaultParameterBmp,
     /// `display interface-binding`.
@@ -131,6 +169,13 @@ pub enum DisplayCommand {
     MrtReplay,
     /// `display http`.
     Http,
+    /// `display version`.
+    Version,
+    /// `display logbuffer [size LINES]`.
+    LogBuffer {
+        /// The newest lines alone, this many.
+        last: Option<u32>,
+    },
 }
 
 /// A command that changes the configuration, with the line that a refusal points at.
@@ -163,6 +208,20 @@ impl ConfigureCommand {
 ///
 /// The line is no command of these views, or a word of it is refused; see [`CommandError`].
 pub fn parse_line(view: &CommandView, line: &str, abbreviate: bool) -> Result<ParsedCommand, CommandError> {
+    parse_line_with(view, line, abbreviate, &KeyFile::unused())
+}
+
+/// Does the same, and opens a sealed secret with a key.
+///
+/// # Errors
+///
+/// Also if the key does not open the secret.
+pub(super) fn parse_line_with(
+    view: &CommandView,
+    line: &str,
+    abbreviate: bool,
+    keys: &KeyFile,
+) -> Result<ParsedCommand, CommandError> {
     let line = Line::new(1, line.trim_end_matches(['\r', '\n']))?;
     if line.is_empty() {
         return Ok(ParsedCommand::Nothing);
@@ -170,7 +229,7 @@ pub fn parse_line(view: &CommandView, line: &str, abbreviate: bool) -> Result<Pa
     let views = contexts(view);
     let line = line.with_secrets(|line| secrets(&views, line, abbreviate));
     match find(&views, &line, abbreviate) {
-        Ok(found) => command(found, line),
+        Ok(found) => command(found, line, &SecretOpener::new(keys)),
         Err(mismatch) => Err(at(&line, mismatch.wrong)),
     }
 }
@@ -186,15 +245,30 @@ pub(super) fn at(line: &Line, wrong: WrongWord) -> CommandError {
     line.error_at(line.span(wrong.word), wrong.message)
 }
 
-/// Returns the command of a line that was matched.
+/// Returns the command of a line that was matched, with its secrets opened.
 ///
 /// # Errors
 ///
-/// The arguments do not go together.
-pub(super) fn command(found: RuleMatch, line: Line) -> Result<ParsedCommand, CommandError> {
+/// The arguments do not go together, or a secret cannot be opened.
+pub(super) fn command(
+    mut found: RuleMatch,
+    line: Line,
+    opener: &SecretOpener<'_>,
+) -> Result<ParsedCommand, CommandError> {
+    let mut refused = None;
+    for (token, argument) in found.tokens.iter_mut().enumerate() {
+        if let Token::Argument(_, ArgumentValue::Secret(secret)) = argument
+            && let Err(message) = opener.open(secret)
+        {
+            refused = Some((token, message));
+        }
+    }
+    if let Some((token, message)) = refused {
+        return Err(at(&line, WrongWord { word: found.word_of(token), message }));
+    }
     match found.rule {
         Rule::Setting(descriptor) => configure(descriptor, found, line).map(ParsedCommand::Configure),
-        Rule::Command(rule) => Ok(action(rule.action, found.arguments(), &line)),
+        Rule::Command(rule) => action(rule.action, found.arguments(), &line),
     }
 }
 
@@ -223,27 +297,82 @@ fn configure(
     Ok(ConfigureCommand { edit, line, arguments })
 }
 
+/// The most characters of a description.
+const LONGEST_DESCRIPTION: usize = 255;
+
+/// Returns what a `commit` says about itself.
+///
+/// # Errors
+///
+/// The description is too long.
+fn note(arguments: ArgumentTokens<'_>, line: &Line) -> Result<CommitNote, CommandError> {
+    let described = arguments.texts_of(ArgumentKind::Text).next();
+    let description = described.map(|(first, _)| line.text_from(first));
+    let length = description.map_or(0, |text| text.chars().count());
+    match described {
+        Some((word, _)) if length > LONGEST_DESCRIPTION => {
+            let message = format!("a description has at most {LONGEST_DESCRIPTION} characters, this has {length}");
+            Err(at(line, WrongWord { word, message }))
+        }
+        _ => Ok(CommitNote {
+            label: arguments.text_of(ArgumentKind::Label),
+            description: description.filter(|text| !text.is_empty()).map(str::to_owned),
+        }),
+    }
+}
+
+/// Returns the commit that a `rollback` names. The grammar does not let one pass that names none.
+fn rollback_target(arguments: ArgumentTokens<'_>) -> RollbackTarget {
+    let number = arguments.number::<u32>().unwrap_or(1);
+    match arguments.text_of(ArgumentKind::Label) {
+        Some(label) => RollbackTarget::Label(label),
+        None if arguments.has("last") => RollbackTarget::Last(number),
+        None => RollbackTarget::Commit(number.into()),
+    }
+}
+
 /// Returns the command of an action.
-fn action(action: CommandAction, arguments: ArgumentTokens<'_>, line: &Line) -> ParsedCommand {
+///
+/// # Errors
+///
+/// The arguments do not go together.
+fn action(action: CommandAction, arguments: ArgumentTokens<'_>, line: &Line) -> Result<ParsedCommand, CommandError> {
     let display = |what| ParsedCommand::Display(what, LineFilter::read(arguments, line));
     let vpn_instance = || arguments.text_of(ArgumentKind::VpnInstance);
     let alias = || arguments.text_of(ArgumentKind::Alias);
     let station = || arguments.address_of(ArgumentKind::Station);
     let (verbose, force) = (arguments.has(word::VERBOSE), arguments.has(word::FORCE));
-    match action {
+    let time = || arguments.times().next().map(|(_, time)| time);
+    Ok(match action {
         CommandAction::Quit => ParsedCommand::Quit,
         CommandAction::Return => ParsedCommand::Return,
         CommandAction::SystemView => ParsedCommand::SystemView,
-        CommandAction::Commit => ParsedCommand::Candidate(match arguments.times().next() {
-            Some((_, time)) => CandidateCommand::CommitTrial(time),
-            None => CandidateCommand::Commit { force },
+        CommandAction::Save => ParsedCommand::Save,
+        CommandAction::Commit => ParsedCommand::Candidate(match (time(), note(arguments, line)?) {
+            (Some(time), note) => CandidateCommand::CommitTrial { time, note },
+            (None, note) => CandidateCommand::Commit { force, note },
         }),
+        CommandAction::Rollback => {
+            ParsedCommand::Candidate(CandidateCommand::Rollback { target: rollback_target(arguments), trial: time() })
+        }
+        CommandAction::DisplayCommitList => display(DisplayCommand::CommitList { last: arguments.number() }),
+        CommandAction::DisplayCommitChanges => {
+            let number = arguments.number();
+            let is_id = arguments.has(word::AT);
+            display(DisplayCommand::CommitChanges { at: number.filter(|_| is_id), last: number.filter(|_| !is_id) })
+        }
         CommandAction::AbortTrial => ParsedCommand::Candidate(CandidateCommand::AbortTrial { force }),
         CommandAction::ClearCandidate => ParsedCommand::Candidate(CandidateCommand::Clear),
+        CommandAction::ResetBgpPeer => ParsedCommand::ResetBgpPeer(arguments.address_of(ArgumentKind::Peer)),
         CommandAction::ResetBmpSession => {
             ParsedCommand::Reset(ResetCommand { vpn_instance: vpn_instance(), station: station(), alias: alias() })
         }
-        CommandAction::DisplayCurrentConfiguration => display(DisplayCommand::CurrentConfiguration),
+        CommandAction::DisplayCurrentConfiguration => {
+            display(DisplayCommand::CurrentConfiguration { view: section(arguments) })
+        }
+        CommandAction::DisplayThis => display(DisplayCommand::This),
+        CommandAction::DisplayVersion => display(DisplayCommand::Version),
+        CommandAction::DisplayLogBuffer => display(DisplayCommand::LogBuffer { last: arguments.number() }),
         CommandAction::DisplayCandidate => display(DisplayCommand::Candidate { changes: arguments.has(word::CHANGES) }),
         CommandAction::DisplayDefaultParameterBmp => display(DisplayCommand::DefaultParameterBmp),
         CommandAction::DisplayInterfaceBinding => display(DisplayCommand::InterfaceBinding),
@@ -262,6 +391,22 @@ fn action(action: CommandAction, arguments: ArgumentTokens<'_>, line: &Line) -> 
             alias: alias(),
             verbose,
         }),
+    })
+}
+
+/// Returns the view that a part of the configuration is named by.
+fn section(arguments: ArgumentTokens<'_>) -> Option<CommandView> {
+    let input = arguments.text_of(ArgumentKind::InputName);
+    if let Some(chain) = arguments.text_of(ArgumentKind::KeychainName) {
+        return Some(CommandView::Keychain(chain));
+    }
+    match SessionId::read(arguments) {
+        Ok(Some(session)) => Some(CommandView::Session(session)),
+        _ if arguments.has(word::MRT_REPLAY) => input.map(CommandView::Replay),
+        _ if arguments.has(word::SYSTEM) => Some(CommandView::System),
+        _ if arguments.has(word::BMP) => Some(CommandView::Bmp),
+        _ if arguments.has(word::BGP) => Some(CommandView::Bgp),
+        _ => input.map(CommandView::Relay),
     }
 }
 
@@ -275,9 +420,12 @@ fn action(action: CommandAction, arguments: ArgumentTokens<'_>, line: &Line) -> 
 /// another view. Nothing has changed then.
 pub fn apply(config: &mut Config, view: &mut CommandView, command: &ParsedCommand) -> Result<(), CommandError> {
     match command {
-        ParsedCommand::Nothing | ParsedCommand::Display(..) | ParsedCommand::Reset(_) | ParsedCommand::Candidate(_) => {
-            Ok(())
-        }
+        ParsedCommand::Nothing
+        | ParsedCommand::Display(..)
+        | ParsedCommand::Reset(_)
+        | ParsedCommand::ResetBgpPeer(_)
+        | ParsedCommand::Candidate(_)
+        | ParsedCommand::Save => Ok(()),
         ParsedCommand::SystemView => {
             *view = CommandView::System;
             Ok(())

@@ -1,6 +1,9 @@
 //! Why a commit is refused.
 
-use super::{capacity::TooManySessions, difference::Conflict, file::LoadError, kept::KeepError, operator::Who};
+use super::{
+    difference::Conflict, file::LoadError, history::HistoryError, kept::KeepError, operator::Who,
+    start_limits::LimitExceeded,
+};
 
 /// Why a commit was refused: nothing has changed.
 #[derive(Debug, thiserror::Error)]
@@ -39,12 +42,20 @@ pub enum CommitError {
     /// An address in it cannot be used on this host.
     #[error("{0}")]
     Unfit(String),
+    /// A return to an earlier commit would lose the changes of the candidate.
+    #[error(
+        "the candidate has changes that are not committed: `commit` or `clear configuration candidate` comes before a rollback"
+    )]
+    Pending,
+    /// The earlier commit cannot be had.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// No trial is in force.
     #[error("no trial is in force")]
     NoTrial,
-    /// The kernel tables have no room for all sessions.
+    /// bmpd can do it only after a restart.
     #[error(transparent)]
-    TooManySessions(#[from] TooManySessions),
+    Limit(#[from] LimitExceeded),
     /// The file cannot be read again.
     #[error(transparent)]
     Load(#[from] LoadError),

@@ -14,6 +14,9 @@ pub enum SourceLevel {
 }
 
 impl SourceLevel {
+    /// All levels.
+    pub const ALL: [Self; 3] = [Self::Session, Self::Bmp, Self::Default];
+
     /// Returns the word of the JSON form: `session`, `bmp`, `default`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -7,12 +7,15 @@ use std::{
     sync::Arc,
 };
 
+use zeroize::Zeroizing;
+
 use crate::sys;
 
 use super::{
     command::{ParsedCommand, apply, at, command},
     difference::{LineId, Place, place_of},
     edit::ConfigEdit,
+    key_file::{KeyFile, SecretOpener},
     language::line::{CommandError, Line},
     model::Config,
     parse::{
@@ -67,25 +70,26 @@ fn all(errors: &[CommandError]) -> String {
     errors.iter().map(CommandError::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Reads a configuration file.
+/// Reads a configuration file, and opens its sealed secrets.
 ///
 /// # Errors
 ///
 /// See [`LoadError`]. Each error names the file.
-pub fn load(path: impl AsRef<Path>) -> Result<Config, LoadError> {
+pub fn load(path: impl AsRef<Path>, keys: &KeyFile) -> Result<Config, LoadError> {
     let path = path.as_ref();
     let own = || path.to_owned();
-    let mut bytes = Vec::new();
+    // Secrets may be in it as they are.
+    let mut bytes = Zeroizing::new(Vec::new());
     // The size of the file may change while it is read, so do not trust it.
     let read = sys::open_regular(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
     if let Err(source) = read {
         return Err(LoadError::Unreadable { path: own(), source });
     }
-    parse_bytes(path, &bytes)
+    parse_bytes(path, &bytes, keys)
 }
 
 /// Reads the bytes of a file, as [`load`] does.
-pub(super) fn parse_bytes(path: &Path, bytes: &[u8]) -> Result<Config, LoadError> {
+pub(super) fn parse_bytes(path: &Path, bytes: &[u8], keys: &KeyFile) -> Result<Config, LoadError> {
     let own = || path.to_owned();
     if bytes.len() as u64 > LARGEST {
         return Err(LoadError::TooLarge { path: own() });
@@ -95,7 +99,7 @@ pub(super) fn parse_bytes(path: &Path, bytes: &[u8]) -> Result<Config, LoadError
         return Err(LoadError::Nul { path: own(), line: line_of(nul) });
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) => parse_file(&path.to_string_lossy(), text).map_err(LoadError::Wrong),
+        Ok(text) => parse_text(&path.to_string_lossy(), text, keys).map_err(LoadError::Wrong),
         Err(error) => Err(LoadError::NotUtf8 { path: own(), line: line_of(error.valid_up_to()) }),
     }
 }
@@ -104,14 +108,18 @@ pub(super) fn parse_bytes(path: &Path, bytes: &[u8]) -> Result<Config, LoadError
 ///
 /// Indentation and lines that begin with `#` are for people. A command that its view does not know
 /// is looked up in the views around it. `quit` leaves a view. `return` ends the configuration, and
-/// a command after it is an error.
+/// a command after it is an error. Sealed secrets stay sealed; [`load`] opens them.
 ///
 /// # Errors
 ///
 /// All errors of the file, in order, without errors that only follow from an earlier one. After a
 /// wrong `bmp-session` line, the commands of its view are read and dropped.
 pub fn parse_file(name: &str, text: &str) -> Result<Config, Vec<CommandError>> {
-    let reader = ConfigReader::of(text);
+    parse_text(name, text, &KeyFile::unused())
+}
+
+fn parse_text(name: &str, text: &str, keys: &KeyFile) -> Result<Config, Vec<CommandError>> {
+    let reader = ConfigReader::of(text, keys);
     if reader.errors.is_empty() {
         return Ok(reader.config);
     }
@@ -134,7 +142,8 @@ pub(super) struct Places {
 
 /// Returns the configuration and the places of its lines; `None` if it has errors.
 pub(super) fn read_places(text: &str) -> Option<(Config, Places)> {
-    let reader = ConfigReader::of(text);
+    let unused = KeyFile::unused();
+    let reader = ConfigReader::of(text, &unused);
     reader.errors.is_empty().then_some((reader.config, reader.places))
 }
 
@@ -156,7 +165,8 @@ impl FileView {
     }
 }
 
-struct ConfigReader {
+struct ConfigReader<'a> {
+    opener: SecretOpener<'a>,
     config: Config,
     place: FileView,
     /// `return` was read.
@@ -169,9 +179,10 @@ struct ConfigReader {
     places: Places,
 }
 
-impl ConfigReader {
-    fn of(text: &str) -> Self {
+impl<'a> ConfigReader<'a> {
+    fn of(text: &str, keys: &'a KeyFile) -> Self {
         let mut reader = Self {
+            opener: SecretOpener::new(keys),
             config: Config::default(),
             place: FileView::In(CommandView::System),
             ended: false,
@@ -224,11 +235,17 @@ impl ConfigReader {
 
     fn command(&mut self, found: RuleMatch, line: Line) {
         let (rule, number) = (found.rule, line.number());
-        let command = match command(found, line.clone()) {
+        let command = match command(found, line.clone(), &self.opener) {
             Ok(ParsedCommand::Display(..)) => {
                 return self.refuse(&line, "this shows something: it is no part of a configuration");
             }
-            Ok(ParsedCommand::Reset(_) | ParsedCommand::Candidate(_) | ParsedCommand::SystemView) => {
+            Ok(
+                ParsedCommand::Reset(_)
+                | ParsedCommand::ResetBgpPeer(_)
+                | ParsedCommand::Candidate(_)
+                | ParsedCommand::Save
+                | ParsedCommand::SystemView,
+            ) => {
                 return self.refuse(&line, "this does something: it is no part of a configuration");
             }
             Ok(ParsedCommand::Return) => {
@@ -299,6 +316,8 @@ impl ConfigReader {
                     | ViewKind::Monitor
                     | ViewKind::Relay
                     | ViewKind::Replay
+                    | ViewKind::Keychain
+                    | ViewKind::Key
                     | ViewKind::Bgp
                     | ViewKind::BgpFamily => FileView::Lost(*kind),
                 };

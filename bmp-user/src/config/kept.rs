@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::replace::{Replacement, clean_up, name_too, sync_folder};
+use super::key_file::KeyError;
+use crate::replace::{Replacement, clean_up, name_too, replace_file, sync_folder};
 
 /// Why the file was not replaced. It is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum KeepError {
         /// The error of reading it.
         why: String,
     },
+    /// It has a secret, which cannot be sealed.
+    #[error("cannot keep the secrets of the configuration: {0}")]
+    Seal(#[from] KeyError),
     /// The system refused to write it.
     #[error("cannot keep the configuration in {}: {source}", .path.display())]
     Io {
@@ -32,6 +36,14 @@ pub enum KeepError {
         /// The error of the system.
         source: io::Error,
     },
+}
+
+/// What a file is to hold, and what the file beside it.
+#[derive(Debug)]
+pub(super) struct NewContent {
+    pub(super) text: String,
+    /// In the place of the content before, if that has what is not to stay on the disk.
+    pub(super) previous: Option<String>,
 }
 
 /// The configuration file, and its content as bmpd knows it.
@@ -60,17 +72,20 @@ impl KeptFile {
             fs::metadata(&self.path).is_ok_and(|found| found.is_file()).then(|| fs::read(&self.path).ok()).flatten();
     }
 
-    /// Replaces the content with what `text` makes of it. A file beside it, with `.previous` behind
+    /// Replaces the content with what `new` makes of it. A file beside it, with `.previous` behind
     /// the name, keeps the content before.
     ///
     /// The file always has its name, and is always whole: the old one or the new one.
-    pub(super) fn replace(&mut self, text: impl FnOnce(&[u8]) -> Result<String, KeepError>) -> Result<(), KeepError> {
+    pub(super) fn replace(
+        &mut self,
+        new: impl FnOnce(&[u8]) -> Result<NewContent, KeepError>,
+    ) -> Result<(), KeepError> {
         // A symbolic link stays, and its target is replaced.
         let path = real(&self.path);
         let found = self.found(&path)?;
-        let text = text(found.as_deref().unwrap_or_default())?;
-        exchange(&path, text.as_bytes(), found.is_some()).map_err(|source| self.failed(source))?;
-        self.known = Some(text.into_bytes());
+        let new = new(found.as_deref().unwrap_or_default())?;
+        exchange(&path, &new, found.as_deref()).map_err(|source| self.failed(source))?;
+        self.known = Some(new.text.into_bytes());
         Ok(())
     }
 
@@ -108,20 +123,33 @@ fn previous(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Gives the old file its second name, and the new file the name of the old.
-fn exchange(path: &Path, text: &[u8], there: bool) -> io::Result<()> {
+/// Gives the old file its second name, or what may stay of it, and the new file the name of the
+/// old.
+fn exchange(path: &Path, content: &NewContent, old: Option<&[u8]>) -> io::Result<()> {
     let mut new = Replacement::create(path)?;
     new.copy_owner_and_mode(0o640)?;
-    new.write(text)?;
+    new.write(content.text.as_bytes())?;
     let previous = previous(path);
-    if there {
-        name_too(path, &previous)?;
+    match (&content.previous, old) {
+        (_, None) => {}
+        (None, Some(_)) => name_too(path, &previous)?,
+        (Some(text), Some(_)) => {
+            let mut before = Replacement::create(&previous)?;
+            before.copy_owner_and_mode_of(path, 0o640)?;
+            before.write(text.as_bytes())?;
+            before.put_in_place()?;
+        }
     }
     new.put_in_place()?;
     let synced = sync_folder(path);
-    if synced.is_err() && there {
+    if synced.is_err()
+        && let Some(old) = old
+    {
         // Put the old file back. A commit must not depend on a file that may be lost.
-        name_too(&previous, path)?;
+        match content.previous {
+            None => name_too(&previous, path)?,
+            Some(_) => replace_file(path, old, 0o640)?,
+        }
     }
     synced
 }
@@ -133,7 +161,7 @@ mod tests {
     use super::*;
 
     fn put(kept: &mut KeptFile, text: &str) -> Result<(), KeepError> {
-        kept.replace(|_| Ok(text.to_owned()))
+        kept.replace(|_| Ok(NewContent { text: text.to_owned(), previous: None }))
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -157,6 +185,20 @@ mod tests {
         assert_eq!(fs::read_to_string(folder.path().join("real.conf.previous")).unwrap(), "two\n");
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o604);
         assert_eq!(names(folder.path()), ["link.conf", "real.conf", "real.conf.previous"]);
+    }
+
+    #[test]
+    fn what_may_not_stay_is_in_no_file_beside_which_has_the_same_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, previous) = (folder.path().join("f"), folder.path().join("f.previous"));
+        fs::write(&path, "hunter2\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let mut kept = KeptFile::new(&path);
+        kept.replace(|_| Ok(NewContent { text: "new\n".to_owned(), previous: Some("sealed\n".to_owned()) })).unwrap();
+        let read = |path| fs::read_to_string(path).unwrap();
+        assert_eq!((read(&path), read(&previous)), ("new\n".to_owned(), "sealed\n".to_owned()));
+        assert_eq!(fs::metadata(&previous).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(names(folder.path()), ["f", "f.previous"]);
     }
 
     #[test]

@@ -14,28 +14,35 @@
 //! * `command`, `edit`, `change`: a line as a value, and what it does
 //! * `defaults`, `reference`: what the descriptors say of themselves
 //! * `section`, `print`, `difference`, `comments`, `file`: the printed form, read and written
-//! * `store`, `candidate`, `trial`, `kept`: commits
+//! * `store`, `candidate`, `trial`, `kept`, `history`, `commit`: commits
+//! * `key_file`, `sealing`: secrets, which are kept sealed
+//! * `keychain`: which keys sign connections when
 
 mod candidate;
-mod capacity;
 mod change;
 mod command;
 mod comments;
+mod commit;
 mod commit_error;
 mod defaults;
 mod difference;
 mod edit;
 mod effective;
 mod file;
+mod history;
 mod kept;
+mod key_file;
+mod keychain;
 mod language;
 mod model;
 mod operator;
 mod parse;
 mod print;
 mod reference;
+mod sealing;
 mod section;
 mod settings;
+mod start_limits;
 mod store;
 mod trial;
 mod view;
@@ -44,35 +51,44 @@ mod view;
 mod tests;
 
 pub use candidate::CandidateEditor;
-pub use capacity::TooManySessions;
 pub use command::{
     CandidateCommand, ConfigureCommand, DisplayCommand, ParsedCommand, ResetCommand, apply, has_secret, parse_line,
 };
+pub use commit::{COMMITS_KEPT, CommitNote, CommitOrigin, RollbackTarget};
 pub use commit_error::CommitError;
 pub use defaults::{DefaultParameter, default_parameters};
 pub use difference::{Conflict, Difference, rebase};
 pub use edit::{ConfigEdit, PartialUndo};
 pub use effective::{EffectiveSource, SourceLevel, effective};
 pub use file::{LoadError, load, parse_file};
+pub use history::{CommitHistory, CommitRecord, HistoryError};
 pub use kept::KeepError;
+pub use key_file::{KeyError, KeyFile};
+pub use keychain::{
+    ChainKey, KeyAlgorithm, KeyLifetime, KeyPlan, KeychainConfig, NoKeyPlan, SigningProtocol, UsableKey,
+};
 pub(crate) use language::line::sentence;
 pub use language::{
     argument::PUBLIC,
     line::CommandError,
     secret::{MASK, Secret, masked},
+    utc::UtcTime,
 };
 pub use model::{
-    BgpConfig, BgpPeerConfig, BgpTimer, BmpConfig, Config, ConnectInterface, ConnectRetry, HttpListen, MaxConnections,
-    MonitorId, Prefix, RelayConfig, ReplayConfig, ReplayPace, RouteMode, SessionConfig, SessionId, Transport,
+    AllowedUser, BgpConfig, BgpPeerConfig, BgpTimer, BmpConfig, Config, ConnectInterface, ConnectRetry, HttpListen,
+    MEGABYTE, MaxConnections, MaximumRoutes, MonitorId, Prefix, RelayConfig, ReplayConfig, ReplayPace, RouteMode,
+    SessionConfig, SessionId, Transport,
 };
 pub use operator::{Allow, OperatorId, Who};
 pub use parse::{
     filter::LineFilter,
     help::{NextWord, NextWords, SuggestionSource, next_words},
 };
-pub use print::print;
+pub use print::{print, print_view};
 pub use reference::commands_reference;
+pub use sealing::secrecy_warnings;
 pub use settings::{Effect, Setting};
-pub use store::{Committed, ConfigStore};
+pub use start_limits::{LimitExceeded, LowPort, StartLimits};
+pub use store::{CommitList, Committed, Committer, ConfigStore};
 pub use trial::{TrialEnd, TrialNotice, TrialReport};
 pub use view::CommandView;

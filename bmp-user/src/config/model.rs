@@ -9,8 +9,11 @@ use std::{
     time::Duration,
 };
 
-use super::language::secret::Secret;
+use super::{keychain::KeychainConfig, language::secret::Secret};
 use crate::wire::{bgp::Family, bmp::RibView};
+
+/// Bytes of a megabyte, as `memory.max` of a cgroup and `MemoryMax` of a unit count.
+pub const MEGABYTE: usize = 1024 * 1024;
 
 /// A whole configuration. Equal configurations ask for the same thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,10 +23,14 @@ pub struct Config {
     pub sysname: Option<String>,
     /// `interface-alias KERNEL-NAME NAME`: the kernel's name of each further name.
     pub interface_aliases: BTreeMap<String, String>,
+    /// `memory-limit MB`: how much memory the feed may take, in units of [`MEGABYTE`].
+    pub memory_limit: Option<u32>,
     /// `http listen ADDRESS port N [ vpn-instance NAME ]`.
     pub http_listen: Option<HttpListen>,
     /// `http peer-metrics`: metrics have series for each peer.
     pub http_peer_metrics: bool,
+    /// `keychain NAME`.
+    pub keychains: BTreeMap<String, KeychainConfig>,
     /// `bgp AS-NUMBER`.
     pub bgp: Option<BgpConfig>,
     /// `bmp-relay NAME`.
@@ -32,6 +39,13 @@ pub struct Config {
     pub replays: BTreeMap<String, ReplayConfig>,
     /// The `bmp` view.
     pub bmp: BmpConfig,
+}
+
+impl Config {
+    /// Returns `memory-limit` in bytes.
+    pub fn memory_limit_bytes(&self) -> Option<usize> {
+        self.memory_limit.map(|megabytes| usize::try_from(megabytes).unwrap_or(usize::MAX).saturating_mul(MEGABYTE))
+    }
 }
 
 /// Where the HTTP server listens.
@@ -74,14 +88,35 @@ pub struct BgpPeerConfig {
     pub port: Option<u16>,
     /// `password TEXT`: TCP MD5 (RFC 2385).
     pub password: Option<Secret>,
+    /// `keychain NAME`: the key chain that signs connections, instead of a password.
+    pub keychain: Option<String>,
     /// `listen-only`: the peer connects, and this device does not.
     pub listen_only: bool,
     /// `connect-interface ...`.
     pub connect_interface: Option<ConnectInterface>,
     /// `timer keepalive K hold H`; see [`BgpPeerConfig::TIMER`].
     pub timer: Option<BgpTimer>,
+    /// `maximum-routes ROUTES [ warning-only ]`.
+    pub maximum_routes: Option<MaximumRoutes>,
     /// `peer ADDR enable` in the views of families.
     pub families: BTreeSet<Family>,
+}
+
+/// `maximum-routes ROUTES [ warning-only ]`: how many routes a BGP peer, or a connection of a
+/// relay, may have in all RIBs together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaximumRoutes {
+    /// The limit.
+    pub routes: u32,
+    /// More routes are logged, and nothing is closed.
+    pub warning_only: bool,
+}
+
+/// The words of the command behind its keyword.
+impl fmt::Display for MaximumRoutes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.routes, if self.warning_only { " warning-only" } else { "" })
+    }
 }
 
 /// `timer keepalive K hold H`, in seconds. Both are zero for a session without keepalives, which no
@@ -106,8 +141,13 @@ impl BgpPeerConfig {
 pub struct RelayConfig {
     /// `listen ADDR port N`.
     pub listen: Option<SocketAddr>,
+    /// `keychain NAME` behind `listen ADDR port N`: the key chain that daemons sign with.
+    pub keychain: Option<String>,
     /// `allow PREFIX`: the hosts that may connect. If empty, only this host.
     pub allow: BTreeSet<Prefix>,
+    /// `allow user NAME`: the users of this host that may connect besides root, the user of bmpd
+    /// and system accounts.
+    pub allow_users: BTreeSet<AllowedUser>,
     /// `hold SECONDS`: how long the peers of a daemon that went away stay up.
     pub hold: Duration,
     /// `end-of-rib-after SECONDS`: how long a RIB without End-of-RIB must be quiet to count as
@@ -115,6 +155,8 @@ pub struct RelayConfig {
     pub end_of_rib_after: Duration,
     /// `max-connections NUMBER per-source NUMBER`.
     pub max_connections: Option<MaxConnections>,
+    /// `maximum-routes ROUTES [ warning-only ]`, for each connection.
+    pub maximum_routes: Option<MaximumRoutes>,
 }
 
 impl RelayConfig {
@@ -129,6 +171,43 @@ pub struct MaxConnections {
     pub total: u32,
     /// Of one source, as [`crate::visitors`] tells sources apart.
     pub per_source: Option<u32>,
+}
+
+/// A user of this host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AllowedUser {
+    /// By user id.
+    Number(u32),
+    /// By name.
+    Name(String),
+}
+
+impl AllowedUser {
+    /// Returns the name, if the user is not given by number.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Number(_) => None,
+        }
+    }
+}
+
+/// A word of digits is a number.
+impl From<&str> for AllowedUser {
+    fn from(word: &str) -> Self {
+        let number = word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok()).flatten();
+        number.map_or_else(|| Self::Name(word.to_owned()), Self::Number)
+    }
+}
+
+/// The word of the command.
+impl fmt::Display for AllowedUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 /// An IP prefix. All bits behind its length are zero.
@@ -257,6 +336,8 @@ pub struct SessionConfig {
     pub hold_down: Duration,
     /// `password md5 TEXT` behind `tcp connect port N`: TCP MD5 (RFC 2385).
     pub password: Option<Secret>,
+    /// `keychain NAME` behind the port: the key chain that signs connections.
+    pub keychain: Option<String>,
     /// `tcp mss N`: the longest segment to the station, in bytes.
     pub mss: Option<u16>,
     /// `dscp N`: the DSCP of the session's packets (RFC 2474).

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use crate::escape::Untrusted;
+
 /// Who is at the other end of a control connection, as the kernel tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Who {
@@ -14,6 +16,8 @@ pub struct Who {
     pub uid: Option<u32>,
     /// The process that has connected.
     pub process: Option<u32>,
+    /// The program that the process runs.
+    pub program: Option<Untrusted>,
 }
 
 /// `alice (process 4711)`.

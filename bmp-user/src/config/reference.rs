@@ -16,7 +16,7 @@ use super::{
 const WIDTH: usize = 100;
 
 /// The order of the views in the document.
-const VIEWS: [ViewKind; 8] = [
+const VIEWS: [ViewKind; 10] = [
     ViewKind::System,
     ViewKind::Bmp,
     ViewKind::Session,
@@ -25,6 +25,8 @@ const VIEWS: [ViewKind; 8] = [
     ViewKind::Replay,
     ViewKind::Bgp,
     ViewKind::BgpFamily,
+    ViewKind::Keychain,
+    ViewKind::Key,
 ];
 
 const HEAD: &str = "# Commands

@@ -16,6 +16,13 @@ pub(super) struct Section {
     pub(super) sections: Vec<Section>,
 }
 
+impl Section {
+    /// Decides whether this is a view of its own, and not lines of the system view.
+    pub(super) fn is_view(&self) -> bool {
+        self.settings.iter().any(|line| line.descriptor().enters.is_some())
+    }
+}
+
 /// Returns all lines of a configuration that are not defaults.
 pub(super) fn sections(config: &Config) -> Vec<Section> {
     let mut sections = Vec::new();

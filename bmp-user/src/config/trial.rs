@@ -5,10 +5,12 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
+    commit::{CommitNote, CommitOrigin},
     commit_error::CommitError,
     model::Config,
     operator::{Allow, OperatorId, Who},
@@ -27,6 +29,9 @@ pub(super) struct Trial {
     pub(super) number: u64,
     pub(super) by: Who,
     pub(super) before: Arc<Config>,
+    /// What its operator says about it.
+    pub(super) note: CommitNote,
+    pub(super) origin: CommitOrigin,
     until: Instant,
     time: Duration,
     owner: Weak<u64>,
@@ -34,8 +39,16 @@ pub(super) struct Trial {
 
 impl Trial {
     /// Begins now.
-    pub(super) fn begin(number: u64, owner: &OperatorId, by: Who, before: Arc<Config>, time: Duration) -> Self {
-        Self { number, by, before, until: Instant::now() + time, time, owner: owner.downgrade() }
+    pub(super) fn begin(
+        number: u64,
+        owner: &OperatorId,
+        by: Who,
+        before: Arc<Config>,
+        note: CommitNote,
+        origin: CommitOrigin,
+        time: Duration,
+    ) -> Self {
+        Self { number, by, before, note, origin, until: Instant::now() + time, time, owner: owner.downgrade() }
     }
 
     pub(super) fn end(&self) -> TrialEnd {
@@ -82,7 +95,7 @@ impl Trial {
 }
 
 /// The trial that runs, as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct TrialReport {
     /// The name of the user who began it.
     pub user: Option<String>,

@@ -1,5 +1,7 @@
 //! The views of the command language.
 
+use std::fmt;
+
 use super::model::{MonitorId, SessionId};
 use crate::wire::bgp::Family;
 
@@ -20,6 +22,10 @@ pub enum CommandView {
     Relay(String),
     /// `mrt-replay NAME`.
     Replay(String),
+    /// `keychain NAME`.
+    Keychain(String),
+    /// `key-id N` in a key chain.
+    Key(String, u8),
     /// `bgp AS-NUMBER`.
     Bgp,
     /// `ipv4-family unicast` and the other families of the bgp view.
@@ -37,6 +43,8 @@ impl CommandView {
             Self::Monitor(..) => ViewKind::Monitor,
             Self::Relay(_) => ViewKind::Relay,
             Self::Replay(_) => ViewKind::Replay,
+            Self::Keychain(_) => ViewKind::Keychain,
+            Self::Key(..) => ViewKind::Key,
             Self::Bgp => ViewKind::Bgp,
             Self::BgpFamily(_) => ViewKind::BgpFamily,
         }
@@ -47,10 +55,32 @@ impl CommandView {
         match self {
             Self::User => None,
             Self::System => Some(Self::User),
-            Self::Bmp | Self::Relay(_) | Self::Replay(_) | Self::Bgp => Some(Self::System),
+            Self::Bmp | Self::Relay(_) | Self::Replay(_) | Self::Keychain(_) | Self::Bgp => Some(Self::System),
             Self::Session(_) => Some(Self::Bmp),
+            Self::Key(chain, _) => Some(Self::Keychain(chain.clone())),
             Self::Monitor(id, _) => Some(Self::Session(id.clone())),
             Self::BgpFamily(_) => Some(Self::Bgp),
+        }
+    }
+}
+
+/// The line that enters the view, as far as the view itself says it.
+impl fmt::Display for CommandView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User | Self::System | Self::Bmp | Self::Bgp => f.write_str(self.kind().name()),
+            Self::Session(SessionId { vpn_instance, station, alias }) => {
+                let vpn_instance = vpn_instance.iter().map(|name| format!("vpn-instance {name} "));
+                let alias = alias.iter().map(|alias| format!(" alias {alias}"));
+                let (vpn_instance, alias) = (vpn_instance.collect::<String>(), alias.collect::<String>());
+                write!(f, "bmp-session {vpn_instance}{station}{alias}")
+            }
+            Self::Monitor(_, monitor) => write!(f, "monitor {monitor}"),
+            Self::Relay(name) => write!(f, "bmp-relay {name}"),
+            Self::Replay(name) => write!(f, "mrt-replay {name}"),
+            Self::Keychain(name) => write!(f, "keychain {name}"),
+            Self::Key(_, id) => write!(f, "key-id {id}"),
+            Self::BgpFamily(family) => write!(f, "{family}"),
         }
     }
 }
@@ -65,12 +95,14 @@ pub(super) enum ViewKind {
     Monitor,
     Relay,
     Replay,
+    Keychain,
+    Key,
     Bgp,
     BgpFamily,
 }
 
 impl ViewKind {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::User,
         Self::System,
         Self::Bmp,
@@ -78,6 +110,8 @@ impl ViewKind {
         Self::Monitor,
         Self::Relay,
         Self::Replay,
+        Self::Keychain,
+        Self::Key,
         Self::Bgp,
         Self::BgpFamily,
     ];
@@ -86,8 +120,9 @@ impl ViewKind {
     pub(super) fn parent(self) -> Option<Self> {
         match self {
             Self::User | Self::System => None,
-            Self::Bmp | Self::Relay | Self::Replay | Self::Bgp => Some(Self::System),
+            Self::Bmp | Self::Relay | Self::Replay | Self::Keychain | Self::Bgp => Some(Self::System),
             Self::Session => Some(Self::Bmp),
+            Self::Key => Some(Self::Keychain),
             Self::Monitor => Some(Self::Session),
             Self::BgpFamily => Some(Self::Bgp),
         }
@@ -103,6 +138,8 @@ impl ViewKind {
             Self::Monitor => "monitor",
             Self::Relay => "bmp-relay",
             Self::Replay => "mrt-replay",
+            Self::Keychain => "keychain",
+            Self::Key => "key-id",
             Self::Bgp => "bgp",
             Self::BgpFamily => "bgp family",
         }

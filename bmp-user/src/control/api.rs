@@ -1,10 +1,14 @@
 //! What the HTTP server asks of bmpd: the displays as JSON, health and readiness.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use tokio::runtime::Handle;
 
-use super::{ControlContext, display::WriteAnswer};
+use super::{
+    ControlContext,
+    display::WriteAnswer,
+    json::{AnswerSubject, JsonAnswer},
+};
 use crate::config::DisplayCommand;
 
 /// A path below `/api/v1/`, and the display that it answers with.
@@ -36,6 +40,14 @@ pub static API_PATHS: [ApiPath; 9] = [
 
 const fn api_path(path: &'static str, command: &'static str, display: DisplayCommand) -> ApiPath {
     ApiPath { path, command, display }
+}
+
+/// Returns what writes the paths as JSON, with what each answers with.
+pub(crate) fn api_index() -> WriteAnswer {
+    let displays = API_PATHS.iter().map(|known| (format!("/api/v1/{}", known.path), known.command));
+    let events = ("/api/v1/events".to_owned(), "what the status page follows, as server-sent events");
+    let index: BTreeMap<_, _> = displays.chain([events]).collect();
+    Box::new(move |out| JsonAnswer::new(AnswerSubject::ApiIndex, index).write(out))
 }
 
 impl ControlContext {

@@ -2,22 +2,32 @@
 //!
 //! * `socket`: the server, the client and their language
 //! * `operator`: one operator at work over one connection
+//! * `help`: which words may come next, with the names of this host
 //! * `display`: a report for each `display`, as text and as JSON
 //! * `consequences`: what a commit changes for sessions, peers, relays and replays; `warnings`:
 //!   settings that do not do what an operator may expect
 //! * `api`: the displays and metrics for the HTTP server; `http_status`: what is known of it
-//! * `pieces`: large answers
+//! * `json`: answers in JSON, and their version; `schema`, `schema_changes`, `json_page`: their
+//!   schemas; `pieces`: large answers
+//! * `checked_file`: what `bmpd check` and `bmpd doctor` say about a file
 //! * `sentence`: what bmpd does now, for a service manager
-//! * `waiting`, `names`, `words`: what these share
+//! * `waiting`, `names`, `link_state`, `words`: what these share
 
 mod api;
+mod checked_file;
 mod consequences;
 mod defaults;
 mod display;
+mod help;
 mod http_status;
+mod json;
+mod json_page;
+mod link_state;
 mod names;
 mod operator;
 pub(crate) mod pieces;
+mod schema;
+mod schema_changes;
 mod sentence;
 mod socket;
 mod waiting;
@@ -30,13 +40,18 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub(crate) use api::api_index;
 pub use api::{API_PATHS, ApiPath};
+pub use checked_file::CheckedFile;
 pub use consequences::warnings::{on_host, without_host};
 pub use consequences::{Baseline, Remark, Severity};
-pub use display::VALUE_COLUMN;
 pub(crate) use display::WriteAnswer;
+pub use display::{VALUE_COLUMN, answer_schemas};
 pub use http_status::{HttpCounts, HttpListenerState, HttpStatus, OpenHttpConnection};
+pub use json::{AnswerSubject, JsonAnswer, SCHEMA_VERSION, as_json, read_json};
 pub use operator::Operator;
+pub use schema::AnswerSchema;
+pub use schema_changes::breaking_changes;
 pub use socket::{
     AccessGroups, Client, CommandAnswer, ControlSocket, DEFAULT_PATH, LINE_MAX, NoDaemon, Notices, OperatorRole,
     Origin, Request, RequestMode, Response, ask, serve,
@@ -48,6 +63,7 @@ use crate::{
     input::{bgp::BgpPeers, mrt::Replays, relay::Relays},
     link::{Host, RouteLookup},
     pin::Pins,
+    sandbox::Sandbox,
     session::Sessions,
 };
 
@@ -74,4 +90,6 @@ pub struct ControlContext {
     pub replays: Replays,
     /// The HTTP server.
     pub http: HttpStatus,
+    /// The rights that bmpd has given up.
+    pub sandbox: Arc<Sandbox>,
 }

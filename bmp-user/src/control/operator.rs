@@ -1,18 +1,23 @@
 //! One operator at work over one connection.
 
+use std::{collections::BTreeMap, fs, net::IpAddr, time::Duration};
+
 use anyhow::anyhow;
 use tokio::sync::{OnceCell, mpsc};
 
 use super::{
     Baseline, CommandAnswer, ControlContext, OperatorRole, Origin, Remark, Request, RequestMode, Response,
     consequences::FINDING_PATIENCE as PATIENCE,
-    display::{WriteAnswer, as_json},
+    display::WriteAnswer,
+    help::{Completions, complete, help},
+    json::{AnswerSubject, as_json},
 };
 use crate::{
     config::{
-        Allow, CandidateCommand, CandidateEditor, CommandView, CommitError, Committed, Config, LineFilter, NextWord,
-        ParsedCommand, ResetCommand, SuggestionSource, Who, has_secret, next_words, parse_line, sentence,
+        Allow, CandidateCommand, CandidateEditor, CommandView, CommitError, CommitNote, Committed, LineFilter,
+        ParsedCommand, ResetCommand, RollbackTarget, Who, has_secret, sentence,
     },
+    escape::Untrusted,
     sys, tasks,
 };
 
@@ -37,6 +42,8 @@ pub struct Operator {
     uid: Option<u32>,
     role: OperatorRole,
     question: Option<OpenQuestion>,
+    /// True after a command of a configuration.
+    edited: bool,
     /// The loss that the last `display` found.
     lost: Option<String>,
     /// Takes the notice before an answer that takes a moment.
@@ -67,7 +74,18 @@ impl Operator {
         let editor = CandidateEditor::new(context.store.clone());
         let who = OnceCell::new();
         let role = OperatorRole::Configure;
-        Self { context, editor, who, process: None, uid: None, role, question: None, lost: None, notices: None }
+        Self {
+            context,
+            editor,
+            who,
+            process: None,
+            uid: None,
+            role,
+            question: None,
+            edited: false,
+            lost: None,
+            notices: None,
+        }
     }
 
     /// Sets what the operator may do; everything unless this is called.
@@ -111,7 +129,7 @@ impl Operator {
             return None;
         }
         self.editor.follow();
-        match parse_line(self.editor.view(), &request.command, true) {
+        match self.editor.parse(&request.command) {
             // `run` refuses it.
             Ok(ParsedCommand::Display(_, Some(_))) if request.json => None,
             Ok(ParsedCommand::Display(what, filter)) => Some((self.context.large(&what, request.json)?, filter)),
@@ -123,9 +141,14 @@ impl Operator {
     pub async fn answer(&mut self, request: &Request) -> Response {
         self.editor.follow();
         let secret = has_secret(self.editor.view(), &request.command);
+        let mut hints = BTreeMap::new();
         let done = match request.mode {
             RequestMode::Help => self.help(&request.command),
-            RequestMode::Complete => Ok(self.complete(&request.command)),
+            RequestMode::Complete => {
+                let found = self.complete(&request.command);
+                hints = found.hints;
+                Ok(CommandAnswer::Words(found.words))
+            }
             RequestMode::Repeat => Ok(self.repeat().await),
             RequestMode::Run | RequestMode::Interactive => match self.question.take() {
                 Some(question) if request.mode == RequestMode::Interactive => self.resolve(question, request).await,
@@ -134,13 +157,18 @@ impl Operator {
         };
         let answer = done.unwrap_or_else(|error| CommandAnswer::Refused(format!("{error:#}")));
         let lost = self.lost.take();
-        Response { answer, prompt: self.prompt(), pending: self.editor.is_pending(), secret, lost }
+        let edited = std::mem::take(&mut self.edited);
+        Response { secret, lost, edited, hints, ..self.respond(answer) }
     }
 
     /// Returns the response that refuses a request.
     pub fn refuse(&self, why: String) -> Response {
-        let pending = self.editor.is_pending();
-        Response { answer: CommandAnswer::Refused(why), prompt: self.prompt(), pending, secret: false, lost: None }
+        self.respond(CommandAnswer::Refused(why))
+    }
+
+    fn respond(&self, answer: CommandAnswer) -> Response {
+        let (prompt, pending, view) = (self.prompt(), self.editor.is_pending(), self.editor.path());
+        Response { prompt, pending, view, ..Response::from(answer) }
     }
 
     /// Returns true if the candidate has changes.
@@ -166,12 +194,12 @@ impl Operator {
             Some(Origin { file, line }) => anyhow!("{}", error.at_line(file, *line)),
             None => anyhow!("{error}"),
         };
-        let command = parse_line(self.editor.view(), &request.command, true).map_err(say)?;
+        let command = self.editor.parse(&request.command).map_err(say)?;
         if !self.may_configure() && !is_looking(&command) {
             return Err(say_plainly(origin, "you may look and not configure: the group `bmpd` may"));
         }
         // Commands that configure print nothing, so a whole script may ask for JSON.
-        if request.json && matches!(command, ParsedCommand::Reset(_)) {
+        if request.json && matches!(command, ParsedCommand::Reset(_) | ParsedCommand::ResetBgpPeer(_)) {
             return Err(anyhow!("this has no JSON form: leave out --json"));
         }
         if request.json && matches!(command, ParsedCommand::Display(_, Some(_))) {
@@ -182,6 +210,7 @@ impl Operator {
             ParsedCommand::Configure(_) | ParsedCommand::SystemView => {
                 let remark = self.editor.remark(&command).filter(|_| !request.json);
                 self.editor.apply(&command).map_err(say)?;
+                self.edited = matches!(command, ParsedCommand::Configure(_));
                 Ok(remark.map(|remark| format!("{}\n", Remark::info(remark))).unwrap_or_default())
             }
             ParsedCommand::Quit | ParsedCommand::Return => {
@@ -195,14 +224,19 @@ impl Operator {
                 })
             }
             ParsedCommand::Reset(reset) => self.reset(&reset),
+            ParsedCommand::ResetBgpPeer(peer) => self.reset_bgp_peer(peer),
+            ParsedCommand::Save => {
+                let remarks = [self.saved().await];
+                if request.json { as_json(AnswerSubject::Commit, &remarks) } else { Ok(in_lines(&remarks)) }
+            }
             ParsedCommand::Candidate(command) => {
                 let allow = match command {
-                    CandidateCommand::Commit { force: true } | CandidateCommand::AbortTrial { force: true } => {
+                    CandidateCommand::Commit { force: true, .. } | CandidateCommand::AbortTrial { force: true } => {
                         Allow::Any
                     }
                     _ => Allow::Own,
                 };
-                match self.candidate(command, allow).await {
+                match self.candidate(&command, allow).await {
                     Err(CommitError::NotOwner { by, number, seconds }) if request.mode == RequestMode::Interactive => {
                         let what =
                             if matches!(command, CandidateCommand::AbortTrial { .. }) { "end" } else { "confirm" };
@@ -210,7 +244,7 @@ impl Operator {
                             format!("The trial is by {by}, {seconds} s left: {what} it all the same? [y/N]: ");
                         return Ok(self.ask(question, QuestionSubject::Trial { number, command }));
                     }
-                    Ok(remarks) if request.json => as_json(&remarks),
+                    Ok(remarks) if request.json => as_json(AnswerSubject::Commit, &remarks),
                     Ok(remarks) => Ok(in_lines(&remarks)),
                     Err(error) => Err(anyhow::Error::from(error)),
                 }
@@ -240,6 +274,14 @@ impl Operator {
             String::new()
         };
         Ok(CommandAnswer::Done(said))
+    }
+
+    fn help(&self, line: &str) -> anyhow::Result<CommandAnswer> {
+        Ok(CommandAnswer::Done(help(&self.editor, &self.context.host.borrow(), line)?))
+    }
+
+    fn complete(&self, line: &str) -> Completions {
+        complete(&self.editor, &self.context.host.borrow(), line)
     }
 
     fn ask(&mut self, text: String, subject: QuestionSubject) -> CommandAnswer {
@@ -278,7 +320,7 @@ impl Operator {
         if !matches!(answer.as_str(), "y" | "yes") {
             return Ok(CommandAnswer::Done("Info: the trial goes on.\n".to_owned()));
         }
-        match self.candidate(command, Allow::Trial(number)).await {
+        match self.candidate(&command, Allow::Trial(number)).await {
             Ok(remarks) => Ok(CommandAnswer::Done(in_lines(&remarks))),
             Err(error) => Err(anyhow!("Error: {}", sentence(&error.to_string()))),
         }
@@ -289,7 +331,8 @@ impl Operator {
         let mut said = String::new();
         match answer.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => {
-                let committed = self.candidate(CandidateCommand::Commit { force: false }, Allow::Own).await;
+                let commit = CandidateCommand::Commit { force: false, note: CommitNote::default() };
+                let committed = self.candidate(&commit, Allow::Own).await;
                 let committed = committed.map_err(|error| anyhow!("Error: {}", sentence(&error.to_string())))?;
                 said = in_lines(&committed);
             }
@@ -308,24 +351,28 @@ impl Operator {
     async fn who(&self) -> Who {
         let (uid, process) = (self.uid, self.process);
         let who = self.who.get_or_init(|| async move {
-            let user = match uid {
-                Some(uid) => tasks::blocking(move || sys::user_name(uid)).await.ok().flatten(),
-                None => None,
-            };
-            Who { user, uid, process }
+            let found = tasks::blocking(move || (uid.and_then(sys::user_name), process.and_then(program_of)));
+            let (user, program) = found.await.unwrap_or_default();
+            Who { user, uid, process, program }
         });
         who.await.clone()
     }
 
-    async fn candidate(&mut self, command: CandidateCommand, allow: Allow) -> Result<Vec<Remark>, CommitError> {
+    async fn candidate(&mut self, command: &CandidateCommand, allow: Allow) -> Result<Vec<Remark>, CommitError> {
         let before = self.context.baseline();
-        if matches!(command, CandidateCommand::Commit { .. } | CandidateCommand::CommitTrial(_)) {
+        if matches!(command, CandidateCommand::Commit { .. } | CandidateCommand::CommitTrial { .. }) {
             self.context.refuse_unfit(self.editor.candidate())?;
         }
         let who = self.who().await;
+        let mut earlier = None;
         let committed = match command {
-            CandidateCommand::Commit { .. } => self.editor.commit(&who, allow).await?,
-            CandidateCommand::CommitTrial(time) => self.editor.commit_trial(&who, time).await?,
+            CandidateCommand::Commit { note, .. } => self.editor.commit(&who, note, allow).await?,
+            CandidateCommand::CommitTrial { time, note } => self.editor.commit_trial(&who, note, *time).await?,
+            CandidateCommand::Rollback { target, trial } => {
+                let (id, committed) = self.roll_back(&who, target, *trial).await?;
+                earlier = Some(id);
+                committed
+            }
             CandidateCommand::AbortTrial { .. } => {
                 self.editor.abort_trial(&who, allow).await?;
                 let mut remarks = self.consequences(&before).await;
@@ -346,19 +393,49 @@ impl Operator {
             });
         }
         let mut remarks = self.consequences(&before).await;
+        if let Some(why) = self.context.store.take_unrecorded().await {
+            remarks.push(Remark::warning(why));
+        }
         remarks.extend(match (committed, command) {
+            (Committed::Nothing, CandidateCommand::Rollback { .. }) => {
+                Some(Remark::info(format!("the configuration of commit {} is in force already", earlier.unwrap_or(0))))
+            }
             (Committed::Nothing, _) => Some(Remark::info("there is nothing to commit".to_owned())),
             (Committed::Trial, _) => Some(Remark::info("the trial is confirmed and kept".to_owned())),
             (Committed::TrialAndChanges, _) => {
                 Some(Remark::info("the trial is confirmed and kept, together with these changes".to_owned()))
             }
-            (Committed::OnTrial(_), CandidateCommand::CommitTrial(time)) => Some(Remark::info(format!(
+            (
+                Committed::OnTrial(_),
+                CandidateCommand::CommitTrial { time, .. } | CandidateCommand::Rollback { trial: Some(time), .. },
+            ) => Some(Remark::info(format!(
                 "in force for {} s, unless it is confirmed by `commit` before",
                 time.as_secs()
             ))),
-            (Committed::OnTrial(_) | Committed::Changes, _) => None,
+            (Committed::OnTrial(_) | Committed::Changes, _) => {
+                earlier.map(|id| Remark::info(format!("the configuration of commit {id} is in force")))
+            }
         });
         Ok(remarks)
+    }
+
+    /// Puts the configuration of an earlier commit in force, and returns the number of the commit.
+    async fn roll_back(
+        &mut self,
+        who: &Who,
+        target: &RollbackTarget,
+        trial: Option<Duration>,
+    ) -> Result<(u64, Committed), CommitError> {
+        if self.editor.is_pending() {
+            return Err(CommitError::Pending);
+        }
+        let (id, earlier) = self.context.store.earlier(target.clone()).await?;
+        if *self.context.store.running() == earlier {
+            return Ok((id, Committed::Nothing));
+        }
+        self.context.refuse_unfit(&earlier)?;
+        let note = CommitNote { description: Some(format!("rollback to commit {id}")), label: None };
+        Ok((id, self.editor.roll_back(who, &note, &earlier, trial).await?))
     }
 
     async fn consequences(&self, before: &Baseline) -> Vec<Remark> {
@@ -374,6 +451,30 @@ impl Operator {
         self.context.consequences(before, tell).await
     }
 
+    /// Answers `save`.
+    async fn saved(&self) -> Remark {
+        let file = self.context.store.file().await;
+        let file = file.display();
+        if self.editor.is_pending() {
+            let what = "the candidate has changes that are not committed, and nothing was saved";
+            Remark::warning(format!("{what}: `commit` puts them in force and saves them in {file}"))
+        } else if *self.context.store.on_trial().borrow() {
+            let what = "the configuration in force is on trial, and nothing was saved";
+            Remark::warning(format!("{what}: `commit` keeps it, and saves it in {file}"))
+        } else {
+            let sealed = if self.may_configure() { self.context.store.seal_file().await } else { Ok(false) };
+            match sealed {
+                Ok(false) => {
+                    Remark::info(format!("the configuration in force is saved already: each commit is, in {file}"))
+                }
+                Ok(true) => {
+                    Remark::info(format!("the configuration in force is saved in {file}, with its secrets sealed"))
+                }
+                Err(error) => Remark::warning(format!("{file} has secrets as they are: {error}")),
+            }
+        }
+    }
+
     fn reset(&self, reset: &ResetCommand) -> anyhow::Result<String> {
         let running = self.context.store.running();
         let ids: Vec<_> = running.bmp.sessions.keys().filter(|id| reset.names(id)).cloned().collect();
@@ -384,51 +485,20 @@ impl Operator {
         Ok(String::new())
     }
 
-    fn help(&self, line: &str) -> anyhow::Result<CommandAnswer> {
-        let next = next_words(self.editor.view(), line)?;
-        let text = next.to_string();
-        let near: Vec<_> = next.near.iter().map(|keyword| format!("`{keyword}`")).collect();
-        Ok(CommandAnswer::Done(match (text.is_empty(), near.is_empty()) {
-            (false, _) => text,
-            (true, false) => format!("  did you mean {}?\n", near.join(" or ")),
-            (true, true) => "  nothing comes next here\n".to_owned(),
-        }))
-    }
-
-    /// Completes keywords, and arguments where bmpd knows names.
-    fn complete(&self, line: &str) -> CommandAnswer {
-        let Ok(next) = next_words(self.editor.view(), line) else { return CommandAnswer::Words(Vec::new()) };
-        let begun = line.rsplit([' ', '\t']).next().unwrap_or_default();
-        let mut words = Vec::new();
-        for word in next.words {
-            words.extend(self.names(&word).into_iter().filter(|name| name.starts_with(begun)));
-            if !word.argument {
-                words.push(word.text);
-            }
-        }
-        words.sort();
-        words.dedup();
-        CommandAnswer::Words(words)
-    }
-
-    fn names(&self, word: &NextWord) -> Vec<String> {
-        let Config { interface_aliases, relays, bmp, .. } = self.editor.candidate();
-        let host = self.context.host.borrow();
-        let links = host.links.values();
-        match word.suggest {
-            None => Vec::new(),
-            Some(SuggestionSource::Interface) => {
-                let of_host = links.flat_map(|link| std::iter::once(&link.name).chain(&link.alt_names));
-                of_host.chain(interface_aliases.keys()).cloned().collect()
-            }
-            Some(SuggestionSource::Station) => bmp.sessions.keys().map(|id| id.station.to_string()).collect(),
-            Some(SuggestionSource::VpnInstance) => {
-                links.filter(|link| link.kind.as_deref() == Some("vrf")).map(|link| link.name.clone()).collect()
-            }
-            Some(SuggestionSource::Input) => relays.keys().cloned().collect(),
-            Some(SuggestionSource::Alias) => bmp.sessions.keys().filter_map(|id| id.alias.clone()).collect(),
+    /// Closes the session of a BGP peer, or of all, and opens it again.
+    fn reset_bgp_peer(&self, peer: Option<IpAddr>) -> anyhow::Result<String> {
+        if self.context.bgp_peers.reset(peer) {
+            Ok(String::new())
+        } else {
+            Err(anyhow!("no such BGP peer is configured"))
         }
     }
+}
+
+/// Returns the name of the program that a process runs, as the program has set it (proc(5)).
+fn program_of(process: u32) -> Option<Untrusted> {
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+    Some(Untrusted::new(name.trim_end_matches('\n')))
 }
 
 /// Returns true for a command that changes nothing.
@@ -436,10 +506,14 @@ fn is_looking(command: &ParsedCommand) -> bool {
     match command {
         ParsedCommand::Nothing
         | ParsedCommand::Display(..)
+        | ParsedCommand::Save
         | ParsedCommand::SystemView
         | ParsedCommand::Quit
         | ParsedCommand::Return => true,
-        ParsedCommand::Configure(_) | ParsedCommand::Reset(_) | ParsedCommand::Candidate(_) => false,
+        ParsedCommand::Configure(_)
+        | ParsedCommand::Reset(_)
+        | ParsedCommand::ResetBgpPeer(_)
+        | ParsedCommand::Candidate(_) => false,
     }
 }
 

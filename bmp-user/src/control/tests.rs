@@ -3,6 +3,7 @@
 mod commits;
 mod displays;
 mod help;
+mod history;
 mod prompts;
 mod secrets;
 mod trials;
@@ -14,9 +15,10 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::{
-    config::{Config, SessionId, load, parse_file, print},
+    config::{CommitHistory, Config, KeyFile, SessionId, StartLimits, load, parse_file, print},
     link::Link,
     pin::{self, Datapath},
+    sandbox::Sandbox,
 };
 
 const FILE: &str = "sysname HUAWEI\n";
@@ -43,7 +45,11 @@ impl TasklessDevice {
         })
         .unwrap();
         let context = ControlContext {
-            store: ConfigStore::new(&path, load(&path).unwrap(), usize::MAX),
+            store: ConfigStore::new(
+                &path,
+                load(&path, &KeyFile::beside(&path)).unwrap(),
+                StartLimits::sessions(usize::MAX),
+            ),
             host,
             routes: RouteLookup::default(),
             sessions: Sessions::default(),
@@ -53,8 +59,19 @@ impl TasklessDevice {
             relays: Relays::default(),
             replays: Replays::default(),
             http: HttpStatus::default(),
+            sandbox: Sandbox::none("a test").into(),
         };
         Self { context, folder, _host: host_sender }
+    }
+
+    /// Keeps a history of commits in `state` in the folder, which is not made.
+    fn with_history(mut self) -> Self {
+        let path = self.folder.path().join("bmpd.conf");
+        let history = CommitHistory::in_folder(&self.folder.path().join("state"));
+        self.context.store =
+            ConfigStore::new(&path, load(&path, &KeyFile::beside(&path)).unwrap(), StartLimits::sessions(usize::MAX))
+                .with_history(history);
+        self
     }
 
     fn operator(&self) -> Operator {

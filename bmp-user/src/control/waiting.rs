@@ -52,7 +52,10 @@ impl WaitReason {
                     (Some(reason), Some(why)) => format!(" again; its last connection ended: {reason}: {why}"),
                     _ => String::new(),
                 };
-                (Wait::ForStation, format!("{station} has not connected to {own} port {port}{again}"))
+                let dropped = configured.keychain.as_ref().zip(shown.keys);
+                let dropped = dropped.and_then(|(chain, keys)| keys.mismatch(chain)).map(|why| format!("; {why}"));
+                let dropped = dropped.unwrap_or_default();
+                (Wait::ForStation, format!("{station} has not connected to {own} port {port}{again}{dropped}"))
             }
             SessionPhase::Connecting if configured.adopt => {
                 let detail = format!("no process of this host has connected to {station} port {port}");

@@ -16,10 +16,14 @@ use crate::{
     },
 };
 
-/// Gives an enum of the displays its words: `as_str`, `Display` and `Serialize` all use them.
+/// Gives an enum of the displays its words: `as_str`, `Display`, `Serialize` and the schema all use
+/// them.
 macro_rules! words {
     ($name:ident { $($variant:ident => $word:literal),+ $(,)? }) => {
         impl $name {
+            /// All words.
+            pub(in crate::control) const WORDS: &'static [&'static str] = &[$($word),+];
+
             /// Returns the word of the text and of the JSON.
             pub(in crate::control) fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
@@ -37,9 +41,39 @@ macro_rules! words {
                 serializer.serialize_str(self.as_str())
             }
         }
+
+        $crate::control::words::schema_is_words!($name, Self::WORDS);
     };
 }
 pub(super) use words;
+
+/// Gives a type that is serialized as a word its schema.
+macro_rules! schema_is_words {
+    ($name:ty, $words:expr) => {
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let words = $words;
+                schemars::json_schema!({ "type": "string", "enum": words })
+            }
+        }
+    };
+}
+pub(super) use schema_is_words;
+
+schema_is_words!(SourceLevel, SourceLevel::ALL.map(SourceLevel::as_str));
+schema_is_words!(SessionPhase, SessionPhase::ALL.map(SessionPhase::as_str));
+schema_is_words!(Reason, Reason::ALL.map(Reason::as_str));
+schema_is_words!(TroubleKind, TroubleKind::ALL.map(TroubleKind::as_str));
+schema_is_words!(bgp::BgpState, bgp::BgpState::ALL.map(bgp::BgpState::as_str));
+schema_is_words!(
+    bgp::BgpDownReason,
+    [&Reason::ALL.map(Reason::as_str)[..], &bgp::BgpDownReason::OWN.map(bgp::BgpDownReason::as_str)].concat()
+);
+schema_is_words!(ViewName, RibView::ALL.map(|view| ViewName(view).to_string()));
 
 /// Serializes enums of other modules as the word that they have for displays.
 macro_rules! serialize_as_word {
@@ -108,3 +142,21 @@ impl Display for VpnInstanceName {
 }
 
 serialize_as_text!(ViewName, PeerTypeName, VpnInstanceName);
+
+/// Gives types that are serialized as their text their schema.
+macro_rules! schema_is_text {
+    ($($name:ty),+ $(,)?) => {
+        $(impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string" })
+            }
+        })+
+    };
+}
+pub(super) use schema_is_text;
+
+schema_is_text!(Family, PeerTypeName, VpnInstanceName);

@@ -10,27 +10,27 @@ use anyhow::Context as _;
 
 use super::{DoctorFinding, Examined};
 use crate::{
-    config::{self, Config, Transport},
-    control::{self, Severity},
+    config::{Config, Transport},
+    control::{self, CheckedFile, Severity},
     link,
     pin::{self, Pinned, Reason, Room},
 };
 
 /// Reads the file, and adds what it found.
-pub(super) fn load(path: Option<&Path>, room: Room, findings: &mut Vec<DoctorFinding>) -> Option<Config> {
+pub(super) fn load(
+    path: Option<&Path>,
+    state: Option<&Path>,
+    room: Room,
+    findings: &mut Vec<DoctorFinding>,
+) -> Option<CheckedFile> {
     let Some(path) = path else {
         findings.push(DoctorFinding::skipped(Examined::Configuration, "no file is named (--config FILE)"));
         return None;
     };
-    let loaded = config::load(path).map_err(|error| error.to_string());
-    let fitting = loaded.and_then(|config| match config.check_room(room.sessions()) {
-        Ok(()) => Ok(config),
-        Err(error) => Err(format!("{}: error: {error}", path.display())),
-    });
-    match fitting {
-        Ok(config) => {
+    match CheckedFile::read(path, state, room.sessions()) {
+        Ok(checked) => {
             findings.push(DoctorFinding::ok(Examined::Configuration, format!("{} can be read", path.display())));
-            Some(config)
+            Some(checked)
         }
         Err(error) => {
             // The first line names the fault, the others show the place.
@@ -42,12 +42,9 @@ pub(super) fn load(path: Option<&Path>, room: Room, findings: &mut Vec<DoctorFin
     }
 }
 
-/// Returns the settings that do nothing, on any host.
-pub(super) fn examine_settings(config: &Config) -> Vec<DoctorFinding> {
-    control::without_host(config)
-        .into_iter()
-        .map(|remark| DoctorFinding::warning(Examined::Configuration, remark.text))
-        .collect()
+/// Returns what `bmpd check` warns of.
+pub(super) fn warnings(checked: &CheckedFile) -> impl Iterator<Item = DoctorFinding> {
+    checked.warnings.iter().map(|remark| DoctorFinding::warning(Examined::Configuration, remark.text.clone()))
 }
 
 /// Returns what would become of each session and BGP peer.

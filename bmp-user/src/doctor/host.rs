@@ -3,7 +3,11 @@
 use std::{fs, path::Path};
 
 use super::{DoctorFinding, Examined};
-use crate::pin::{self, DatapathOptions, KernelInspection};
+use crate::{
+    config::{Config, KeyAlgorithm, KeychainConfig, SigningProtocol},
+    pin::{self, DatapathOptions, KernelInspection},
+    sys::tcp_ao,
+};
 
 /// The oldest kernel that takes the programs.
 const OLDEST: (u32, u32) = (6, 1);
@@ -31,6 +35,27 @@ pub(super) fn examine(options: &DatapathOptions) -> Vec<DoctorFinding> {
         Err(error) => DoctorFinding::problem(Examined::Programs, format!("{error:#}")),
     });
     findings
+}
+
+/// Examines whether the kernel can sign with the key chains of a configuration.
+pub(super) fn examine_signing(config: &Config) -> Option<DoctorFinding> {
+    let has_ao = |chain: &KeychainConfig| {
+        let mut algorithms = chain.keys.values().filter_map(|key| key.algorithm);
+        algorithms.any(|algorithm| KeyAlgorithm::protocol(algorithm) == SigningProtocol::Ao)
+    };
+    let (chain, _) = config.keychains.iter().find(|(_, chain)| has_ao(chain))?;
+    Some(signing(chain, tcp_ao::probe().is_ok()))
+}
+
+fn signing(chain: &str, is_there: bool) -> DoctorFinding {
+    if is_there {
+        return DoctorFinding::ok(Examined::Kernel, format!("TCP-AO is there, which keychain {chain} needs"));
+    }
+    let text = format!(
+        "this kernel has no TCP-AO, which keychain {chain} needs: connections with it are down with not-supported"
+    );
+    DoctorFinding::problem(Examined::Kernel, text)
+        .mended_by("a kernel from Linux 6.7 on with CONFIG_TCP_AO, or `algorithm md5` at both ends")
 }
 
 fn kernel(release: &str, has_btf: bool) -> DoctorFinding {
@@ -73,6 +98,14 @@ mod tests {
         for release in ["6.0.19", "5.15.0-100-generic", "", "x"] {
             assert_eq!(state(release, true), FindingState::Problem, "{release}");
         }
+    }
+
+    #[test]
+    fn a_key_chain_without_tcp_ao_in_the_kernel_is_a_problem() {
+        assert_eq!(signing("core", true).state, FindingState::Ok);
+        let finding = signing("core", false);
+        assert!(finding.state == FindingState::Problem && finding.text.contains("keychain core"), "{finding:?}");
+        assert_eq!(examine_signing(&Config::default()), None);
     }
 
     #[test]

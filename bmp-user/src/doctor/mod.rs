@@ -6,25 +6,34 @@
 //!
 //! * `host`: the kernel, capabilities, cgroup, BPF file system, programs
 //! * `configuration`: the file, and the sessions and ports in it
+//! * `memory`: the memory that bmpd may take, beside `memory-limit`
 //! * `running`: what a bmpd that runs says
 //! * `frr`: the configuration files of FRR
 
 mod configuration;
 mod frr;
 mod host;
+mod memory;
 mod running;
 
 use std::{fmt, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{escape::escaped, pin::DatapathOptions};
+use crate::{
+    control::{AnswerSchema, AnswerSubject},
+    escape::escaped,
+    pin::DatapathOptions,
+};
 
 /// Where the doctor looks.
 #[derive(Clone, Debug)]
 pub struct DoctorOptions {
     /// The configuration file. Without one, only the host is examined.
     pub config: Option<PathBuf>,
+    /// The folder of what bmpd remembers. `None` for files beside the configuration file.
+    pub state: Option<PathBuf>,
     /// The control socket of the bmpd that may run.
     pub control: PathBuf,
     /// How bmpd is to use the kernel.
@@ -34,7 +43,7 @@ pub struct DoctorOptions {
 }
 
 /// What a finding means for sessions. The JSON has the word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FindingState {
     /// As it should be.
@@ -59,7 +68,7 @@ impl FindingState {
 }
 
 /// What was examined. The JSON has the word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Examined {
     /// The release of the kernel, and its type information.
@@ -82,6 +91,8 @@ pub enum Examined {
     Relay,
     /// A port to listen on.
     Port,
+    /// The memory that bmpd may take.
+    Memory,
     /// FRR beside bmpd.
     Frr,
     /// The bmpd that runs.
@@ -101,6 +112,7 @@ impl Examined {
             Self::Peer => "peer",
             Self::Relay => "relay",
             Self::Port => "port",
+            Self::Memory => "memory",
             Self::Frr => "frr",
             Self::Daemon => "daemon",
         }
@@ -108,7 +120,7 @@ impl Examined {
 }
 
 /// One thing that was examined. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct DoctorFinding {
     /// What was examined.
     pub examined: Examined,
@@ -148,7 +160,7 @@ impl DoctorFinding {
 }
 
 /// Everything that was examined, in the order of the examination.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(transparent)]
 pub struct DoctorReport(Vec<DoctorFinding>);
 
@@ -180,6 +192,15 @@ impl fmt::Display for DoctorReport {
     }
 }
 
+/// Returns the schema of the report in JSON.
+///
+/// # Errors
+///
+/// `docs/reference/json.md` lacks a field of the report, or has one that the report lacks.
+pub fn answer_schema() -> anyhow::Result<AnswerSchema> {
+    AnswerSchema::of::<DoctorReport>(AnswerSubject::Doctor)
+}
+
 /// Examines this host.
 ///
 /// # Errors
@@ -187,27 +208,29 @@ impl fmt::Display for DoctorReport {
 /// The interfaces of this host cannot be read over netlink.
 pub async fn examine(options: &DoctorOptions) -> anyhow::Result<DoctorReport> {
     let mut findings = host::examine(&options.datapath);
-    let config = configuration::load(options.config.as_deref(), options.datapath.room, &mut findings);
+    let (file, state) = (options.config.as_deref(), options.state.as_deref());
+    let checked = configuration::load(file, state, options.datapath.room, &mut findings);
+    let config = checked.as_ref().map(|checked| &checked.config);
+    findings.extend(memory::examine(&options.control, config));
+    findings.extend(config.and_then(host::examine_signing));
     match running::examine(&options.control) {
         Some(of_bmpd) => {
             findings.extend(of_bmpd);
-            if let Some(config) = &config {
-                findings.extend(configuration::examine_settings(config));
-            }
+            findings.extend(checked.iter().flat_map(configuration::warnings));
         }
         None => {
             findings.push(DoctorFinding::skipped(
                 Examined::Daemon,
                 format!("no bmpd serves {}", options.control.display()),
             ));
-            if let Some(config) = &config {
-                findings.extend(configuration::examine_settings(config));
+            findings.extend(checked.iter().flat_map(configuration::warnings));
+            if let Some(config) = config {
                 findings.extend(configuration::examine_pins(config).await?);
                 findings.extend(configuration::examine_ports(config));
             }
         }
     }
-    findings.extend(frr::examine(&options.frr, config.as_ref()));
+    findings.extend(frr::examine(&options.frr, config));
     Ok(DoctorReport(findings))
 }
 

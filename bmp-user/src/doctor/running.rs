@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{DoctorFinding, Examined, FindingState};
-use crate::control::{Client, CommandAnswer, Request};
+use crate::control::{Client, CommandAnswer, Request, read_json};
 
 /// Asks the bmpd behind the control socket. `None` if none serves it.
 pub(super) fn examine(control: &Path) -> Option<Vec<DoctorFinding>> {
@@ -23,7 +23,7 @@ fn ask(client: &mut Client) -> anyhow::Result<Vec<DoctorFinding>> {
         let response = client.ask(&Request { command: command.to_owned(), json: true, ..Request::default() })?;
         lost = lost.take().or(response.lost);
         match response.answer {
-            CommandAnswer::Done(json) => Ok(serde_json::from_str(&json)?),
+            CommandAnswer::Done(json) => read_json(&json),
             other => anyhow::bail!("bmpd does not answer `{command}`: {other:?}"),
         }
     };

@@ -189,8 +189,8 @@ impl ApplyUpdate<'_> {
         }
         let opens = OpenHints::of(self.peer.ups(), self.view, family);
         let is_announced = self.life().up.is_some();
-        let hasher = self.tables.hasher.clone();
-        let mut rib = Rib::new(self.view, family, opens, is_announced, self.message.header, hasher);
+        let RibTables { hasher, meter, .. } = &*self.tables;
+        let mut rib = Rib::new(self.view, family, opens, is_announced, self.message.header, hasher.clone(), meter);
         if self.inputs.trusts_opens(self.message.connection) {
             rib.trust_opens();
         }

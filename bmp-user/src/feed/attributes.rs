@@ -5,13 +5,13 @@ use std::hash::BuildHasher as _;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::blocks::{Blocks, prefetch};
+use super::{blocks::prefetch, sparse_blocks::SparseBlocks};
 use crate::wire::bgp::{Reach, Unreach, Update};
 
 /// Attribute sets by number, with how often each is used.
 #[derive(Debug)]
 pub(super) struct AttributeSets {
-    sets: Blocks<AttributeSet>,
+    sets: SparseBlocks<AttributeSet>,
     index: HashTable<u32>,
     hasher: RandomState,
     /// Bytes of all sets.
@@ -32,6 +32,8 @@ pub(super) struct AttributeSet {
     /// Whether AS numbers have two octets (the A flag, RFC 7854 §4.2). The same bytes mean
     /// something else then.
     two_byte: bool,
+    /// Whether a group of routes pays for the set: see [`AttributeSets::charge`].
+    is_paid: bool,
     uses: u32,
     hash: u32,
 }
@@ -73,11 +75,15 @@ fn spread(hash: u32) -> u64 {
 const INDEX_ENTRY: usize = 7;
 /// Bytes that the allocator keeps about a piece of memory.
 const ALLOCATION: usize = 16;
+/// Bytes that a set takes besides its attributes.
+const EACH: usize = size_of::<AttributeSet>() + ALLOCATION + INDEX_ENTRY;
+/// An index for fewer sets than this keeps its memory.
+const LEAST_INDEX: usize = 1024;
 
 impl AttributeSets {
     pub(super) fn new() -> Self {
         Self {
-            sets: Blocks::new(),
+            sets: SparseBlocks::new(),
             index: HashTable::new(),
             hasher: RandomState::default(),
             bytes: 0,
@@ -91,9 +97,57 @@ impl AttributeSets {
         self.sets.len()
     }
 
-    /// Memory, in bytes.
+    /// Memory in bytes, free places included.
     pub(super) fn memory(&self) -> usize {
         self.sets.memory() + self.bytes + self.sets.len() * (ALLOCATION + INDEX_ENTRY)
+    }
+
+    /// Memory of the sets that are there, in bytes. Other sets use the free places again.
+    pub(super) fn memory_in_use(&self) -> usize {
+        self.bytes + self.sets.len() * EACH
+    }
+
+    /// The same, and the memory that groups pay for, both looked up.
+    #[cfg(test)]
+    pub(super) fn walked_memory(&self) -> (usize, usize) {
+        let (mut all, mut paid) = (0, 0);
+        for set in self.sets.values().filter(|set| set.uses > 0) {
+            let bytes = set.bytes.len() + EACH;
+            all += bytes;
+            paid += if set.is_paid { bytes } else { 0 };
+        }
+        (all, paid)
+    }
+
+    /// What a set takes, in bytes.
+    #[cfg(test)]
+    pub(super) fn cost(&self, number: u32) -> usize {
+        self.sets.get(number).bytes.len() + EACH
+    }
+
+    /// Charges a new group of routes for its set, and returns for how many bytes. One group pays
+    /// for a set at a time. So whoever brought a set first pays for it, and sets that others have
+    /// too are not counted twice.
+    pub(super) fn charge(&mut self, number: u32) -> usize {
+        let set = self.sets.get_mut(number);
+        if std::mem::replace(&mut set.is_paid, true) { 0 } else { set.bytes.len() + EACH }
+    }
+
+    /// A group that paid for its set is gone. Returns how many bytes it was charged for. The next
+    /// new group with the set pays.
+    pub(super) fn refund(&mut self, number: u32) -> usize {
+        let set = self.sets.get_mut(number);
+        set.is_paid = false;
+        set.bytes.len() + EACH
+    }
+
+    /// Gives memory back, if many sets are gone.
+    pub(super) fn give_back(&mut self) {
+        self.sets.give_back();
+        let Self { sets, index, .. } = self;
+        if index.capacity() / 4 > sets.len().max(LEAST_INDEX) {
+            index.shrink_to(sets.len() * 2, |number| spread(sets.get(*number).hash));
+        }
     }
 
     pub(super) fn get(&self, set: u32) -> &AttributeSet {
@@ -177,7 +231,14 @@ impl AttributeSets {
             Some(number) => *number,
             None => {
                 self.bytes += bytes.len();
-                let number = self.sets.insert(AttributeSet { bytes: bytes.into(), reach, two_byte, uses: 0, hash });
+                let number = self.sets.insert(AttributeSet {
+                    bytes: bytes.into(),
+                    reach,
+                    two_byte,
+                    is_paid: false,
+                    uses: 0,
+                    hash,
+                });
                 let sets = &self.sets;
                 self.index.insert_unique(spread(hash), number, |number| spread(sets.get(*number).hash));
                 number

@@ -2,6 +2,8 @@
 
 use std::mem;
 
+use super::memory::{MemoryMeter, MeteredBytes};
+
 /// Values of a block. The allocator gives and takes the blocks of a large table one by one.
 const BLOCK: usize = 128;
 
@@ -18,18 +20,20 @@ pub(super) struct Blocks<T> {
     blocks: Vec<Box<[T; BLOCK]>>,
     used: u32,
     free: Vec<u32>,
+    memory: MeteredBytes,
 }
 
 impl<T: Default> Blocks<T> {
-    pub(super) fn new() -> Self {
-        Self { blocks: Vec::new(), used: 0, free: Vec::new() }
+    /// No values. What they will take is counted in `meter`.
+    pub(super) fn new(meter: &MemoryMeter) -> Self {
+        Self { blocks: Vec::new(), used: 0, free: Vec::new(), memory: MeteredBytes::new(meter) }
     }
 
     pub(super) fn insert(&mut self, value: T) -> u32 {
         let index = self.free.pop().unwrap_or_else(|| {
             let index = self.used;
             if index as usize / BLOCK == self.blocks.len() {
-                self.blocks.push(block());
+                self.grow();
             }
             self.used += 1;
             index
@@ -39,8 +43,35 @@ impl<T: Default> Blocks<T> {
     }
 
     pub(super) fn remove(&mut self, index: u32) -> T {
+        if self.free.len() == self.free.capacity() {
+            self.grow_free();
+        }
         self.free.push(index);
         mem::take(self.get_mut(index))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        self.blocks.push(block());
+        self.count();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow_free(&mut self) {
+        self.free.reserve(1);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.memory.set(self.walked_memory());
+    }
+
+    /// Memory in bytes, looked up.
+    pub(super) fn walked_memory(&self) -> usize {
+        self.blocks.len() * (BLOCK * size_of::<T>() + size_of::<Box<[T; BLOCK]>>())
+            + self.free.capacity() * size_of::<u32>()
     }
 
     #[inline]
@@ -73,14 +104,14 @@ impl<T: Default> Blocks<T> {
     }
 
     /// The number of values.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.used as usize - self.free.len()
     }
 
     /// Memory in bytes, without the memory that the values point to.
     pub(super) fn memory(&self) -> usize {
-        self.blocks.len() * (BLOCK * size_of::<T>() + size_of::<Box<[T; BLOCK]>>())
-            + self.free.capacity() * size_of::<u32>()
+        self.memory.get()
     }
 }
 
@@ -109,11 +140,15 @@ mod tests {
 
     #[test]
     fn removed_numbers_are_given_out_again_and_values_stay_where_they_are() {
-        let mut blocks = Blocks::new();
+        let meter = MemoryMeter::default();
+        let mut blocks = Blocks::new(&meter);
         let numbers: Vec<u32> = (0..3000u32).map(|value| blocks.insert(value)).collect();
         assert_eq!((blocks.len(), blocks.memory() >= 3000 * 4), (3000, true));
         assert_eq!(blocks.remove(numbers[1500]), 1500);
         assert_eq!(blocks.insert(7), numbers[1500]);
         assert!((0..3000u32).filter(|value| *value != 1500).all(|value| *blocks.get(numbers[value as usize]) == value));
+        assert_eq!(meter.bytes(), blocks.memory());
+        drop(blocks);
+        assert_eq!(meter.bytes(), 0);
     }
 }

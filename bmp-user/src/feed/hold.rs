@@ -4,7 +4,10 @@
 
 use std::{mem, sync::Arc};
 
+use tokio::sync::watch;
+
 use super::{
+    MemoryExcess,
     applied::RibPlace,
     batch::JournalBatch,
     incarnation::{ConnectionId, EndedLife},
@@ -22,19 +25,29 @@ pub struct HeldPeers {
     store: Arc<FeedStore>,
     connection: ConnectionId,
     peers: usize,
+    orders: watch::Receiver<Option<MemoryExcess>>,
 }
 
 impl HeldPeers {
     /// Holds the peers of a connection that is over. Peers of which the feed does not keep all
     /// routes end at once.
-    pub(super) fn hold(store: Arc<FeedStore>, connection: ConnectionId) -> Self {
+    pub(super) fn hold(
+        store: Arc<FeedStore>,
+        connection: ConnectionId,
+        orders: watch::Receiver<Option<MemoryExcess>>,
+    ) -> Self {
         let mut feed = store.lock();
         let slots = feed.disconnect(connection);
         let incomplete = feed.peers.hold(&slots);
         let peers = slots.len() - incomplete.len();
         end_peers(&mut feed, incomplete);
         drop(feed);
-        Self { store, connection, peers }
+        Self { store, connection, peers, orders }
+    }
+
+    /// See [`super::Input::orders_to_close`]. The holder drops the value then.
+    pub fn orders_to_close(&self) -> watch::Receiver<Option<MemoryExcess>> {
+        self.orders.clone()
     }
 
     /// True if no peer is held.
@@ -48,6 +61,8 @@ impl Drop for HeldPeers {
         let mut feed = self.store.lock();
         let still_away = end_returns(&mut feed, self.connection);
         end_peers(&mut feed, still_away);
+        feed.limit.close(self.connection);
+        feed.hold_to_limit();
     }
 }
 
@@ -56,6 +71,8 @@ pub(super) fn end_connection(feed: &mut LockedFeed<'_>, connection: ConnectionId
     let slots = feed.disconnect(connection);
     end_returns(feed, connection);
     end_peers(feed, slots);
+    feed.limit.close(connection);
+    feed.hold_to_limit();
 }
 
 /// Ends peers that are gone without a Peer Down of their own.

@@ -11,7 +11,10 @@
 //! An entry that finds its bucket full goes into the next one. The buckets that it passed count it,
 //! so a look-up that fails goes on only where an entry did.
 
-use super::blocks::NONE;
+use super::{
+    blocks::NONE,
+    memory::{MemoryMeter, MeteredBytes},
+};
 use crate::sys;
 
 /// Entries of a bucket.
@@ -37,15 +40,23 @@ const EMPTY: Bucket = Bucket { tags: [0; ENTRIES], passed: 0, numbers: [NONE; EN
 pub(super) struct RouteIndex {
     buckets: Vec<Bucket>,
     len: usize,
+    memory: MeteredBytes,
 }
 
 impl RouteIndex {
-    pub(super) const fn new() -> Self {
-        Self { buckets: Vec::new(), len: 0 }
+    /// An empty table. What it will take is counted in `meter`.
+    pub(super) fn new(meter: &MemoryMeter) -> Self {
+        Self { buckets: Vec::new(), len: 0, memory: MeteredBytes::new(meter) }
     }
 
     /// Memory, in bytes.
     pub(super) fn memory(&self) -> usize {
+        self.memory.get()
+    }
+
+    /// Memory in bytes, looked up.
+    #[cfg(test)]
+    pub(super) fn walked_memory(&self) -> usize {
         self.buckets.capacity() * size_of::<Bucket>()
     }
 
@@ -94,6 +105,7 @@ impl RouteIndex {
         self.buckets.reserve_exact(buckets);
         sys::prefer_huge_pages(self.buckets.spare_capacity_mut());
         self.buckets.resize(buckets, EMPTY);
+        self.memory.set(self.buckets.capacity() * size_of::<Bucket>());
     }
 
     /// Inserts a number that is not there. The table must not be full.
@@ -219,7 +231,8 @@ mod tests {
 
         #[test]
         fn every_number_is_found_by_its_hash_and_no_other(steps in prop::collection::vec((any::<bool>(), 0u32..400, 0u64..40), 0..2000)) {
-            let mut index = RouteIndex::new();
+            let meter = MemoryMeter::default();
+            let mut index = RouteIndex::new(&meter);
             let mut known = BTreeMap::new();
             for (there, number, few) in steps {
                 // Many share a hash and overflow their bucket. Others are near each other.
@@ -246,6 +259,7 @@ mod tests {
                 index.remove(hash, number);
             }
             prop_assert_eq!(index.len, 0);
+            prop_assert_eq!(meter.bytes(), index.buckets.capacity() * size_of::<Bucket>());
             prop_assert!(index.buckets.iter().all(|bucket| bucket.passed == 0));
         }
     }

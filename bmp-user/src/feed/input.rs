@@ -3,15 +3,17 @@
 use std::{fmt, mem, sync::Arc};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::{
-    HeldPeers, InputId, Trouble, TroubleKind,
+    HeldPeers, InputId, MemoryExcess, Trouble, TroubleKind,
     applied::{AppliedFrame, DropReason},
     batch::FrameRuns,
     hold::{end_connection, end_peers},
     incarnation::ConnectionId,
     inputs::Claim,
     oddity::{Oddities, Oddity},
+    peers::ConnectionHoldings,
     store::{FeedStore, LockedFeed},
 };
 use crate::wire::bmp::{BmpChunk, Error, Frame, PeerHeader, check, whole_frames};
@@ -30,6 +32,17 @@ pub struct Input {
     noticed: Vec<TroubleKind>,
     /// The trouble of all inputs when this input looked at it last.
     seen: Trouble,
+    growth: RouteGrowth,
+    orders: watch::Receiver<Option<MemoryExcess>>,
+}
+
+/// What may have given a connection more routes since they were counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteGrowth {
+    /// Bytes of frames. Each new route takes one at least.
+    pub bytes: u64,
+    /// Peers that were held may have returned, with all their routes.
+    pub peers_returned: bool,
 }
 
 /// What came in through one [`Input`].
@@ -98,9 +111,40 @@ impl fmt::Display for InputNotice {
 
 impl Input {
     pub(super) fn new(store: Arc<FeedStore>, id: InputId) -> Self {
-        let connection = store.lock().inputs.connect(id);
+        let mut feed = store.lock();
+        let connection = feed.inputs.connect(id);
+        let orders = feed.limit.open(connection);
+        drop(feed);
         let (totals, seen) = (InputTotals::default(), Trouble::default());
-        Self { store, connection, totals, notices: Vec::new(), noticed: Vec::new(), seen }
+        let growth = RouteGrowth::default();
+        Self { store, connection, totals, notices: Vec::new(), noticed: Vec::new(), seen, growth, orders }
+    }
+
+    /// Follows whether the connection has to close, because the feed takes too much memory and the
+    /// peers of this connection have grown most.
+    ///
+    /// The reader of the connection then takes its peers down and calls [`Input::has_closed`], or
+    /// drops the input. Until it does so, no other connection is told to close.
+    pub fn orders_to_close(&self) -> watch::Receiver<Option<MemoryExcess>> {
+        self.orders.clone()
+    }
+
+    /// The peers of the connection are down, as the feed wanted.
+    pub fn has_closed(&mut self) {
+        let mut feed = self.store.lock();
+        feed.limit.has_closed(self.connection);
+        feed.hold_to_limit();
+    }
+
+    /// What may have given the connection more routes since [`Input::count_routes`].
+    pub fn growth(&self) -> RouteGrowth {
+        self.growth
+    }
+
+    /// Counts the routes of the connection. Takes the lock for as long as it has peers.
+    pub fn count_routes(&mut self) -> ConnectionHoldings {
+        self.growth = RouteGrowth::default();
+        self.store.lock().peers.holdings_of(self.connection)
     }
 
     /// Says that the OPENs in the Peer Ups of this input are true: bmpd has spoken with the peers
@@ -151,11 +195,14 @@ impl Input {
         let before = feed.tables.trouble;
         self.seen = before;
         // A Peer Up or a Peer Down may need Peer Downs before it.
+        self.growth.bytes += chunk.bytes().len() as u64;
+        self.growth.peers_returned |= chunk.has_peer_changes() && feed.peers.holds_any();
         let may_differ = chunk.has_damage() || chunk.has_peer_changes() || feed.peers.holds_any();
         let shared = if may_differ { SharedFrames::default() } else { self.append_shared(&mut feed, chunk) };
         let claim = shared.claim.or_else(|| self.append_news(&mut feed, chunk, shared.applied));
         self.totals.trouble.add(feed.tables.trouble - before);
         self.totals.unannounced = self.totals.trouble.unannounced;
+        feed.hold_to_limit();
         claim
     }
 
@@ -217,7 +264,7 @@ impl Input {
     /// A peer of which the feed does not keep all routes ends at once.
     pub fn hold(mut self) -> HeldPeers {
         let connection = mem::take(&mut self.connection);
-        HeldPeers::hold(Arc::clone(&self.store), connection)
+        HeldPeers::hold(Arc::clone(&self.store), connection, self.orders.clone())
     }
 
     /// Appends frames as they are, shared with the journal, up to the first that does not pass.

@@ -20,6 +20,9 @@ use crate::wire::bmp::{MessageType, PeerHeader, PeerKey};
 /// unnumbered links are two such peers.
 const MOST_LOOK_ALIKES: usize = 64;
 
+/// Peers of all inputs that are up at one time, at most.
+pub const MOST_PEERS: usize = 262_144;
+
 /// A connection speaks about a peer that another connection of its input owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -278,7 +281,7 @@ fn find_peer(
         return FrameTarget::Nowhere(DropReason::Odd(Oddity::TooManyAlike));
     }
     let may_begin = matches!(message, MessageType::PeerUp | MessageType::RouteMonitoring);
-    if may_begin && peers.count_of(connection) >= most_peers {
+    if may_begin && (peers.count_of(connection) >= most_peers || peers.live() >= MOST_PEERS) {
         return FrameTarget::Nowhere(DropReason::Odd(Oddity::TooManyPeers));
     }
     FrameTarget::Peer(peers.slot_for(id, changed))

@@ -31,7 +31,9 @@
 //!   kept.
 //! * `apply`: applies an UPDATE to the RIBs of its peer. `applied`: what became of a frame.
 //! * `rib`: one RIB. `hints`: what the OPENs say about it. `index`, `blocks`, `nlri`: its memory.
-//! * `attributes`: attribute sets. `withdrawals`: withdrawals that a follower still needs.
+//! * `attributes`: attribute sets. `sparse_blocks`: their memory. `withdrawals`: withdrawals that a
+//!   follower still needs.
+//! * `memory`: how much memory all of this takes. `memory_guard`: the limit of it.
 //!
 //! How sessions and displays read it:
 //!
@@ -55,6 +57,8 @@ mod input;
 mod input_id;
 mod inputs;
 mod journal;
+mod memory;
+mod memory_guard;
 mod nlri;
 mod oddity;
 mod pass;
@@ -64,6 +68,7 @@ mod report;
 mod rib;
 mod rib_tables;
 mod selection;
+mod sparse_blocks;
 mod state;
 mod store;
 mod stored;
@@ -74,15 +79,19 @@ mod withdrawals;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 pub use counts::FrameCounts;
 pub use follower::Follower;
 pub use hold::HeldPeers;
 pub use incarnation::ConnectionId;
-pub use input::{Input, InputNotice, InputTotals, UpdateError};
+pub use input::{Input, InputNotice, InputTotals, RouteGrowth, UpdateError};
 pub use input_id::InputId;
-pub use inputs::{Claim, PeerRefusal};
+pub use inputs::{Claim, MOST_PEERS, PeerRefusal};
 pub use journal::JournalPosition;
+pub use memory_guard::{MemoryExcess, MemoryStage, MemoryStanding, NEAR_PERCENT};
 pub use oddity::{Oddities, Oddity};
+pub use peers::ConnectionHoldings;
 pub use piece::Piece;
 pub use report::{HiddenPeer, PeerRibs, RibRoutes};
 pub use selection::{Mirroring, PeerFilter, Selection, SelectionRule};
@@ -105,6 +114,8 @@ pub struct Feed(Arc<FeedStore>);
 pub struct FeedStats {
     /// Announced peers that are up.
     pub peers: usize,
+    /// All peers that are up, at most [`MOST_PEERS`].
+    pub live_peers: usize,
     /// Their RIBs, and those of peers that were never announced.
     pub ribs: usize,
     /// Routes in these RIBs.
@@ -123,7 +134,7 @@ pub struct FeedStats {
     pub journal_bytes: usize,
     /// The limit of `journal_bytes`. One chunk always fits, however large.
     pub journal_limit: usize,
-    /// Memory of routes, in bytes.
+    /// Memory of routes and RIBs, in bytes.
     pub route_bytes: usize,
     /// Memory of groups of routes, in bytes.
     pub group_bytes: usize,
@@ -131,6 +142,11 @@ pub struct FeedStats {
     pub attribute_bytes: usize,
     /// Memory of kept withdrawals, in bytes: a part of `route_bytes`.
     pub withdrawal_bytes: usize,
+    /// All memory that counts towards the limit of memory, in bytes: the journal counts with its
+    /// limit.
+    pub memory: usize,
+    /// The limit of memory, and how near it is.
+    pub standing: MemoryStanding,
     /// Frames that were appended since the start, by type.
     pub frames: FrameCounts,
     /// Frames that are not as they should be, by kind.
@@ -178,6 +194,26 @@ impl Feed {
         peers
     }
 
+    /// Limits the memory of the feed, in bytes. `None` for no limit.
+    ///
+    /// Beyond the limit, one connection after the other is told to close: see
+    /// [`Input::orders_to_close`].
+    pub fn set_memory_limit(&self, limit: Option<usize>) {
+        let mut feed = self.0.lock();
+        feed.limit.set_limit(limit);
+        feed.hold_to_limit();
+    }
+
+    /// The memory of the feed, as it counts towards the limit, in bytes. Takes no time.
+    pub fn memory(&self) -> usize {
+        self.0.lock().memory()
+    }
+
+    /// Follows the limit of memory, and how near it is.
+    pub fn memory_standing(&self) -> watch::Receiver<MemoryStanding> {
+        self.0.lock().limit.watch()
+    }
+
     /// The head of the journal.
     pub fn head(&self) -> JournalPosition {
         self.0.head()
@@ -197,6 +233,7 @@ impl Feed {
             from = next;
         }
         let state = self.0.lock();
+        let memory = state.memory();
         let journal = self.0.journal();
         let PeerHoldings { peers, ribs, routes, route_bytes, group_bytes } = holdings;
         FeedStats {
@@ -214,6 +251,9 @@ impl Feed {
             group_bytes,
             attribute_bytes: state.tables.attributes.memory(),
             withdrawal_bytes: state.tables.withdrawals.bytes(),
+            memory,
+            live_peers: state.peers.live(),
+            standing: state.limit.standing(),
             frames: state.appended,
             trouble: state.tables.trouble,
         }

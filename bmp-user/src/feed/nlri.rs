@@ -2,7 +2,10 @@
 
 use bytes::BytesMut;
 
-use super::blocks::Blocks;
+use super::{
+    blocks::Blocks,
+    memory::{MemoryMeter, MeteredBytes},
+};
 
 /// How many bytes fit: every IPv4 prefix with path identifier, and every usual IPv6 prefix.
 const INLINE: usize = 15;
@@ -35,20 +38,29 @@ impl Nlri {
 #[derive(Debug)]
 pub(super) struct LongNlris {
     values: Blocks<Box<[u8]>>,
-    bytes: usize,
+    /// Memory of the bytes themselves.
+    memory: MeteredBytes,
 }
 
 /// Bytes that the allocator keeps about a piece of memory.
 const ALLOCATION: usize = 16;
 
 impl LongNlris {
-    pub(super) fn new() -> Self {
-        Self { values: Blocks::new(), bytes: 0 }
+    /// No NLRI. What they will take is counted in `meter`.
+    pub(super) fn new(meter: &MemoryMeter) -> Self {
+        Self { values: Blocks::new(meter), memory: MeteredBytes::new(meter) }
     }
 
     /// Memory, in bytes.
     pub(super) fn memory(&self) -> usize {
-        self.values.memory() + self.bytes + self.values.len() * ALLOCATION
+        self.values.memory() + self.memory.get()
+    }
+
+    /// Memory in bytes, looked up. `all` are all NLRI that are there.
+    #[cfg(test)]
+    pub(super) fn walked_memory<'a>(&self, all: impl Iterator<Item = &'a Nlri>) -> usize {
+        let elsewhere = all.filter(|nlri| nlri.0[INLINE] == ELSEWHERE);
+        self.values.walked_memory() + elsewhere.map(|nlri| self.get(nlri).len() + ALLOCATION).sum::<usize>()
     }
 
     pub(super) fn insert(&mut self, bytes: &[u8]) -> Nlri {
@@ -61,7 +73,7 @@ impl LongNlris {
         let [a, b, c, d, ..] = &mut nlri;
         [*a, *b, *c, *d] = self.values.insert(bytes.into()).to_ne_bytes();
         nlri[INLINE] = ELSEWHERE;
-        self.bytes += bytes.len();
+        self.memory.set(self.memory.get() + bytes.len() + ALLOCATION);
         Nlri(nlri)
     }
 
@@ -99,7 +111,8 @@ impl LongNlris {
 
     pub(super) fn remove(&mut self, nlri: Nlri) {
         if let [a, b, c, d, .., ELSEWHERE] = nlri.0 {
-            self.bytes -= self.values.remove(u32::from_ne_bytes([a, b, c, d])).len();
+            let bytes = self.values.remove(u32::from_ne_bytes([a, b, c, d])).len();
+            self.memory.set(self.memory.get() - bytes - ALLOCATION);
         }
     }
 }
@@ -110,7 +123,7 @@ mod tests {
 
     #[test]
     fn an_nlri_of_any_length_comes_back_unchanged() {
-        let mut long = LongNlris::new();
+        let mut long = LongNlris::new(&MemoryMeter::default());
         let values: Vec<Vec<u8>> = (0..300u16).map(|length| (0..length).map(|byte| byte as u8).collect()).collect();
         let kept: Vec<Nlri> = values.iter().map(|value| long.insert(value)).collect();
         assert!(kept.iter().zip(&values).all(|(nlri, value)| long.get(nlri) == value.as_slice()));
@@ -119,6 +132,6 @@ mod tests {
         assert_eq!(all, values.concat());
         assert_eq!(size_of::<Nlri>(), 16);
         kept.into_iter().for_each(|nlri| long.remove(nlri));
-        assert_eq!((long.bytes, long.values.len()), (0, 0));
+        assert_eq!((long.memory.get(), long.values.len()), (0, 0));
     }
 }

@@ -23,7 +23,7 @@ pub enum Oddity {
     /// A message about one more peer of the same type, distinguisher and address than the feed
     /// keeps apart.
     TooManyAlike,
-    /// A message about one more peer than a connection may have.
+    /// A message about one more peer than a connection may have, or all connections together.
     TooManyPeers,
     /// A Peer Down that names a table without Peer Up, while other tables of the peer have one.
     OtherTable,
@@ -87,7 +87,7 @@ impl Oddity {
             Self::Control => "an Initiation or Termination stands among messages about peers",
             Self::OtherPeer => "a message names another AS or BGP identifier than the Peer Up of that address",
             Self::TooManyAlike => "too many peers have one address",
-            Self::TooManyPeers => "the connection has as many peers as one may have",
+            Self::TooManyPeers => "the connection, or all connections together, have as many peers as they may have",
             Self::OtherTable => "a Peer Down names a table that was not announced",
             Self::TooManyUps => "the Peer Ups of one peer are more than 256 KiB",
         }

@@ -36,6 +36,7 @@ use super::{
     blocks::{Blocks, NONE},
     hints::OpenHints,
     index::RouteIndex,
+    memory::{MemoryMeter, MeteredBytes},
     nlri::{LongNlris, Nlri},
 };
 use crate::wire::{
@@ -140,6 +141,11 @@ pub(super) struct Rib {
     long: LongNlris,
     groups: Blocks<RouteGroup>,
     groups_index: HashTable<u32>,
+    groups_index_memory: MeteredBytes,
+    /// Memory of the RIB itself, and of what it keeps about whole fields.
+    own_memory: MeteredBytes,
+    /// Bytes of the attribute sets that the RIB pays for: see [`AttributeSets::charge`].
+    set_bytes: usize,
     /// The group that got the last route, or `NONE`.
     latest: u32,
     first: u32,
@@ -170,14 +176,12 @@ pub(super) enum RouteChange {
 /// Bytes that a kept withdrawal takes: the route, its place in the index, and its place in the
 /// queue.
 const TOMBSTONE: usize = size_of::<RibRoute>() + 8 + 24;
-/// Bytes that an entry of the index of groups takes.
-const INDEX_ENTRY: usize = 7;
 /// How many routes are looked up at once.
 const TOGETHER: usize = 16;
 
 impl Rib {
     /// A RIB without routes. `opens` is what the OPENs say about it, `announced` whether there are
-    /// any.
+    /// any. `meter` counts the memory of the RIB.
     pub(super) fn new(
         view: RibView,
         family: Family,
@@ -185,9 +189,10 @@ impl Rib {
         announced: bool,
         header: PeerHeader,
         hasher: RandomState,
+        meter: &MemoryMeter,
     ) -> Self {
         let Reading { form, path_ids } = Reading::of(family, opens.path_ids, opens.stack);
-        Self {
+        let mut rib = Self {
             view,
             family,
             form,
@@ -200,11 +205,14 @@ impl Rib {
             conversions: 0,
             not_kept: 0,
             counted: 0,
-            routes: Blocks::new(),
-            index: RouteIndex::new(),
-            long: LongNlris::new(),
-            groups: Blocks::new(),
+            routes: Blocks::new(meter),
+            index: RouteIndex::new(meter),
+            long: LongNlris::new(meter),
+            groups: Blocks::new(meter),
             groups_index: HashTable::new(),
+            groups_index_memory: MeteredBytes::new(meter),
+            own_memory: MeteredBytes::new(meter),
+            set_bytes: 0,
             latest: NONE,
             first: NONE,
             last: NONE,
@@ -215,7 +223,15 @@ impl Rib {
             whole: None,
             undecided: UndecidedReading::new(Reading { form, path_ids }, announced).map(Box::new),
             hasher,
-        }
+        };
+        rib.count_own();
+        rib
+    }
+
+    /// Counts the memory of the RIB itself.
+    fn count_own(&mut self) {
+        let whole = self.whole.as_ref().map_or(0, |whole| whole.own_memory());
+        self.own_memory.set(size_of::<Self>() + size_of_val(self.names.as_slice()) + whole);
     }
 
     /// What the RIB keeps of a per-peer header. Beyond 255 pairs of AS and BGP identifier, it takes
@@ -233,10 +249,12 @@ impl Rib {
             self.names.push(name);
             self.names.len() - 1
         });
-        u8::try_from(known + 1).unwrap_or_else(|_| {
+        let number = u8::try_from(known + 1).unwrap_or_else(|_| {
             self.names.truncate(u8::MAX.into());
             0
-        })
+        });
+        self.count_own();
+        number
     }
 
     /// Gives all routes the AS and BGP identifier of this header, because another peer looks the
@@ -283,14 +301,42 @@ impl Rib {
         }
     }
 
-    /// Memory of routes, in bytes.
+    /// Memory of routes and of the RIB itself, in bytes.
     pub(super) fn route_memory(&self) -> usize {
-        self.routes.memory() + self.long.memory() + self.index.memory()
+        self.routes.memory() + self.long.memory() + self.index.memory() + self.own_memory.get()
     }
 
     /// Memory of groups, in bytes.
     pub(super) fn group_memory(&self) -> usize {
-        self.groups.memory() + self.groups_index.capacity() * INDEX_ENTRY
+        self.groups.memory() + self.groups_index_memory.get()
+    }
+
+    /// Memory that would be free without the RIB, in bytes: its own, and that of the attribute sets
+    /// that it brought.
+    pub(super) fn charged_memory(&self) -> usize {
+        self.route_memory() + self.group_memory() + self.set_bytes
+    }
+
+    /// The memory of the RIB and of the attribute sets that it pays for, both looked up.
+    #[cfg(test)]
+    pub(super) fn walked_memory(&self, attributes: &AttributeSets) -> (usize, usize) {
+        let (mut routes, mut sets, mut at) = (Vec::new(), 0, self.first);
+        while at != NONE {
+            let route = self.routes.get(at);
+            if route.group != NONE {
+                routes.push(&route.nlri);
+                let group = self.groups.get(route.group);
+                if group.pays && route.before_in_group == NONE {
+                    sets += attributes.cost(group.key.attributes);
+                }
+            }
+            at = route.after;
+        }
+        let own = size_of::<Self>() + size_of_val(self.names.as_slice());
+        let whole = self.whole.as_ref().map_or(0, |whole| whole.own_memory());
+        let tables = self.routes.walked_memory() + self.groups.walked_memory() + self.index.walked_memory();
+        let index = self.groups_index.allocation_size();
+        (own + whole + tables + index + self.long.walked_memory(routes.into_iter()), sets)
     }
 
     /// Announces routes whose NLRI are well formed. `attributes` are the sets of the whole feed.
@@ -429,9 +475,12 @@ impl Rib {
         while at != NONE {
             let route = *self.routes.get(at);
             if route.group != NONE && route.before_in_group == NONE {
-                let set = self.groups.get(route.group).key.attributes;
-                if set != NONE {
-                    attributes.release(set);
+                let RouteGroup { key, pays, .. } = *self.groups.get(route.group);
+                if pays {
+                    attributes.refund(key.attributes);
+                }
+                if key.attributes != NONE {
+                    attributes.release(key.attributes);
                 }
             }
             at = route.after;

@@ -2,7 +2,7 @@
 
 use foldhash::fast::RandomState;
 
-use super::{Trouble, attributes::AttributeSets, withdrawals::Withdrawals};
+use super::{Trouble, attributes::AttributeSets, memory::MemoryMeter, withdrawals::Withdrawals};
 
 /// The attributes, withdrawals and counters that all RIBs share.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub(super) struct RibTables {
     pub(super) withdrawals: Withdrawals,
     pub(super) trouble: Trouble,
     pub(super) hasher: RandomState,
+    /// The memory of all RIBs, and of what is kept about their peers.
+    pub(super) meter: MemoryMeter,
 }
 
 impl RibTables {
@@ -20,6 +22,7 @@ impl RibTables {
             withdrawals: Withdrawals::new(withdrawal_limit),
             trouble: Trouble::default(),
             hasher,
+            meter: MemoryMeter::default(),
         }
     }
 }

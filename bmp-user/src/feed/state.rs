@@ -12,6 +12,7 @@ use super::{
     incarnation::{ConnectionId, Incarnation},
     inputs::{Claim, FrameTarget, InputTable},
     journal::FrameSubject,
+    memory_guard::MemoryGuard,
     peers::{LivePeer, MirroredMessage, PeerTable},
     rib_tables::RibTables,
     stored::StoredFrame,
@@ -24,6 +25,7 @@ pub(super) struct FeedState {
     pub(super) peers: PeerTable,
     pub(super) inputs: InputTable,
     pub(super) tables: RibTables,
+    pub(super) limit: MemoryGuard,
     /// The frames in the journal since the start, by type.
     pub(super) appended: FrameCounts,
     /// How many frames were applied, those included that no station is told.
@@ -33,13 +35,32 @@ pub(super) struct FeedState {
 impl FeedState {
     pub(super) fn new(withdrawal_limit: usize) -> Self {
         let hasher = RandomState::default();
+        let tables = RibTables::new(withdrawal_limit, hasher.clone());
         Self {
-            peers: PeerTable::new(hasher.clone()),
+            peers: PeerTable::new(hasher, tables.meter.clone()),
             inputs: InputTable::default(),
-            tables: RibTables::new(withdrawal_limit, hasher),
+            tables,
+            limit: MemoryGuard::default(),
             appended: FrameCounts::default(),
             applied: 0,
         }
+    }
+
+    /// The memory that the feed takes without its journal, in bytes. Takes no time.
+    ///
+    /// Places of attribute sets that are gone do not count: other sets use them again.
+    pub(super) fn memory_without_journal(&self) -> usize {
+        let Self { peers, tables, .. } = self;
+        tables.meter.bytes() + tables.attributes.memory_in_use() + tables.withdrawals.queue_memory() + peers.memory()
+    }
+
+    /// Checks that the account of memory equals what is there.
+    #[cfg(test)]
+    pub(super) fn check_memory(&self) {
+        let Self { peers, tables, .. } = self;
+        let (memory, paid) = peers.walked_memory(&tables.attributes);
+        assert_eq!(tables.meter.bytes(), memory);
+        assert_eq!((tables.attributes.memory_in_use(), paid), tables.attributes.walked_memory());
     }
 
     /// Closes a connection. Returns the slots of the peers that it owned, in the order in which
@@ -112,7 +133,7 @@ impl FeedState {
                     return Ok(AppliedFrame::new(self.peers.subject_of_unknown(slot), true));
                 };
                 if about == MessageType::StatisticsReport {
-                    peer.statistics = Some(StoredFrame { changed, frame: Bytes::copy_from_slice(frame.bytes()) });
+                    peer.set_statistics(StoredFrame { changed, frame: Bytes::copy_from_slice(frame.bytes()) });
                 } else {
                     peer.last_mirrored = Some(MirroredMessage { changed, header: peer.life.header });
                 }

@@ -26,6 +26,8 @@ pub(super) struct FeedStore {
     journal: Mutex<Journal>,
     /// The head of the journal, for those who wait for it to move.
     head: watch::Sender<JournalPosition>,
+    /// The limit of the journal's memory, in bytes.
+    journal_bytes: usize,
 }
 
 impl FeedStore {
@@ -33,7 +35,7 @@ impl FeedStore {
     pub(super) fn new(journal_bytes: usize, withdrawal_bytes: usize) -> Self {
         let (head, _) = watch::channel(JournalPosition::default());
         let (state, journal) = (FeedState::new(withdrawal_bytes), Journal::new(journal_bytes));
-        Self { state: Mutex::new(state), journal: Mutex::new(journal), head }
+        Self { state: Mutex::new(state), journal: Mutex::new(journal), head, journal_bytes }
     }
 
     /// Locks the state.
@@ -104,6 +106,22 @@ impl LockedFeed<'_> {
         self.store.head.send_replace(journal.head());
         drop(journal);
         self.state.forget();
+    }
+
+    /// The memory that the feed takes, in bytes. Of the journal, all that it may take counts: it
+    /// fills up whatever inputs do.
+    pub(super) fn memory(&self) -> usize {
+        self.state.memory_without_journal() + self.store.journal_bytes
+    }
+
+    /// Looks how near the limit of memory is: see [`super::memory_guard`].
+    pub(super) fn hold_to_limit(&mut self) {
+        if self.state.limit.standing().limit.is_none() {
+            return;
+        }
+        let used = self.memory();
+        let FeedState { limit, peers, .. } = &mut *self.state;
+        limit.look(used, peers);
     }
 
     /// Appends the frames of a batch.

@@ -15,6 +15,13 @@ pub(super) struct StoredFrame {
     pub(super) frame: Bytes,
 }
 
+impl StoredFrame {
+    /// Memory in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.frame.len() + size_of::<Self>()
+    }
+}
+
 /// The name of the table that a Peer Up or a Peer Down names (RFC 9069 §5.2.1), as bytes.
 pub(super) type TableName<'a> = Option<&'a [u8]>;
 

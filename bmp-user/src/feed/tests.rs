@@ -7,6 +7,7 @@ mod end_of_rib;
 mod histories;
 mod lives;
 mod many_peers;
+mod memory;
 mod not_kept;
 mod owners;
 mod reader;

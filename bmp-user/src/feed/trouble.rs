@@ -20,6 +20,10 @@ pub enum TroubleKind {
 }
 
 impl TroubleKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] =
+        [Self::Malformed, Self::MixedPathIds, Self::MalformedAttributes, Self::AsSize, Self::Overflowed];
+
     /// Its name in displays.
     pub fn as_str(self) -> &'static str {
         match self {

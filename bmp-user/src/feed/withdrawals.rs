@@ -80,6 +80,11 @@ impl Withdrawals {
         self.bytes
     }
 
+    /// The memory of the list of them, in bytes.
+    pub(super) fn queue_memory(&self) -> usize {
+        self.queue.len() * size_of::<KeptWithdrawal>()
+    }
+
     /// Registers a follower that needs the withdrawals after `since`.
     pub(super) fn follow(&mut self, since: u64) -> FollowerNeeds {
         self.last_follower += 1;

@@ -20,14 +20,17 @@ use tokio::{
 
 use super::{body::AnswerBody, events::Followers, page};
 use crate::{
-    control::{API_PATHS, ControlContext, WriteAnswer},
+    control::{ControlContext, WriteAnswer, api_index},
     tasks,
     visitors::Visitors,
 };
 
 /// The least time from one answer to the next.
 const SPACING: Duration = Duration::from_millis(1);
-/// How long the parts of bmpd may take to prove that they run.
+/// How long the needed tasks may take to prove that they run. A session that closes its connection
+/// takes seconds.
+const PROOF: Duration = Duration::from_secs(10);
+/// How long what sessions and displays share may be held.
 const PROBE: Duration = Duration::from_secs(2);
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -109,7 +112,7 @@ impl Server {
             "/healthz" => self.health().await,
             "/readyz" => self.readiness().await,
             "/metrics" => self.made(METRICS, self.context.metrics()).await,
-            "/api/v1" | "/api/v1/" => self.made(JSON, Box::new(|out| out.write_all(api_index().as_bytes()))).await,
+            "/api/v1" | "/api/v1/" => self.made(JSON, api_index()).await,
             "/api/v1/events" => match self.followers.follow() {
                 Some(events) => answer(StatusCode::OK, EVENTS, AnswerBody::Events(events)),
                 None => unavailable("too many follow the events already"),
@@ -146,9 +149,13 @@ impl Server {
         }
     }
 
-    /// Answers whether the parts of bmpd that others wait for can be had.
+    /// Answers whether every needed task runs, and what others wait for can be had.
     async fn health(&self) -> HttpResponse {
         let _one_at_a_time = self.looking.lock().await;
+        let late = tasks::unproven(PROOF).await;
+        if !late.is_empty() {
+            return unavailable(&tasks::hang(&late));
+        }
         let context = self.context.clone();
         match timeout(PROBE, tasks::blocking(move || context.probe())).await {
             Ok(Ok(())) => answer(StatusCode::OK, TEXT, AnswerBody::text("alive\n")),
@@ -156,13 +163,6 @@ impl Server {
             Err(_late) => unavailable(&format!("bmpd has not answered within {} s", PROBE.as_secs())),
         }
     }
-}
-
-/// Returns the paths as JSON, with the command that each answers with.
-fn api_index() -> String {
-    let lines = API_PATHS.iter().map(|known| format!("  \"/api/v1/{}\": \"{}\"", known.path, known.command));
-    let events = "  \"/api/v1/events\": \"what the status page follows, as server-sent events\"".to_owned();
-    format!("{{\n{}\n}}\n", lines.chain([events]).collect::<Vec<_>>().join(",\n"))
 }
 
 fn answer(status: StatusCode, kind: &'static str, body: AnswerBody) -> HttpResponse {

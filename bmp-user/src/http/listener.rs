@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -15,7 +15,7 @@ use crate::{
     config::HttpListen,
     control::HttpListenerState,
     link::Host,
-    sys,
+    listening::{self, remedy},
     tasks::{self, Tasks},
     visitors::{AdmittedStream, ClientSource, LimitRequest, Limits, SourceLimit, Visitors},
 };
@@ -25,8 +25,6 @@ use crate::{
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How long to wait when a connection cannot be accepted: descriptors or memory are short then.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
-/// Connections that the kernel keeps until they are accepted.
-const BACKLOG: i32 = 128;
 /// Connections at most, and those of one user of this host or of one other host.
 const LIMITS: LimitRequest = LimitRequest { most: 64, for_each_source: SourceLimit::Default(24) };
 
@@ -151,30 +149,6 @@ fn bind(listen: &HttpListen, device: Option<u32>) -> Result<TcpListener, String>
     if let (Some(name), None) = (&listen.vpn_instance, device) {
         return Err(format!("there is no VRF device {name}: make it, or leave `vpn-instance` out"));
     }
-    socket(listen.address, device).map_err(|error| format!("{error}: {}", remedy(&error)))
-}
-
-fn socket(address: SocketAddr, device: Option<u32>) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // An IPv6 address means IPv6 alone, even the unspecified one.
-        socket.set_only_v6(true)?;
-    }
-    if let Some(device) = device {
-        sys::bind_to_interface(&socket, device)?;
-    }
-    // Connections of an earlier listener in TIME_WAIT must not hold the port.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there; stop it, or give `http listen` another port",
-        io::ErrorKind::AddrNotAvailable => "the address is not on this host; add it, or give `http listen` another one",
-        io::ErrorKind::PermissionDenied => "a port below 1024 takes root or CAP_NET_BIND_SERVICE",
-        _ => "see `http listen`",
-    }
+    let what_to_do = |error: &io::Error| remedy(error, "`http listen`", "`http listen`");
+    listening::listen(listen.address, device).map_err(|error| format!("{error}: {}", what_to_do(&error)))
 }

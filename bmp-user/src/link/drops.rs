@@ -9,7 +9,7 @@ use rtnetlink::{
 };
 
 use super::{
-    message::{self, RawMessage, error_number, messages},
+    message::{self, QueueDrops, RawMessage, error_number, messages},
     netlink::{ANSWER_MAX, NLMSG_DONE, NLMSG_ERROR},
 };
 
@@ -26,8 +26,9 @@ const QDISC_LEN: usize = 20;
 /// Packets that one interface dropped instead of sending, since the interface exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
-    /// Dropped by the root queueing discipline, since that discipline exists.
-    pub queue: u64,
+    /// Dropped by the root queueing discipline, since that discipline exists. `None` where the
+    /// kernel tells of none.
+    pub queue: Option<u64>,
     /// Dropped by the driver.
     pub device: u64,
 }
@@ -48,7 +49,7 @@ impl DropCounters {
             return *known;
         }
         let queues = self.queues.get_or_insert_with(|| queues().unwrap_or_default());
-        let queue = queues.get(&index).copied().unwrap_or(0);
+        let queue = queues.get(&index).copied();
         let drops = device(index).ok().flatten().map(|device| Drops { queue, device });
         self.known.insert(index, drops);
         drops
@@ -73,7 +74,8 @@ fn queues() -> io::Result<BTreeMap<u32, u64>> {
     let mut found = BTreeMap::new();
     ask(RTM_GETQDISC, NLM_F_DUMP, &[0; QDISC_LEN], |message| {
         if message.kind == RTM_NEWQDISC {
-            found.extend(message::dropped_by_queue(message.payload));
+            let drops = message::dropped_by_queue(message.payload);
+            found.extend(drops.map(|QueueDrops { interface, packets }| (interface, packets)));
         }
     })?;
     Ok(found)
@@ -117,8 +119,8 @@ mod tests {
     #[test]
     fn only_an_existing_interface_has_drops() {
         let mut counters = DropCounters::default();
-        // The loopback interface has no queue, and its driver drops nothing.
-        assert_eq!(counters.drops(1), Some(Drops::default()));
+        // The loopback interface's discipline and its driver drop nothing.
+        assert_eq!(counters.drops(1), Some(Drops { queue: Some(0), device: 0 }));
         assert_eq!(counters.drops(u32::MAX >> 1), None);
     }
 }

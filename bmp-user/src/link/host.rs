@@ -211,6 +211,25 @@ impl Link {
 }
 
 impl InterfaceAddress {
+    /// An address in words: `192.0.2.1/24 secondary`. Its scope is global unless a word is `host`
+    /// or `link`. The other words are `secondary`, `temporary`, `tentative` and `deprecated`.
+    #[cfg(test)]
+    pub(crate) fn in_words(text: &str) -> Self {
+        let (address, flags) = text.split_once(' ').unwrap_or((text, ""));
+        let (ip, prefix_len) = address.split_once('/').unwrap();
+        let has = |flag| flags.split(' ').any(|word| word == flag);
+        Self {
+            ip: ip.parse().unwrap(),
+            peer: None,
+            prefix_len: prefix_len.parse().unwrap(),
+            global: !has("host") && !has("link"),
+            secondary: has("secondary"),
+            temporary: has("temporary"),
+            unproven: has("tentative"),
+            deprecated: has("deprecated"),
+        }
+    }
+
     /// True if `ip` is the broadcast address of the prefix. Prefixes of 31 and 32 bits have none
     /// (RFC 3021), nor have point-to-point addresses.
     #[inline]

@@ -89,6 +89,16 @@ impl Marks {
         }
     }
 
+    /// Returns the file of the marks.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Returns the folders that the last user of the file removes.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.0.path.ancestors().skip(1).take(2)
+    }
+
     /// Takes a mark. Returns `None` if another bmpd owns it. Do not call it again for a mark that
     /// this process still owns.
     ///
@@ -138,6 +148,7 @@ impl Drop for LockFile {
     fn drop(&mut self) {
         // The last user removes the file and then its folders, as far as they are empty.
         if matches!(self.lock(IN_USE, LockMode::Exclusive), Ok(true)) && fs::remove_file(&self.path).is_ok() {
+            // Those of `Marks::folders`.
             for folder in self.path.ancestors().skip(1).take(2) {
                 if fs::remove_dir(folder).is_err() {
                     break;

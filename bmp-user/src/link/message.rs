@@ -115,21 +115,39 @@ pub(super) fn dropped_by_device(payload: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(statistics.get(TX_DROPPED..TX_DROPPED + 8)?.try_into().ok()?))
 }
 
-/// Returns the interface index of a `struct tcmsg`, and how many packets the queueing discipline
-/// dropped. `None` if the discipline is not the root of its interface.
-pub(super) fn dropped_by_queue(payload: &[u8]) -> Option<(u32, u64)> {
+/// The drops of the root queueing discipline of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct QueueDrops {
+    /// The index of the interface.
+    pub(super) interface: u32,
+    /// Packets that the queueing discipline dropped.
+    pub(super) packets: u64,
+}
+
+/// Parses a `struct tcmsg` and its attributes. `None` if the discipline is not the root of its
+/// interface.
+pub(super) fn dropped_by_queue(payload: &[u8]) -> Option<QueueDrops> {
     if u32_at(payload, 12)? != TC_ROOT {
         return None;
     }
     let (_, statistics) = attributes(payload.get(20..)?).find(|(kind, _)| *kind == TCA_STATS2)?;
     let queue = nested(statistics, TCA_STATS_QUEUE).next()?;
     // `struct gnet_stats_queue`: length, backlog, drops.
-    Some((interface_index(payload)?, u32_at(queue, 8)?.into()))
+    Some(QueueDrops { interface: interface_index(payload)?, packets: u32_at(queue, 8)?.into() })
 }
 
-/// Parses `struct ifaddrmsg` and its attributes into interface index and address. Returns `None`
-/// for other families than IPv4 and IPv6.
-pub(super) fn address(payload: &[u8]) -> Option<(u32, InterfaceAddress)> {
+/// An address, and the interface that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AddressOfInterface {
+    /// The index of the interface.
+    pub(super) interface: u32,
+    /// The address.
+    pub(super) address: InterfaceAddress,
+}
+
+/// Parses a `struct ifaddrmsg` and its attributes. Returns `None` for other families than IPv4 and
+/// IPv6.
+pub(super) fn address(payload: &[u8]) -> Option<AddressOfInterface> {
     let &[family, prefix_len, flags, scope, ..] = payload else { return None };
     let (mut local, mut far, mut flags) = (None, None, u32::from(flags));
     for (kind, value) in attributes(payload.get(8..)?) {
@@ -155,7 +173,7 @@ pub(super) fn address(payload: &[u8]) -> Option<(u32, InterfaceAddress)> {
         unproven: has(libc::IFA_F_DADFAILED) || (has(libc::IFA_F_TENTATIVE) && !has(libc::IFA_F_OPTIMISTIC)),
         deprecated: has(libc::IFA_F_DEPRECATED),
     };
-    Some((interface_index(payload)?, address))
+    Some(AddressOfInterface { interface: interface_index(payload)?, address })
 }
 
 /// A route as one entry of a routing table.

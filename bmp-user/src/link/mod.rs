@@ -34,5 +34,5 @@ pub use host::{Host, InterfaceAddress, InterfaceSubnet, Link};
 pub use interface::Interface;
 pub use marks::{Marks, OwnedMark};
 pub use routes::{KernelRoute, MarkedFlow, RouteLookup};
-pub use steering::{EarlierRule, MARKS, PRIORITY, PROTOCOL, Steer, SteeredMark, Steering};
+pub use steering::{EarlierRule, MARKS, MarkRoute, PRIORITY, PROTOCOL, Steer, SteeredMark, Steering};
 pub use watch::watch;

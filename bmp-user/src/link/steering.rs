@@ -1,11 +1,15 @@
-//! Routes for a single session: a mark, a rule that matches the mark, and a table that only this
-//! rule selects.
+//! Routes for a single session: a mark, a rule that matches the mark, a table that only this rule
+//! selects, and a rule that refuses what the table has no route for.
 //!
 //! ```text
 //! ip rule     900: from all fwmark 0x626d0001 lookup 1651310593 proto 98
+//!             901: from all fwmark 0x626d0001 unreachable proto 98
 //! table 1651310593: default via 192.0.2.66 dev up2 proto 98 onlink
-//!                   unreachable default proto 98 metric 4278198272
 //! ```
+//!
+//! An unreachable route in the table would refuse the packets too. But while IPv6 holds a next hop
+//! for failed, it prefers any other route of the table to that one, and looks after the next hop
+//! once a minute only (net/ipv6/route.c, `find_match`, `rt6_probe`).
 //!
 //! The number of the table equals the mark. Rules and routes with [`PROTOCOL`] belong to bmpd. If
 //! several bmpd share a network namespace, [`Marks`](super::Marks) tells whose a mark is.
@@ -30,20 +34,20 @@ use super::{
 /// /etc/iproute2/rt_protos uses it.
 pub const PROTOCOL: u8 = 98;
 
-/// The priority of the rules: after the local table (0), before VRFs (1000) and the main table
-/// (32766).
+/// The priority of the rules that select a table: after the local table (0), before VRFs (1000) and
+/// the main table (32766).
 pub const PRIORITY: u32 = 900;
+
+/// The priority of the rules that refuse what the table has no route for.
+const LAST_PRIORITY: u32 = PRIORITY + 1;
 
 /// The marks, which are also the numbers of the tables. As bytes they begin with `bm`.
 pub const MARKS: RangeInclusive<u32> = 0x626d_0001..=0x626d_ffff;
 
-/// The metric of the unreachable route: worse than any other route in the table. iproute2's
-/// documentation of VRFs recommends this value.
-const LAST_METRIC: u32 = 4_278_198_272;
-
 /// `FR_ACT_*` (linux/fib_rules.h).
 const FR_ACT_TO_TBL: u8 = 1;
 const FR_ACT_GOTO: u8 = 2;
+const FR_ACT_UNREACHABLE: u8 = 7;
 
 /// How often an interrupted dump is repeated at most.
 const DUMPS_MAX: usize = 4;
@@ -57,10 +61,8 @@ const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6]
 pub struct Steer {
     /// The mark, which is also the number of the table.
     pub mark: u32,
-    /// The router.
-    pub next_hop: IpAddr,
-    /// The index of the interface towards the router.
-    pub oif: u32,
+    /// The route in that table.
+    pub route: MarkRoute,
 }
 
 /// A mark that the kernel steers.
@@ -68,8 +70,17 @@ pub struct Steer {
 pub struct SteeredMark {
     /// The mark.
     pub mark: u32,
-    /// Router and interface index of the route in the table, if it has one.
-    pub way: Option<(IpAddr, u32)>,
+    /// The route in the table of the mark, if it has one.
+    pub route: Option<MarkRoute>,
+}
+
+/// The route of a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkRoute {
+    /// The router.
+    pub next_hop: IpAddr,
+    /// The index of the interface towards the router.
+    pub oif: u32,
 }
 
 /// A foreign rule that the kernel evaluates before the rules of sessions.
@@ -109,11 +120,11 @@ impl Steering {
                 found.entry(rule.mark).or_insert(None);
             }
             for route in self.routes(family, None).await?.iter().filter(|route| MARKS.contains(&route.table)) {
-                let way = found.entry(route.table).or_insert(None);
-                *way = way.or_else(|| way_of(route));
+                let known = found.entry(route.table).or_insert(None);
+                *known = known.or_else(|| mark_route(route));
             }
         }
-        Ok(found.into_iter().map(|(mark, way)| SteeredMark { mark, way }).collect())
+        Ok(found.into_iter().map(|(mark, route)| SteeredMark { mark, route }).collect())
     }
 
     /// True if no rule matches the mark and its table is empty.
@@ -168,18 +179,12 @@ impl Steering {
     /// Fails with the kernel's [`raw_os_error`](io::Error::raw_os_error): `ENODEV` or `ENETDOWN` if
     /// the interface is missing or down, `EINVAL` if the next hop is no address of a router.
     pub async fn add(&mut self, steer: &Steer) -> io::Result<bool> {
-        let Steer { mark, next_hop, oif } = *steer;
+        let Steer { mark, route: wanted @ MarkRoute { next_hop, oif } } = *steer;
         let family = family(next_hop);
+        // This rule comes first, so that marked packets never fall through to the next table.
+        let mut missing = self.add_rule(family, mark, MarkRule::Unreachable).await?;
         let routes = self.routes(family, Some(mark)).await?;
-        let mut missing = false;
-        // The unreachable route comes first, so that marked packets never fall through to the next
-        // table.
-        if !routes.iter().any(|route| route.kind == libc::RTN_UNREACHABLE) {
-            let request = RouteNetlinkMessage::NewRoute(last_route(family, mark));
-            self.client.change(request, NLM_F_CREATE | NLM_F_REPLACE).await?;
-            missing = true;
-        }
-        if !routes.iter().any(|route| way_of(route) == Some((next_hop, oif))) {
+        if !routes.iter().any(|route| mark_route(route) == Some(wanted)) {
             let mut route = route(family, mark);
             route.header.kind = RouteType::Unicast;
             // The caller knows that the next hop is on the link. The kernel would look it up in the
@@ -190,14 +195,24 @@ impl Steering {
             self.client.change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE).await?;
             missing = true;
         }
-        if !self.rules(family).await?.iter().any(|rule| is_ours(rule) && rule.mark == mark) {
-            let request = RouteNetlinkMessage::NewRule(rule(family, mark));
-            match self.client.change(request, NLM_F_CREATE | NLM_F_EXCL).await {
-                Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
-                _ => missing = true,
-            }
+        // Version 0.1 left one.
+        for old in routes.iter().filter(|route| route.kind == libc::RTN_UNREACHABLE && route.protocol == PROTOCOL) {
+            self.remove_route(family, mark, old).await?;
         }
+        missing |= self.add_rule(family, mark, MarkRule::Lookup).await?;
         Ok(missing)
+    }
+
+    /// Adds a rule of a mark. Returns true if it was missing.
+    async fn add_rule(&mut self, family: AddressFamily, mark: u32, which: MarkRule) -> io::Result<bool> {
+        if self.rules(family).await?.iter().any(|rule| which.is(rule, mark)) {
+            return Ok(false);
+        }
+        let request = RouteNetlinkMessage::NewRule(which.message(family, mark));
+        match self.client.change(request, NLM_F_CREATE | NLM_F_EXCL).await {
+            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
+            _ => Ok(true),
+        }
     }
 
     /// Removes all rules and routes of a mark. A mark without any is no error.
@@ -207,21 +222,31 @@ impl Steering {
     /// Fails if the kernel refuses a request.
     pub async fn remove(&mut self, mark: u32) -> io::Result<()> {
         for family in FAMILIES {
-            for _ in 0..REMOVALS_MAX {
-                if !self.rules(family).await?.iter().any(|rule| is_ours(rule) && rule.mark == mark) {
-                    break;
-                }
-                gone(self.client.change(RouteNetlinkMessage::DelRule(rule(family, mark)), 0).await)?;
-            }
+            self.remove_rules(family, mark, MarkRule::Lookup).await?;
             let routes = self.routes(family, Some(mark)).await?;
             for found in routes.iter().filter(|route| route.protocol == PROTOCOL).take(REMOVALS_MAX) {
-                let mut route = route(family, mark);
-                route.header.kind = found.kind.into();
-                route.attributes.extend(found.metric.map(RouteAttribute::Priority));
-                gone(self.client.change(RouteNetlinkMessage::DelRoute(route), 0).await)?;
+                self.remove_route(family, mark, found).await?;
             }
+            self.remove_rules(family, mark, MarkRule::Unreachable).await?;
         }
         Ok(())
+    }
+
+    async fn remove_rules(&mut self, family: AddressFamily, mark: u32, which: MarkRule) -> io::Result<()> {
+        for _ in 0..REMOVALS_MAX {
+            if !self.rules(family).await?.iter().any(|rule| which.is(rule, mark)) {
+                break;
+            }
+            gone(self.client.change(RouteNetlinkMessage::DelRule(which.message(family, mark)), 0).await)?;
+        }
+        Ok(())
+    }
+
+    async fn remove_route(&mut self, family: AddressFamily, mark: u32, found: &FibEntry) -> io::Result<()> {
+        let mut route = route(family, mark);
+        route.header.kind = found.kind.into();
+        route.attributes.extend(found.metric.map(RouteAttribute::Priority));
+        gone(self.client.change(RouteNetlinkMessage::DelRoute(route), 0).await)
     }
 
     async fn rules(&mut self, family: AddressFamily) -> io::Result<Vec<RoutingRule>> {
@@ -273,17 +298,64 @@ impl Steering {
     }
 }
 
-fn is_ours(rule: &RoutingRule) -> bool {
-    let RoutingRule { protocol, priority, mark, mask, table, action: _ } = *rule;
-    (protocol, priority, mask) == (PROTOCOL, PRIORITY, u32::MAX) && mark == table && MARKS.contains(&mark)
+/// A rule of a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MarkRule {
+    /// Selects the mark's table.
+    Lookup,
+    /// Refuses what the table has no route for.
+    Unreachable,
 }
 
-fn way_of(route: &FibEntry) -> Option<(IpAddr, u32)> {
+impl MarkRule {
+    const fn priority(self) -> u32 {
+        match self {
+            Self::Lookup => PRIORITY,
+            Self::Unreachable => LAST_PRIORITY,
+        }
+    }
+
+    /// True if `rule` is this one, for the mark.
+    fn is(self, rule: &RoutingRule, mark: u32) -> bool {
+        let RoutingRule { protocol, priority, mark: marked, mask, table, action } = *rule;
+        let acts = match self {
+            Self::Lookup => action == FR_ACT_TO_TBL && table == mark,
+            Self::Unreachable => action == FR_ACT_UNREACHABLE,
+        };
+        (protocol, priority, marked, mask) == (PROTOCOL, self.priority(), mark, u32::MAX) && acts
+    }
+
+    fn message(self, family: AddressFamily, mark: u32) -> RuleMessage {
+        let mut message = RuleMessage::default();
+        message.header.family = family;
+        message.attributes.extend([
+            RuleAttribute::Priority(self.priority()),
+            RuleAttribute::FwMark(mark),
+            RuleAttribute::FwMask(u32::MAX),
+            RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
+        ]);
+        match self {
+            Self::Lookup => {
+                message.header.action = RuleAction::ToTable;
+                message.attributes.push(RuleAttribute::Table(mark));
+            }
+            Self::Unreachable => message.header.action = RuleAction::Unreachable,
+        }
+        message
+    }
+}
+
+fn is_ours(rule: &RoutingRule) -> bool {
+    MARKS.contains(&rule.mark)
+        && [MarkRule::Lookup, MarkRule::Unreachable].iter().any(|which| which.is(rule, rule.mark))
+}
+
+fn mark_route(route: &FibEntry) -> Option<MarkRoute> {
     match route.next_hops.as_slice() {
         [FibNextHop { oif, gateway: Some(gateway) }]
             if route.kind == libc::RTN_UNICAST && route.prefix_len == 0 && route.protocol == PROTOCOL =>
         {
-            Some((*gateway, *oif))
+            Some(MarkRoute { next_hop: *gateway, oif: *oif })
         }
         _ => None,
     }
@@ -299,28 +371,6 @@ fn route(family: AddressFamily, table: u32) -> RouteMessage {
     message.header.address_family = family;
     message.header.protocol = RouteProtocol::Other(PROTOCOL);
     message.attributes.push(RouteAttribute::Table(table));
-    message
-}
-
-/// Builds the unreachable route that ends every lookup in the table.
-fn last_route(family: AddressFamily, table: u32) -> RouteMessage {
-    let mut message = route(family, table);
-    message.header.kind = RouteType::Unreachable;
-    message.attributes.push(RouteAttribute::Priority(LAST_METRIC));
-    message
-}
-
-fn rule(family: AddressFamily, mark: u32) -> RuleMessage {
-    let mut message = RuleMessage::default();
-    message.header.family = family;
-    message.header.action = RuleAction::ToTable;
-    message.attributes.extend([
-        RuleAttribute::Priority(PRIORITY),
-        RuleAttribute::FwMark(mark),
-        RuleAttribute::FwMask(u32::MAX),
-        RuleAttribute::Table(mark),
-        RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
-    ]);
     message
 }
 

@@ -304,7 +304,7 @@ impl HostWatcher {
             link.addresses.clear();
             for family in [AddressFamily::Inet, AddressFamily::Inet6] {
                 let each = |payload: &[u8]| match message::address(payload) {
-                    Some((of, address)) if of == index => link.addresses.push(address),
+                    Some(found) if found.interface == index => link.addresses.push(found.address),
                     _ => {}
                 };
                 if answered(self.client.dump(address_request(family, index), each).await)? == Answer::Interrupted {
@@ -362,10 +362,10 @@ fn add_link(links: &mut BTreeMap<u32, Link>, payload: &[u8]) {
 /// Adds an address to its link. A link that is not in the table is newer than it, so a notification
 /// follows.
 fn add_address(links: &mut BTreeMap<u32, Link>, payload: &[u8]) {
-    if let Some((index, address)) = message::address(payload)
-        && let Some(link) = links.get_mut(&index)
+    if let Some(found) = message::address(payload)
+        && let Some(link) = links.get_mut(&found.interface)
     {
-        link.addresses.push(address);
+        link.addresses.push(found.address);
     }
 }
 

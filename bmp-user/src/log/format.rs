@@ -7,12 +7,9 @@ use std::{
 
 use serde::ser::SerializeMap as _;
 use tracing::Level;
-use tracing_subscriber::fmt::{
-    format::Writer,
-    time::{FormatTime as _, SystemTime},
-};
 
 use super::{journal, record::LogRecord};
+use crate::sys;
 
 /// The formats that an operator can name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -67,7 +64,7 @@ fn text(record: &LogRecord, colours: bool) -> Vec<u8> {
         (true, _) => ("\x1b[2m", "\x1b[34m", "\x1b[0m"),
     };
     let mut line = String::from(dim);
-    line.push_str(&now());
+    line.push_str(&sys::time_in_utc());
     // Writing to a string cannot fail.
     let _ = writeln!(line, "{plain} {colour}{:>5}{plain} {}", record.level.as_str(), record.text);
     line.into_bytes()
@@ -77,7 +74,7 @@ fn json(record: &LogRecord) -> Vec<u8> {
     let mut line = Vec::new();
     let mut serializer = serde_json::Serializer::new(&mut line);
     let written = serde::Serializer::serialize_map(&mut serializer, None).and_then(|mut map| {
-        map.serialize_entry("time", &now())?;
+        map.serialize_entry("time", &sys::time_in_utc())?;
         map.serialize_entry("level", &record.level.as_str().to_ascii_lowercase())?;
         map.serialize_entry("message", &record.text)?;
         for (name, value) in &record.fields {
@@ -88,13 +85,6 @@ fn json(record: &LogRecord) -> Vec<u8> {
     debug_assert!(written.is_ok(), "texts and a vector cannot fail");
     line.push(b'\n');
     line
-}
-
-/// Returns the time as RFC 3339 writes it, in UTC. A clock before 1970 only costs the time.
-fn now() -> String {
-    let mut time = String::new();
-    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
-    time
 }
 
 /// Returns how to encode the records of this process.

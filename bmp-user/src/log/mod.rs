@@ -9,7 +9,9 @@
 //! - `record`: what an event says, as text and as fields, with every unsafe character escaped.
 //! - `format`: text, JSON or an entry of the journal.
 //! - `journal`: the journal's protocol and socket.
+//! - `buffer`: the last lines, kept in memory for `display logbuffer`.
 
+mod buffer;
 mod format;
 mod journal;
 mod limit;
@@ -20,7 +22,7 @@ use std::{
     fs::File,
     io::{self, IsTerminal, Write},
     os::fd::{AsFd, AsRawFd},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -28,6 +30,8 @@ use tracing::{Event, Level, Metadata, Subscriber, callsite::Identifier};
 use tracing_subscriber::{EnvFilter, Layer, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::sys;
+use buffer::LineBuffer;
+pub use buffer::{BUFFER_LINES, BufferedLine, BufferedLog};
 use format::LogEncoding;
 pub use format::LogFormat;
 use limit::{LeftOutLines, Limiter, LineVerdict, WINDOW};
@@ -44,8 +48,8 @@ struct LineKind {
     level: Level,
 }
 
-/// The queue of this process's log, for lines that bypass `tracing`.
-static QUEUE: OnceLock<(LineQueue, LogEncoding)> = OnceLock::new();
+/// The outlet of this process's log, for lines that bypass `tracing`.
+static OUTLET: OnceLock<LogOutlet> = OnceLock::new();
 
 /// Starts to log the events that `filter` lets through.
 ///
@@ -57,7 +61,7 @@ pub fn init(filter: EnvFilter, format: LogFormat) -> io::Result<()> {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (encoding, journal) = format::choose(format, colours)?;
     let lines = LogLines::new(encoding);
-    let (queue, limiter) = (lines.queue.clone(), Arc::clone(&lines.limiter));
+    let (outlet, limiter) = (lines.outlet.clone(), Arc::clone(&lines.limiter));
     match journal {
         Some(journal) => start(&lines, journal)?,
         // A descriptor of its own, because the holder of the lock of `std::io::stderr` may wait for
@@ -65,36 +69,42 @@ pub fn init(filter: EnvFilter, format: LogFormat) -> io::Result<()> {
         None => start(&lines, BlockingStderr(File::from(io::stderr().as_fd().try_clone_to_owned()?)))?,
     }
     tracing_subscriber::registry().with(lines).with(filter).try_init().map_err(io::Error::other)?;
-    let _ = (QUEUE.set((queue, encoding)), LIMITER.set(limiter));
+    let _ = (OUTLET.set(outlet), LIMITER.set(limiter));
     Ok(())
 }
 
 /// Starts the thread that writes `lines` to `sink`.
 fn start(lines: &LogLines, sink: impl Write + Send + 'static) -> io::Result<()> {
-    let (encoding, limiter) = (lines.encoding, Arc::clone(&lines.limiter));
-    let summaries = move || summaries(&limiter, Some(Instant::now()), encoding);
-    lines.queue.start(sink, summaries, move |dropped, why| {
+    let (outlet, limiter) = (lines.outlet.clone(), Arc::clone(&lines.limiter));
+    let lost = outlet.clone();
+    let summaries = move || summaries(&limiter, Some(Instant::now()), &outlet);
+    lines.outlet.queue.start(sink, summaries, move |dropped, why| {
         let why = why.map_or_else(|| "nobody read them in time".to_owned(), ToString::to_string);
-        encoding.encode(&LogRecord::new(Level::WARN, &format!("{dropped} lines of the log are lost: {why}")))
+        lost.encode(LogRecord::new(Level::WARN, &format!("{dropped} lines of the log are lost: {why}")))
     })
 }
 
 static LIMITER: OnceLock<Arc<Mutex<Limiter<LineKind>>>> = OnceLock::new();
 
+/// Returns the last lines of this process's log; none if it has no log.
+pub fn buffered() -> BufferedLog {
+    OUTLET.get().map(|outlet| outlet.buffer().log()).unwrap_or_default()
+}
+
 /// Writes all pending summaries and waits until the log is written, for at most a second.
 pub fn finish() {
-    let Some((queue, encoding)) = QUEUE.get() else { return };
+    let Some(outlet) = OUTLET.get() else { return };
     if let Some(limiter) = LIMITER.get() {
-        summaries(limiter, None, *encoding).into_iter().for_each(|line| queue.push(line));
+        summaries(limiter, None, outlet).into_iter().for_each(|line| outlet.queue.push(line));
     }
-    queue.flush(FAREWELL);
+    outlet.queue.flush(FAREWELL);
 }
 
 /// Logs a line without any lock that the caller may hold, and waits at most a second until it is
 /// written. For a program that must end at once.
 pub fn last_words(text: &str) {
-    match QUEUE.get() {
-        Some((queue, encoding)) => {
+    match OUTLET.get() {
+        Some(LogOutlet { queue, encoding, .. }) => {
             queue.push(encoding.encode(&LogRecord::new(Level::ERROR, text)));
             queue.flush(FAREWELL);
         }
@@ -121,16 +131,37 @@ impl Write for BlockingStderr {
     }
 }
 
+/// Where lines go: the queue of the writer, and the buffer in memory.
+#[derive(Clone)]
+struct LogOutlet {
+    queue: LineQueue,
+    buffer: Arc<Mutex<LineBuffer>>,
+    encoding: LogEncoding,
+}
+
+impl LogOutlet {
+    /// Keeps a record in the buffer, and returns it as the log has it.
+    fn encode(&self, record: LogRecord) -> Vec<u8> {
+        let line = self.encoding.encode(&record);
+        self.buffer().push(record, sys::time_in_utc());
+        line
+    }
+
+    fn buffer(&self) -> MutexGuard<'_, LineBuffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The `tracing` layer that turns events into lines.
 struct LogLines {
-    queue: LineQueue,
+    outlet: LogOutlet,
     limiter: Arc<Mutex<Limiter<LineKind>>>,
-    encoding: LogEncoding,
 }
 
 impl LogLines {
     fn new(encoding: LogEncoding) -> Self {
-        Self { queue: LineQueue::default(), limiter: Arc::default(), encoding }
+        let outlet = LogOutlet { queue: LineQueue::default(), buffer: Arc::default(), encoding };
+        Self { outlet, limiter: Arc::default() }
     }
 
     fn admit(&self, metadata: &Metadata<'_>, event: &Event<'_>) -> LineVerdict {
@@ -151,19 +182,19 @@ impl<S: Subscriber> Layer<S> for LogLines {
         if *metadata.level() <= Level::INFO && self.admit(metadata, event) != LineVerdict::Pass {
             return;
         }
-        self.queue.push(self.encoding.encode(&LogRecord::from_event(event)));
+        self.outlet.queue.push(self.outlet.encode(LogRecord::from_event(event)));
     }
 }
 
 /// Returns the summary lines of the windows that are over at `now`, or of all windows.
-fn summaries(limiter: &Mutex<Limiter<LineKind>>, now: Option<Instant>, encoding: LogEncoding) -> Vec<Vec<u8>> {
+fn summaries(limiter: &Mutex<Limiter<LineKind>>, now: Option<Instant>, outlet: &LogOutlet) -> Vec<Vec<u8>> {
     let summaries = limiter.lock().unwrap_or_else(PoisonError::into_inner).summaries(now);
     let seconds = WINDOW.as_secs();
     let line = |LeftOutLines { kind, like, left_out, subjects }: LeftOutLines<LineKind>| {
         let like = like.unwrap_or_default();
         let about = if subjects > 1 { format!(" about {subjects} or more others") } else { String::new() };
         let text = format!("{like} … and {left_out} more like this{about} in the last {seconds} s");
-        encoding.encode(&LogRecord::new(kind.level, &text))
+        outlet.encode(LogRecord::new(kind.level, &text))
     };
     summaries.into_iter().map(line).collect()
 }

@@ -21,7 +21,7 @@ use crate::escape::escaped;
 const LONGEST: usize = 8 * 1024;
 
 /// The fields that are for programs alone, because the message says the same in words.
-const SAID_IN_MESSAGE: [&str; 4] = ["reason", "interface", "source", "station"];
+const SAID_IN_MESSAGE: [&str; 6] = ["cause", "interface", "old_source", "reason", "source", "station"];
 
 /// What an event says.
 #[derive(Clone, Debug, PartialEq, Eq)]

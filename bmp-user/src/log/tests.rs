@@ -7,10 +7,10 @@ use crate::escape::is_unsafe;
 /// Returns what `what` logs, and the summaries.
 fn encoded(encoding: LogEncoding, what: impl FnOnce()) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let lines = LogLines::new(encoding);
-    let (queue, limiter) = (lines.queue.clone(), Arc::clone(&lines.limiter));
+    let (outlet, limiter) = (lines.outlet.clone(), Arc::clone(&lines.limiter));
     let subscriber = tracing_subscriber::registry().with(lines).with(EnvFilter::new("debug"));
     tracing::subscriber::with_default(subscriber, what);
-    (queue.take(), summaries(&limiter, None, encoding))
+    (outlet.queue.take(), summaries(&limiter, None, &outlet))
 }
 
 /// Returns the lines of text that `what` logs, without times, and their summaries.

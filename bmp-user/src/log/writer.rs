@@ -75,7 +75,9 @@ impl LineQueue {
         let queue = self.clone();
         let mut writer = LineWriter { sink, torn: false, failed: None };
         let mut tick = tick;
-        crate::tasks::thread("log writer", move || {
+        // The thread writes to an open descriptor, and needs nothing else.
+        let give_up = crate::sandbox::give_up_everything;
+        crate::tasks::thread_after("log writer", give_up, move || {
             let mut next_tick = Instant::now() + TICK;
             loop {
                 let line = queue.next(next_tick);

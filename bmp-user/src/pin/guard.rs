@@ -239,16 +239,7 @@ mod tests {
     const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 65));
 
     fn link(index: u32, name: &str, kind: &str, address: Option<IpAddr>) -> Link {
-        let address = address.map(|ip| InterfaceAddress {
-            ip,
-            peer: None,
-            prefix_len: 26,
-            global: true,
-            secondary: false,
-            temporary: false,
-            unproven: false,
-            deprecated: false,
-        });
+        let address = address.map(|ip| InterfaceAddress::in_words(&format!("{ip}/26")));
         Link {
             index,
             name: name.into(),

@@ -40,13 +40,13 @@ pub use bind::BindError;
 pub use connections::{KernelConnection, KernelConnectionEnd, KernelConnections, RefusedConnect};
 pub use earlier_connection::EarlierConnection;
 pub use foreign::ForeignSockets;
-pub(crate) use foreign::{name_of, user_of};
+pub(crate) use foreign::{name_of, user_of, user_of_bound};
 pub use guarded::{GuardReport, GuardedInterface, GuardedPlaces, ListenerState};
 pub use keeper::run;
 pub use kernel::{
     ConnectRefusal, DEFAULT_BPFFS, Datapath, DatapathMode, DatapathOptions, Enforcement, Events, Hook, Inherited,
     KernelInspection, Loss, NoGuard, Occurrence, PinSlot, PinTarget, Role, Room, SocketChange, SocketEvent,
-    SocketOwner, detach, inspect, prepare,
+    SocketOwner, detach, inspect, pinned_in, prepare,
 };
 pub use kernel_events::follow;
 pub use pins::Pins;

@@ -14,12 +14,17 @@ use super::{
     plan::Pinned,
     view::{AddressedRequest, SessionPin},
 };
-use crate::config::{Config, SessionId};
+use crate::{
+    config::{Config, SessionId},
+    sandbox::ApartThread,
+};
 
 /// The pins of all sessions and BGP peers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pins {
     datapath: Datapath,
+    /// Works on the BPF file system, for the keeper.
+    mender: ApartThread,
     /// The session and the keeper keep a pin alive. Both have the same one, however often the
     /// session is configured anew.
     pins: Arc<Mutex<BTreeMap<Pinned, Weak<SessionPin>>>>,
@@ -46,12 +51,23 @@ impl Pins {
         let (requests, inbox) = mpsc::unbounded_channel();
         Self {
             datapath,
+            mender: ApartThread::in_runtime(),
             pins: Arc::default(),
             requests,
             inbox: Arc::new(Mutex::new(Some(inbox))),
             progress: Arc::default(),
             holds_earlier: Arc::default(),
         }
+    }
+
+    /// Lets the keeper mend losses on this thread.
+    pub(crate) fn mended_by(self, mender: ApartThread) -> Self {
+        Self { mender, ..self }
+    }
+
+    /// Returns the thread that mends losses.
+    pub(in crate::pin) fn mender(&self) -> &ApartThread {
+        &self.mender
     }
 
     /// Returns the kernel side.

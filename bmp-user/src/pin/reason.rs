@@ -42,6 +42,12 @@ pub enum Reason {
     ManualReset,
     /// The pin of the session changed.
     ConfigurationChanged,
+    /// The key chain of the session does not exist, or has no key to sign with now.
+    NoValidKey,
+    /// The kernel dropped what the station sent, because the station signs with another key.
+    KeyMismatch,
+    /// The kernel lacks what the session needs.
+    NotSupported,
     /// The kernel forbids bmpd to do what the session needs.
     NotPermitted,
     /// bmpd or the host has no file descriptor left for the session's socket.
@@ -50,7 +56,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::NotConfigured,
         Self::Shutdown,
         Self::InterfaceAbsent,
@@ -69,6 +75,9 @@ impl Reason {
         Self::KeepaliveTimeout,
         Self::ManualReset,
         Self::ConfigurationChanged,
+        Self::NoValidKey,
+        Self::KeyMismatch,
+        Self::NotSupported,
         Self::NotPermitted,
         Self::NoDescriptors,
     ];
@@ -126,6 +135,9 @@ impl Reason {
             Self::KeepaliveTimeout => "keepalive-timeout",
             Self::ManualReset => "manual-reset",
             Self::ConfigurationChanged => "configuration-changed",
+            Self::NoValidKey => "no-valid-key",
+            Self::KeyMismatch => "key-mismatch",
+            Self::NotSupported => "not-supported",
             Self::NotPermitted => "not-permitted",
             Self::NoDescriptors => "no-descriptors",
         }

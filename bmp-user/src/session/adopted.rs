@@ -305,14 +305,11 @@ impl AdoptedSession {
             name: pin::name_of(connection.process).unwrap_or_else(|| Untrusted::new("?")),
         });
         let by = process.as_ref().map(|process| format!(" by {} ({})", process.name, process.id)).unwrap_or_default();
-        let SessionContext { id, status, .. } = &self.context;
-        let (local, station) = (connection.local, grant.target.station);
+        let (id, local, station) = (&self.context.id, connection.local, grant.target.station);
         let (interface, source) = (grant.resolved.interface_names(), local.ip());
         info!(session = %id, %station, interface, %source, "up from {local} to {station}, opened{by}");
-        status.update(|shown| {
+        self.context.show_up(grant, Some(local), |shown| {
             shown.phase = SessionPhase::Following;
-            shown.clear_cause();
-            shown.local = Some(local);
             shown.process = process;
             shown.established += times;
             // It is another connection, even if there was no moment without one.

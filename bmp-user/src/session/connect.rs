@@ -6,8 +6,9 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
-    config::SessionConfig,
+    config::{Config, SessionConfig},
     pin::{Datapath, DownCause, Grant, Reason},
+    signing::ConnectionKeys,
     sys,
 };
 
@@ -22,7 +23,14 @@ const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// Connects to the station from the granted source.
+/// A connection to a station.
+pub(super) struct StationConnection {
+    pub(super) stream: TcpStream,
+    /// The keys that sign it, if it has a key chain.
+    pub(super) keys: Option<ConnectionKeys>,
+}
+
+/// Connects to the station from the granted source. `config` has the key chains.
 ///
 /// # Errors
 ///
@@ -31,13 +39,23 @@ pub(super) async fn connect(
     grant: &Grant,
     datapath: &Datapath,
     session: &SessionConfig,
-) -> Result<TcpStream, DownCause> {
+    config: &Config,
+) -> Result<StationConnection, DownCause> {
     let socket = open(grant, datapath, session)?;
     let station = grant.far_end();
+    let keys = match &session.keychain {
+        Some(chain) => {
+            let keys = ConnectionKeys::install(&socket, station.ip(), chain, config);
+            Some(keys.map_err(|error| error.cause())?)
+        }
+        None => None,
+    };
+    // Asks what the kernel has counted, when the attempt is over and its socket is gone.
+    let witness = keys.as_ref().and_then(|_| socket.try_clone().ok());
     let socket = TcpSocket::from_std_stream(socket.into());
     match tokio::time::timeout(TIMEOUT, socket.connect(station)).await {
         Ok(Ok(stream)) => match datapath.confirm(&stream, &grant.target) {
-            Ok(()) => Ok(stream),
+            Ok(()) => Ok(StationConnection { stream, keys }),
             Err(error) => Err(DownCause::without_mend(Reason::EgressDenied, format!("{error:#}"))),
         },
         // The kernel cannot reach the station from this source.
@@ -52,7 +70,11 @@ pub(super) async fn connect(
         }
         Err(_) => {
             let why = format!("{station} did not answer within {} s", TIMEOUT.as_secs());
-            Err(DownCause::without_mend(Reason::ConnectTimeout, why))
+            let cause = DownCause::without_mend(Reason::ConnectTimeout, why);
+            Err(match (keys, witness) {
+                (Some(keys), Some(witness)) => keys.explain(&witness, cause),
+                _ => cause,
+            })
         }
     }
 }
@@ -68,7 +90,8 @@ fn open(grant: &Grant, datapath: &Datapath, session: &SessionConfig) -> Result<S
     socket.set_nonblocking(true).and_then(|()| tune(&socket)).map_err(refused("set socket options"))?;
     apply_settings(&socket, session).map_err(refused("set keepalive, mss and dscp"))?;
     if let Some(secret) = &session.password {
-        sys::set_md5_secret(&socket, grant.target.station, secret.reveal())
+        let secret = secret.reveal().map_err(refused("sign with TCP MD5"))?;
+        sys::set_md5_secret(&socket, grant.target.station, secret)
             .map_err(refused("sign with TCP MD5, which the kernel must be built with"))?;
     }
     grant

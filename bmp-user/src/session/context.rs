@@ -32,6 +32,11 @@ impl SessionContext {
         self.config.borrow_and_update().bmp.sessions.get(&self.id).cloned().unwrap_or_default()
     }
 
+    /// Returns the configuration in force.
+    pub(super) fn whole_config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
     /// True if the session is not configured any more.
     pub(super) fn is_removed(&self) -> bool {
         !self.config.borrow().bmp.sessions.contains_key(&self.id)

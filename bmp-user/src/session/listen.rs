@@ -21,15 +21,19 @@ use bmp_ebpf::PinKey;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    select,
+    sync::{Notify, watch},
     task::AbortHandle,
+    time::sleep,
 };
 use tracing::{debug, warn};
 
 use super::connect::tune;
 use crate::{
+    config::{Config, SessionId},
     pin::{Datapath, DownCause, Grant, PinState, PinView, Reason},
-    sys,
+    signing::{self, ConnectionKeys, KeyReport, ListenerKeys, ListenerPeer, SigningError, look_clock, plan_of},
+    sys::{self, tcp_ao::KeyScope},
     tasks::{self, Leave},
 };
 
@@ -65,8 +69,11 @@ struct StationKey {
 }
 
 /// All listeners, and the stations that they wait for. Clones share them.
-#[derive(Clone, Default)]
-pub(super) struct Listeners(Arc<Mutex<ListenerRegistry>>);
+#[derive(Clone)]
+pub(super) struct Listeners {
+    shared: Arc<Mutex<ListenerRegistry>>,
+    config: watch::Receiver<Arc<Config>>,
+}
 
 #[derive(Default)]
 struct ListenerRegistry {
@@ -78,6 +85,9 @@ struct ListenerRegistry {
 struct AwaitedStation {
     /// The devices of the listeners that the station may come to; empty where it may come to any.
     devices: Mutex<Vec<u32>>,
+    /// Its session, whose key chain signs its connections.
+    id: SessionId,
+    config: watch::Receiver<Arc<Config>>,
     source: Option<IpAddr>,
     key: PinKey,
     datapath: Datapath,
@@ -88,9 +98,19 @@ struct AwaitedStation {
 
 /// A listening socket. It closes with the last session that uses it.
 struct SharedListener {
+    address: ListenAddress,
     socket: Arc<TcpListener>,
+    signing: Arc<ListenerSigning>,
     leave: Leave,
     task: AbortHandle,
+}
+
+/// The keys of a listener.
+#[derive(Default)]
+struct ListenerSigning {
+    keys: Mutex<ListenerKeys>,
+    /// Notified when there may be keys where there were none.
+    changed: Notify,
 }
 
 /// A session's share in the listeners. While it exists, the station is let in.
@@ -104,19 +124,35 @@ pub(super) struct StationListener {
 }
 
 impl Listeners {
-    /// Lets the station of a grant connect, at listeners that exist or are opened for it.
+    pub(super) fn new(config: watch::Receiver<Arc<Config>>) -> Self {
+        Self { shared: Arc::default(), config }
+    }
+
+    /// Lets the station of a grant connect, at listeners that exist or are opened for it. With a
+    /// key chain the kernel takes signed connections of the station alone.
     ///
     /// The sockets are bound to source and device here. So a host without the kernel programs lets
     /// the station connect there alone, too.
     ///
     /// # Errors
     ///
-    /// The kernel refuses a listener, or another process has the address and port.
-    pub(super) fn open(&self, grant: &Grant, datapath: &Datapath) -> Result<StationListener, DownCause> {
+    /// The kernel refuses a listener, or another process has the address and port. The key chain of
+    /// the session cannot sign now, or the kernel refuses a key.
+    pub(super) fn open(
+        &self,
+        id: &SessionId,
+        grant: &Grant,
+        datapath: &Datapath,
+    ) -> Result<StationListener, DownCause> {
+        let config = Arc::clone(&self.config.borrow());
+        let chain = chain_of(id, &config);
+        chain.as_ref().map(|chain| plan_of(chain, &config)).transpose().map_err(|error| error.cause())?;
         let addresses = addresses(grant);
         let open = self.open_all(&addresses, datapath)?;
         let awaited = Arc::new(AwaitedStation {
             devices: Mutex::new(devices(&addresses)),
+            id: id.clone(),
+            config: self.config.clone(),
             source: grant.resolved.source,
             key: datapath.key(&grant.target),
             datapath: datapath.clone(),
@@ -126,7 +162,12 @@ impl Listeners {
         let far = grant.target.station;
         let station = StationKey { vrf: grant.target.vrf, port: far.port(), station: far.ip() };
         self.registry().awaited.insert(station, Arc::clone(&awaited));
-        Ok(StationListener { listeners: self.clone(), station, awaited, open, line: grant.line })
+        let listener = StationListener { listeners: self.clone(), station, awaited, open, line: grant.line };
+        match listener.sign(&config) {
+            // Without its keys the listener would take connections that nobody has signed.
+            Err(error) if chain.is_some() => Err(error.cause()),
+            _ => Ok(listener),
+        }
     }
 
     fn open_all(
@@ -161,16 +202,63 @@ impl Listeners {
         let opened = open(address, datapath, !others.is_empty());
         allow(false)?;
         let socket = Arc::new(TcpListener::from_std(opened?.into())?);
-        let leave = Leave::default();
-        let accept = accept(Arc::clone(&socket), address, Arc::downgrade(&self.0));
+        let (leave, signing) = (Leave::default(), Arc::new(ListenerSigning::default()));
+        let accept = accept(
+            Arc::clone(&socket),
+            Arc::clone(&signing),
+            address,
+            Arc::downgrade(&self.shared),
+            self.config.clone(),
+        );
         let task = tasks::until("session listener", &leave, accept).abort_handle();
-        let listener = Arc::new(SharedListener { socket, leave, task });
+        let listener = Arc::new(SharedListener { address, socket, signing, leave, task });
         registry.open.insert(address, Arc::downgrade(&listener));
         Ok(listener)
     }
 
     fn registry(&self) -> MutexGuard<'_, ListenerRegistry> {
-        lock(&self.0)
+        lock(&self.shared)
+    }
+}
+
+/// Returns the name of a session's key chain.
+fn chain_of(id: &SessionId, config: &Config) -> Option<String> {
+    config.bmp.sessions.get(id)?.keychain.clone()
+}
+
+/// Takes over a connection that the station of a session opened.
+///
+/// # Errors
+///
+/// It is not signed as the key chain says.
+pub(super) fn accepted_keys(
+    stream: &TcpStream,
+    id: &SessionId,
+    chain: &str,
+    config: &Config,
+) -> Result<ConnectionKeys, SigningError> {
+    ConnectionKeys::of_accepted(stream, id.station, KeyScope::Host(id.station), chain, config)
+}
+
+impl ListenerSigning {
+    /// Gives the listener the keys of all stations that may come to it.
+    fn follow(
+        &self,
+        socket: &TcpListener,
+        address: ListenAddress,
+        registry: &ListenerRegistry,
+        config: &Config,
+    ) -> Result<(), SigningError> {
+        let comes_here = |station: &StationKey| {
+            (station.vrf, station.port) == (address.vrf, address.port)
+                && station.station.is_ipv4() == address.address.is_ipv4()
+        };
+        let awaited = registry.awaited.iter().filter(|(station, _)| comes_here(station));
+        let peers = awaited.filter_map(|(station, awaited)| {
+            Some((KeyScope::Host(station.station), ListenerPeer::Chain(chain_of(&awaited.id, config)?)))
+        });
+        let peers: Vec<_> = peers.collect();
+        lock(&self.keys).follow(socket, peers.iter().map(|(scope, peer)| (*scope, peer)), config)
     }
 }
 
@@ -219,11 +307,33 @@ fn open(address: ListenAddress, datapath: &Datapath, beside_others: bool) -> io:
     Ok(socket)
 }
 
-/// Accepts connections until the listener closes.
-async fn accept(socket: Arc<TcpListener>, address: ListenAddress, registry: Weak<Mutex<ListenerRegistry>>) {
-    let mut failing = false;
+/// Accepts connections until the listener closes, and keeps its keys as the key chains say.
+async fn accept(
+    socket: Arc<TcpListener>,
+    signing: Arc<ListenerSigning>,
+    address: ListenAddress,
+    registry: Weak<Mutex<ListenerRegistry>>,
+    mut config: watch::Receiver<Arc<Config>>,
+) {
+    let (mut look, mut failing) = (look_clock(), false);
     loop {
-        match tasks::idle(socket.accept()).await {
+        let has_chains = lock(&signing.keys).has_chains();
+        let accepted = select! {
+            accepted = socket.accept() => Some(accepted),
+            () = signing.changed.notified() => continue,
+            Ok(()) = config.changed() => None,
+            _ = look.tick(), if has_chains => None,
+            never = tasks::until_woken() => match never {},
+        };
+        let Some(accepted) = accepted else {
+            let Some(registry) = registry.upgrade() else { return };
+            let config = Arc::clone(&config.borrow_and_update());
+            if let Err(error) = signing.follow(&socket, address, &lock(&registry), &config) {
+                debug!(of = %format_args!("listener {address}"), "{error}");
+            }
+            continue;
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 failing = false;
                 let Some(registry) = registry.upgrade() else { return };
@@ -236,7 +346,7 @@ async fn accept(socket: Arc<TcpListener>, address: ListenAddress, registry: Weak
                 if !std::mem::replace(&mut failing, true) {
                     warn!(of = %format_args!("listener {address}"), "cannot accept a connection, trying again: {error}");
                 }
-                tokio::time::sleep(SHORTAGE).await;
+                sleep(SHORTAGE).await;
             }
         }
     }
@@ -285,10 +395,15 @@ impl AwaitedStation {
             devices.is_empty()
         };
         self.datapath.admit(stream, &self.key).map_err(|error| format!("{error:#}"))?;
+        let config = Arc::clone(&self.config.borrow());
+        if let Some(chain) = chain_of(&self.id, &config) {
+            accepted_keys(stream, &self.id, &chain, &config).map_err(|error| error.to_string())?;
+        }
         let socket = SockRef::from(stream);
         if anywhere && address.device != 0 {
             // It came to a listener that is bound to an interface, unlike its session.
-            let _ = sys::bind_to_interface(stream, address.vrf);
+            sys::bind_to_interface(stream, address.vrf)
+                .map_err(|error| format!("it cannot be freed from the interface that it came by: {error}"))?;
         }
         tune(&socket).map_err(|error| error.to_string())
     }
@@ -307,6 +422,25 @@ impl StationListener {
         }
     }
 
+    /// Gives the listeners the keys of the stations that may come to them.
+    fn sign(&self, config: &Config) -> Result<(), SigningError> {
+        let registry = self.listeners.registry();
+        let followed = self.open.iter().map(|(_, listener)| {
+            let SharedListener { address, socket, signing, .. } = &**listener;
+            let followed = signing.follow(socket, *address, &registry, config);
+            signing.changed.notify_one();
+            followed
+        });
+        // Each of them, also behind one that fails.
+        followed.fold(Ok(()), Result::and)
+    }
+
+    /// Returns what the kernel has counted at the listeners; `None` if TCP-AO signs nothing there.
+    pub(super) fn key_report(&self) -> Option<KeyReport> {
+        let reports = self.open.iter().filter_map(|(_, listener)| signing::report(&*listener.socket));
+        reports.reduce(KeyReport::plus)
+    }
+
     /// Follows the pin while its line goes on: an interface that the session may leave by comes or
     /// goes, and so does its listener.
     pub(super) fn follow(&mut self, view: &PinView) {
@@ -319,6 +453,10 @@ impl StationListener {
             Ok(open) => {
                 *lock(&self.awaited.devices) = devices(&addresses);
                 self.open = open;
+                let config = Arc::clone(&self.awaited.config.borrow());
+                if let Err(error) = self.sign(&config) {
+                    warn!(of = %self.station.station, "{error}");
+                }
             }
             Err(cause) => warn!(of = %self.station.station, "cannot {}", cause.why),
         }

@@ -8,7 +8,7 @@
 //! - [`connect`], [`listen`]: how a connection is opened; [`backoff`]: when
 //! - [`stream`]: an established connection, with [`outbox`], [`pulse`] and [`selection`]
 //! - [`adopted`]: a session that another process opens
-//! - [`context`], [`down`]: what all sessions share
+//! - [`context`], [`up`], [`down`]: what all sessions share
 //! - [`status`]: what displays read
 
 mod adopted;
@@ -26,6 +26,7 @@ mod stream;
 mod task;
 #[cfg(test)]
 mod tests;
+mod up;
 
 use std::{
     collections::BTreeMap,
@@ -144,7 +145,7 @@ pub async fn run(
 ) {
     let mut running = BTreeMap::<SessionId, SessionRun>::new();
     let mut ending = Tasks::default();
-    let listeners = Listeners::default();
+    let listeners = Listeners::new(config.clone());
     loop {
         let wanted = Arc::clone(&config.borrow_and_update());
         let is_outdated = |id: &SessionId, running: &SessionRun| {

@@ -1,21 +1,25 @@
 //! The stages of a session's task, and what belongs to each.
 
 use std::{
+    future::pending,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Instant as Deadline, sleep_until},
+};
 
-use super::{listen::StationListener, stream::StationStream};
+use super::{connect::StationConnection, listen::StationListener, stream::StationStream};
 use crate::{
-    config::{ConnectRetry, Secret, SessionConfig},
+    config::{Config, ConnectRetry, KeychainConfig, Secret, SessionConfig},
     pin::{DownCause, Grant},
 };
 
 /// An attempt that is being made.
-pub(super) type ConnectFuture = Pin<Box<dyn Future<Output = Result<TcpStream, DownCause>> + Send>>;
+pub(super) type ConnectFuture = Pin<Box<dyn Future<Output = Result<StationConnection, DownCause>> + Send>>;
 
 /// Where the session is.
 pub(super) enum Stage {
@@ -48,6 +52,8 @@ pub(super) struct ListeningStage {
     /// Packets that the kernel had denied before.
     pub(super) denied_before: u64,
     pub(super) listener: StationListener,
+    /// When the key chain is looked at again, if the session has one.
+    pub(super) look: Option<Instant>,
 }
 
 /// An established connection.
@@ -73,6 +79,8 @@ pub(super) struct RetryPause {
 #[derive(Clone, PartialEq)]
 pub(super) struct AttemptSettings {
     pub(super) password: Option<Secret>,
+    /// The name of the key chain, and the chain if it exists.
+    pub(super) keychain: Option<(String, Option<KeychainConfig>)>,
     pub(super) mss: Option<u16>,
     pub(super) dscp: Option<u8>,
     pub(super) keepalive: Option<Duration>,
@@ -80,10 +88,13 @@ pub(super) struct AttemptSettings {
     pub(super) flap_damping: Duration,
 }
 
-impl From<&SessionConfig> for AttemptSettings {
-    fn from(session: &SessionConfig) -> Self {
+impl AttemptSettings {
+    /// Returns the settings of a session. `config` has the key chains.
+    pub(super) fn of(session: &SessionConfig, config: &Config) -> Self {
+        let chain = |name: &String| (name.clone(), config.keychains.get(name).cloned());
         Self {
             password: session.password.clone(),
+            keychain: session.keychain.as_ref().map(chain),
             mss: session.mss,
             dscp: session.dscp,
             keepalive: session.keepalive,
@@ -98,12 +109,45 @@ impl Stage {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Delayed { until, .. } | Self::BackingOff(RetryPause { until, .. }) => Some(*until),
-            Self::Unpinned | Self::Connecting(_) | Self::Listening(_) | Self::Streaming(_) => None,
+            Self::Listening(listening) => listening.look,
+            Self::Unpinned | Self::Connecting(_) | Self::Streaming(_) => None,
         }
     }
 
     /// True if a change of the configuration may end the stage. A stream follows it by itself.
     pub(super) fn follows_config(&self) -> bool {
-        matches!(self, Self::Delayed { .. } | Self::Connecting(_) | Self::BackingOff(_))
+        matches!(self, Self::Delayed { .. } | Self::Connecting(_) | Self::Listening(_) | Self::BackingOff(_))
+    }
+}
+
+/// Returns at a time, if there is one.
+pub(super) async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(Deadline::from_std(time)).await,
+        None => pending().await,
+    }
+}
+
+/// Returns the result of an attempt, if there is one.
+pub(super) async fn attempted(attempt: Option<&mut ConnectFuture>) -> Result<StationConnection, DownCause> {
+    match attempt {
+        Some(attempt) => attempt.await,
+        None => pending().await,
+    }
+}
+
+/// Returns the next connection of a station, if it may connect.
+pub(super) async fn connected(listener: Option<&mut StationListener>) -> TcpStream {
+    match listener {
+        Some(listener) => listener.connected().await,
+        None => pending().await,
+    }
+}
+
+/// Returns why a connection failed, if there is one.
+pub(super) async fn failed(stream: Option<&mut StationStream>) -> DownCause {
+    match stream {
+        Some(stream) => stream.follow().await,
+        None => pending().await,
     }
 }

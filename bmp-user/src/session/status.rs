@@ -13,6 +13,7 @@ use crate::{
     escape::Untrusted,
     feed::{FrameCounts, HiddenPeer},
     pin::{DownCause, Reason},
+    signing::KeyReport,
 };
 
 /// What a session is doing.
@@ -35,6 +36,10 @@ pub enum SessionPhase {
 }
 
 impl SessionPhase {
+    /// All phases.
+    pub const ALL: [Self; 7] =
+        [Self::Idle, Self::Resolving, Self::Connecting, Self::Listening, Self::Dumping, Self::Following, Self::Down];
+
     /// The word in `display` and in its JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -111,6 +116,8 @@ pub struct SessionSnapshot {
     pub pin_line: Option<u64>,
     /// How many times the session has begun to connect, or to wait for its station.
     pub attempts: u64,
+    /// The keys of the connection, if TCP-AO signs it.
+    pub keys: Option<KeyReport>,
 }
 
 impl SessionSnapshot {
@@ -160,6 +167,7 @@ impl SessionStatus {
                 live_retransmits: 0,
                 pin_line: None,
                 attempts: 0,
+                keys: None,
             }),
             messages: Mutex::default(),
             cursor: AtomicU64::new(0),

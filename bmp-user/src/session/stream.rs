@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use super::{
     DeviceIdentity,
+    connect::StationConnection,
     outbox::Outbox,
     pulse::{DEAD_AFTER, Pulse},
     selection::selection,
@@ -28,6 +29,7 @@ use crate::{
     config::{Config, SessionId},
     feed::{Follower, HiddenPeer},
     pin::{DownCause, Reason},
+    signing::{self, ConnectionKeys},
     sys,
     wire::bmp::{self, MessageType, termination_reason},
 };
@@ -58,6 +60,7 @@ pub(super) struct StreamContext {
 pub(super) struct StationStream {
     context: StreamContext,
     stream: TcpStream,
+    keys: Option<ConnectionKeys>,
     outbox: Outbox,
     follower: Follower,
     /// [`Follower::dumps`] as it was shown last.
@@ -76,7 +79,7 @@ impl StationStream {
     /// Begins a stream. Initiation comes first, and what the feed has follows.
     pub(super) fn new(
         context: StreamContext,
-        stream: TcpStream,
+        StationConnection { stream, keys }: StationConnection,
         follower: Follower,
         identity: &DeviceIdentity,
     ) -> Self {
@@ -87,6 +90,7 @@ impl StationStream {
         Self {
             context,
             stream,
+            keys,
             outbox,
             follower,
             dumps: 0,
@@ -117,9 +121,12 @@ impl StationStream {
                 changed = self.context.config.changed() => {
                     self.select();
                     // Without a sender the configuration stays as it is.
-                    if changed.is_err() { std::future::pending().await } else { Ok(None) }
+                    if changed.is_err() { std::future::pending().await } else { Ok(self.follow_keys()) }
                 }
-                _ = self.pulse_timer.tick() => self.check_pulse(),
+                _ = self.pulse_timer.tick() => match self.follow_keys() {
+                    None => self.check_pulse(),
+                    cause => Ok(cause),
+                },
             };
             match result {
                 Ok(None) => {}
@@ -218,6 +225,24 @@ impl StationStream {
         sys::tcp_progress(&self.stream).map_or(0, |progress| progress.retransmits.into())
     }
 
+    /// Brings the keys of the connection in line with its key chain. Returns why the connection has
+    /// to end, if the chain cannot sign any more.
+    ///
+    /// A session that is configured otherwise by now keeps the keys that it has: another chain
+    /// counts for the next connection.
+    fn follow_keys(&mut self) -> Option<DownCause> {
+        let keys = self.keys.as_mut()?;
+        let config = Arc::clone(&self.context.config.borrow());
+        let configured = config.bmp.sessions.get(&self.context.id).and_then(|session| session.keychain.as_deref());
+        if configured != Some(keys.chain()) {
+            return None;
+        }
+        let failed = keys.follow(&self.stream, &config).err();
+        let report = signing::report(&self.stream);
+        self.context.status.update(|shown| shown.keys = report);
+        failed.map(|error| error.cause())
+    }
+
     fn check_pulse(&mut self) -> io::Result<Option<DownCause>> {
         let progress = sys::tcp_progress(&self.stream)?;
         self.context.status.update(|shown| shown.live_retransmits = u64::from(progress.retransmits));
@@ -225,7 +250,11 @@ impl StationStream {
             return Ok(None);
         }
         let why = format!("the station has acknowledged nothing for {} s", DEAD_AFTER.as_secs());
-        Ok(Some(DownCause::without_mend(Reason::KeepaliveTimeout, why)))
+        let cause = DownCause::without_mend(Reason::KeepaliveTimeout, why);
+        Ok(Some(match &self.keys {
+            Some(keys) => keys.explain(&self.stream, cause),
+            None => cause,
+        }))
     }
 
     /// Finishes the frame in flight, sends a Termination message (RFC 7854 §4.5) and closes.

@@ -13,30 +13,27 @@
 //! tries again by itself, so a listening session has nothing to back off from.
 
 use std::{
-    future::pending,
     mem,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use socket2::SockRef;
-use tokio::{
-    net::TcpStream,
-    select,
-    sync::watch,
-    time::{Instant as Deadline, sleep_until},
-};
+use tokio::{net::TcpStream, select, sync::watch};
 use tracing::{debug, info, warn};
 
 use super::{
     DeviceIdentity,
     backoff::Backoff,
-    connect::{apply_settings, connect},
+    connect::{StationConnection, apply_settings, connect},
     context::{SessionContext, reset_requested, stopped},
     down::{explain_silence, manual_reset, pin_replaced},
-    listen::{Listeners, StationListener},
+    listen::{Listeners, StationListener, accepted_keys},
     selection::selection,
-    stage::{AttemptSettings, ConnectFuture, ListeningStage, RetryPause, Stage, StationAttempt, StreamingStage},
+    stage::{
+        AttemptSettings, ListeningStage, RetryPause, Stage, StationAttempt, StreamingStage, at, attempted, connected,
+        failed,
+    },
     status::{CauseOrigin, SessionPhase},
     stream::{StationStream, StreamContext},
 };
@@ -44,6 +41,7 @@ use crate::{
     config::SessionConfig,
     feed::Feed,
     pin::{DownCause, Grant, ListenerState, PinState, PinView, Reason, Role, pin_changed},
+    signing::{LOOK_EVERY, plan_of},
     sys,
     tasks::{Tasks, until_woken},
 };
@@ -85,7 +83,7 @@ enum SessionWakeup {
     /// The stage's time is over.
     Due,
     /// An attempt ended.
-    Attempted(Result<TcpStream, DownCause>),
+    Attempted(Result<StationConnection, DownCause>),
     /// The station connected.
     StationConnected(TcpStream),
     /// The connection failed.
@@ -181,9 +179,9 @@ impl SessionTask {
             (Stage::Delayed { .. }, SessionWakeup::Due | SessionWakeup::Reset) => self.begin(),
             (Stage::Delayed { since, .. }, _) => self.delay(since),
             (Stage::Unpinned, SessionWakeup::PinChanged) => self.begin(),
-            (Stage::Connecting(attempt), SessionWakeup::Attempted(Ok(stream))) => {
+            (Stage::Connecting(attempt), SessionWakeup::Attempted(Ok(opened))) => {
                 let StationAttempt { grant, denied_before, .. } = attempt;
-                self.stream(stream, grant, denied_before, None).await
+                self.stream(opened, grant, denied_before, None).await
             }
             (Stage::Connecting(attempt), SessionWakeup::Attempted(Err(cause))) => {
                 self.has_lost_connection = false;
@@ -213,20 +211,21 @@ impl SessionTask {
     }
 
     async fn act_on_listener(&mut self, listening: ListeningStage, wakeup: SessionWakeup) -> Option<Stage> {
-        let ListeningStage { grant, denied_before, mut listener } = listening;
+        let ListeningStage { grant, denied_before, mut listener, look } = listening;
         Some(match wakeup {
             SessionWakeup::Stopped => {
                 self.context.pin.set_listener(ListenerState::Closed);
                 return None;
             }
-            SessionWakeup::StationConnected(stream) => self.stream(stream, grant, denied_before, Some(listener)).await,
+            SessionWakeup::StationConnected(stream) => self.accepted(stream, grant, denied_before, listener).await,
             SessionWakeup::PinChanged if !self.is_in_force(&grant) => self.close_listener(listener),
             SessionWakeup::PinChanged => {
                 listener.follow(&self.known);
-                Stage::Listening(ListeningStage { grant, denied_before, listener })
+                Stage::Listening(ListeningStage { grant, denied_before, listener, look })
             }
+            SessionWakeup::Due | SessionWakeup::Configured => self.look_at_keys(grant, denied_before, listener),
             // Without a connection there is nothing to reset.
-            _ => Stage::Listening(ListeningStage { grant, denied_before, listener }),
+            _ => Stage::Listening(ListeningStage { grant, denied_before, listener, look }),
         })
     }
 
@@ -286,8 +285,8 @@ impl SessionTask {
             }
             StationStreamEnd::PinChanged => Some(self.close_listener(listener)),
             StationStreamEnd::Replaced(stream) => {
-                let ListeningStage { grant, denied_before, listener } = self.listening(grant, listener);
-                Some(self.stream(stream, grant, denied_before, Some(listener)).await)
+                let ListeningStage { grant, denied_before, listener, .. } = self.listening(grant, listener);
+                Some(self.accepted(stream, grant, denied_before, listener).await)
             }
             StationStreamEnd::Failed(cause) => {
                 warn!(session = %self.context.id, reason = %cause.reason, "down: {}: {}; listening", cause.reason, cause.why);
@@ -361,15 +360,16 @@ impl SessionTask {
         self.backoff.within(configured.retry_waits());
         // A reset from before has nothing left to do.
         self.context.reset.mark_unchanged();
-        let (settings, denied_before) = (AttemptSettings::from(&configured), self.denied());
+        let config = self.context.whole_config();
+        let (settings, denied_before) = (AttemptSettings::of(&configured, &config), self.denied());
         let (datapath, to) = (self.context.pins.datapath().clone(), Arc::clone(&grant));
-        let connecting = Box::pin(async move { connect(&to, &datapath, &configured).await });
+        let connecting = Box::pin(async move { connect(&to, &datapath, &configured, &config).await });
         Stage::Connecting(StationAttempt { grant, settings, denied_before, connecting })
     }
 
     fn listen(&mut self, grant: Arc<Grant>) -> Stage {
         let context = &self.context;
-        let listener = match self.listeners.open(&grant, context.pins.datapath()) {
+        let listener = match self.listeners.open(&context.id, &grant, context.pins.datapath()) {
             Ok(listener) => listener,
             Err(cause) => {
                 context.pin.set_listener(ListenerState::Closed);
@@ -387,7 +387,27 @@ impl SessionTask {
             shown.phase = SessionPhase::Listening;
             shown.retry_at = None;
         });
-        ListeningStage { grant, denied_before: self.denied(), listener }
+        let look = self.context.configured().keychain.map(|_| Instant::now() + LOOK_EVERY);
+        ListeningStage { grant, denied_before: self.denied(), listener, look }
+    }
+
+    /// Goes on listening while the key chain of the session can sign, and closes the listener
+    /// otherwise: it would take connections that nobody has signed.
+    fn look_at_keys(&mut self, grant: Arc<Grant>, denied_before: u64, listener: StationListener) -> Stage {
+        let (config, chain) = (self.context.whole_config(), self.context.configured().keychain);
+        match chain.map(|chain| plan_of(&chain, &config)).transpose() {
+            Ok(plan) => {
+                let look = plan.map(|_| Instant::now() + LOOK_EVERY);
+                let report = listener.key_report().filter(|_| look.is_some());
+                self.context.status.update(|shown| shown.keys = report);
+                Stage::Listening(ListeningStage { grant, denied_before, listener, look })
+            }
+            Err(error) => {
+                self.context.pin.set_listener(ListenerState::Closed);
+                drop(listener);
+                self.back_off(&error.cause())
+            }
+        }
     }
 
     fn close_listener(&mut self, listener: StationListener) -> Stage {
@@ -396,11 +416,32 @@ impl SessionTask {
         self.begin_anew()
     }
 
+    /// Takes a connection that the station opened, if it is signed as the session's key chain says.
+    async fn accepted(
+        &mut self,
+        stream: TcpStream,
+        grant: Arc<Grant>,
+        denied_before: u64,
+        listener: StationListener,
+    ) -> Stage {
+        let (config, chain) = (self.context.whole_config(), self.context.configured().keychain);
+        let keys = chain.map(|chain| accepted_keys(&stream, &self.context.id, &chain, &config)).transpose();
+        match keys {
+            Ok(keys) => self.stream(StationConnection { stream, keys }, grant, denied_before, Some(listener)).await,
+            Err(error) => {
+                let cause = error.cause();
+                warn!(session = %self.context.id, reason = %cause.reason, "closed a connection of the station: {}", cause.why);
+                self.context.status.update(|shown| shown.set_cause(&cause, CauseOrigin::Connection));
+                Stage::Listening(self.listening(grant, listener))
+            }
+        }
+    }
+
     /// Begins to tell the station what is in force. With a `listener` the station opened the
     /// connection.
     async fn stream(
         &mut self,
-        stream: TcpStream,
+        StationConnection { stream, keys }: StationConnection,
         grant: Arc<Grant>,
         denied_before: u64,
         listener: Option<StationListener>,
@@ -408,12 +449,6 @@ impl SessionTask {
         let (local, peer) = (stream.local_addr().ok(), stream.peer_addr().unwrap_or(grant.target.station));
         let configured = self.context.configured();
         let SessionContext { id, config, status, .. } = &self.context;
-        status.update(|shown| {
-            shown.phase = SessionPhase::Dumping;
-            shown.clear_cause();
-            shown.local = local;
-            shown.established += 1;
-        });
         match local {
             Some(local) => {
                 let (interface, source) = (grant.resolved.interface_names(), local.ip());
@@ -421,6 +456,10 @@ impl SessionTask {
             }
             None => info!(session = %id, station = %peer, "up to {peer}"),
         }
+        self.context.show_up(&grant, local, |shown| {
+            shown.phase = SessionPhase::Dumping;
+            shown.established += 1;
+        });
         if listener.is_some() {
             self.unbind(&stream, &grant).await;
             if let Err(error) = apply_settings(&SockRef::from(&stream), &configured) {
@@ -429,7 +468,7 @@ impl SessionTask {
         }
         let context = StreamContext { id: id.clone(), config: config.clone(), status: Arc::clone(status) };
         let follower = self.feed.attach(selection(&configured));
-        let stream = StationStream::new(context, stream, follower, &self.identity.borrow());
+        let stream = StationStream::new(context, StationConnection { stream, keys }, follower, &self.identity.borrow());
         Stage::Streaming(Box::new(StreamingStage { grant, stream, since: Instant::now(), denied_before, listener }))
     }
 
@@ -470,6 +509,7 @@ impl SessionTask {
         let retransmits = stream.retransmits();
         status.update(|shown| {
             shown.local = None;
+            shown.keys = None;
             shown.retransmits += retransmits;
             shown.live_retransmits = 0;
         });
@@ -511,7 +551,8 @@ impl SessionTask {
         });
         self.known.routes_epoch = self.view.borrow().routes_epoch;
         let awaits_route = cause.reason == Reason::NoRoute;
-        Stage::BackingOff(RetryPause { until, settings: AttemptSettings::from(&configured), awaits_route })
+        let settings = AttemptSettings::of(&configured, &self.context.whole_config());
+        Stage::BackingOff(RetryPause { until, settings, awaits_route })
     }
 
     /// True if a session may open a connection under this grant.
@@ -522,7 +563,8 @@ impl SessionTask {
     /// True if attempts are configured otherwise now.
     fn differs(&mut self, settings: &AttemptSettings) -> bool {
         let config = self.context.config.borrow_and_update();
-        config.bmp.sessions.get(&self.context.id).is_some_and(|session| AttemptSettings::from(session) != *settings)
+        let session = config.bmp.sessions.get(&self.context.id);
+        session.is_some_and(|session| AttemptSettings::of(session, &config) != *settings)
     }
 
     /// Returns how many packets the kernel has denied.
@@ -534,33 +576,5 @@ impl SessionTask {
     /// Looks for a better explanation of a failure.
     fn explain(&self, cause: DownCause, denied_before: u64, grant: &Grant) -> DownCause {
         explain_silence(cause, self.denied().saturating_sub(denied_before), grant)
-    }
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(Deadline::from_std(time)).await,
-        None => pending().await,
-    }
-}
-
-async fn attempted(attempt: Option<&mut ConnectFuture>) -> Result<TcpStream, DownCause> {
-    match attempt {
-        Some(attempt) => attempt.await,
-        None => pending().await,
-    }
-}
-
-async fn connected(listener: Option<&mut StationListener>) -> TcpStream {
-    match listener {
-        Some(listener) => listener.connected().await,
-        None => pending().await,
-    }
-}
-
-async fn failed(stream: Option<&mut StationStream>) -> DownCause {
-    match stream {
-        Some(stream) => stream.follow().await,
-        None => pending().await,
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     feed::Feed,
     link::{Host, RouteLookup},
     pin::{self, Datapath, ForeignSockets, NextHopRoutes, Pins, Reason, SourceChoices},
+    sandbox::ApartThread,
     wire::bmp::MessageType,
 };
 
@@ -46,7 +47,8 @@ impl SessionLab {
         let host = watch::Sender::new(Arc::new(Host::default()));
         let options = pin::DatapathOptions { mode: pin::DatapathMode::Socket, ..pin::DatapathOptions::default() };
         let pins = Pins::new(Datapath::load(&options).unwrap());
-        let foreign = ForeignSockets::new(pins.clone(), RouteLookup::default(), host.subscribe());
+        let foreign =
+            ForeignSockets::new(pins.clone(), RouteLookup::default(), host.subscribe(), ApartThread::in_runtime());
         let choices = SourceChoices::beside(Path::new("/dev/null"), watch::Sender::new(false).subscribe());
         let identity = DeviceIdentity { sys_name: "edge1".to_owned(), sys_descr: "a test".to_owned() };
         let identity = watch::Sender::new(identity);

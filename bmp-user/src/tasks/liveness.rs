@@ -1,10 +1,13 @@
-//! Proof that the needed tasks run, for the watchdog of a service manager.
+//! Proof that the needed tasks run, for the watchdog of a service manager and for `/healthz`.
 //!
 //! Each round of the watchdog wakes every needed task. A task proves that it runs where it waits
 //! for its next work: in [`idle`], or with a branch [`until_woken`] of its `select!`. A task that
 //! hangs in a system call, in a lock or in an endless loop never gets there, and misses the round.
 //!
 //! Rounds are counted, not timed: a host that stands still for a minute has no late tasks.
+//!
+//! Who asks at any moment, as `/healthz` does, waits for new proofs ([`unproven`]). That is no
+//! round: however often it is asked, the watchdog finds no task late for it.
 
 use std::{
     convert::Infallible,
@@ -15,12 +18,16 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
+    time::{Duration, Instant},
 };
 
 use futures_util::task::AtomicWaker;
 
 /// A task that misses so many rounds is said to hang.
 pub(crate) const ROUNDS_MISSED: u64 = 3;
+
+/// The time from one look at the proofs that [`unproven`] waits for to the next.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// The number of the round.
 static ROUND: AtomicU64 = AtomicU64::new(0);
@@ -37,6 +44,8 @@ struct WatchedTask {
     name: &'static str,
     /// The last round in which the task proved that it runs.
     proved: AtomicU64,
+    /// How many times the task has proved that it runs.
+    proofs: AtomicU64,
     waker: AtomicWaker,
 }
 
@@ -45,6 +54,7 @@ pub(super) async fn watched(name: &'static str, task: impl Future<Output = ()>) 
     let own = Arc::new(WatchedTask {
         name,
         proved: AtomicU64::new(ROUND.load(Ordering::Relaxed)),
+        proofs: AtomicU64::new(0),
         waker: AtomicWaker::new(),
     });
     WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&own));
@@ -59,6 +69,7 @@ pub(crate) fn until_woken() -> impl Future<Output = Infallible> {
         let _ = OWN.try_with(|own| {
             own.waker.register(context.waker());
             own.proved.store(ROUND.load(Ordering::Relaxed), Ordering::Relaxed);
+            own.proofs.fetch_add(1, Ordering::Relaxed);
         });
         Poll::Pending
     })
@@ -78,16 +89,46 @@ pub(crate) async fn idle<T>(work: impl Future<Output = T>) -> T {
 /// that have missed [`ROUNDS_MISSED`] rounds before this one, in order and each once.
 pub(crate) fn begin_round() -> Vec<&'static str> {
     let now = ROUND.fetch_add(1, Ordering::Relaxed) + 1;
-    let tasks: Vec<_> = {
-        let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.retain(|task| task.strong_count() > 0);
-        watched.iter().filter_map(Weak::upgrade).collect()
-    };
+    let tasks = needed_tasks();
     let late = |task: &&Arc<WatchedTask>| now - task.proved.load(Ordering::Relaxed) > ROUNDS_MISSED;
-    let mut names: Vec<_> = tasks.iter().filter(late).map(|task| task.name).collect();
+    let late = names(tasks.iter().filter(late).map(|task| task.name));
+    tasks.iter().for_each(|task| task.waker.wake());
+    late
+}
+
+/// Wakes every needed task and waits until each has proved that it runs or has ended, for at most
+/// `time`. Returns the names of those that have not, in order and each once.
+pub(crate) async fn unproven(time: Duration) -> Vec<&'static str> {
+    let deadline = Instant::now() + time;
+    // Not held meanwhile: a task that ends has nothing to prove.
+    let mut asked: Vec<_> =
+        needed_tasks().iter().map(|task| (Arc::downgrade(task), task.proofs.load(Ordering::Relaxed))).collect();
+    asked.iter().filter_map(|(task, _)| task.upgrade()).for_each(|task| task.waker.wake());
+    loop {
+        asked
+            .retain(|(task, before)| task.upgrade().is_some_and(|task| task.proofs.load(Ordering::Relaxed) == *before));
+        if asked.is_empty() || Instant::now() >= deadline {
+            return names(asked.iter().filter_map(|(task, _)| task.upgrade()).map(|task| task.name));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Says of tasks, which are some, that they hang.
+pub(crate) fn hang(tasks: &[&str]) -> String {
+    format!("the task `{}` hangs", tasks.join("`, `"))
+}
+
+fn needed_tasks() -> Vec<Arc<WatchedTask>> {
+    let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    watched.retain(|task| task.strong_count() > 0);
+    watched.iter().filter_map(Weak::upgrade).collect()
+}
+
+fn names(tasks: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let mut names: Vec<_> = tasks.collect();
     names.sort_unstable();
     names.dedup();
-    tasks.iter().for_each(|task| task.waker.wake());
     names
 }
 
@@ -145,6 +186,21 @@ mod tests {
         tokio::task::yield_now().await;
         // It proves itself in the first round, before it hangs.
         assert!(is_late("hanging test", ROUNDS_MISSED + 2).await);
+    }
+
+    #[tokio::test]
+    async fn who_asks_waits_for_new_proofs_and_learns_which_task_hangs() {
+        let _turn = TURN.lock().await;
+        let waiting = tokio::spawn(watched("waiting test", idle(pending())));
+        let busy = tokio::spawn(watched("busy test", pending()));
+        tokio::task::yield_now().await;
+        let found = unproven(Duration::from_millis(20)).await;
+        assert!(found.contains(&"busy test") && !found.contains(&"waiting test"), "{found:?}");
+        assert_eq!(hang(&["busy test"]), "the task `busy test` hangs");
+        busy.abort();
+        let _ = busy.await;
+        assert!(!unproven(Duration::from_millis(20)).await.contains(&"busy test"), "it has ended");
+        waiting.abort();
     }
 
     #[tokio::test]

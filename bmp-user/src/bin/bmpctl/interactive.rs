@@ -8,13 +8,14 @@ use std::{
 
 use bmp_user::{
     config::masked,
-    control::{Client, CommandAnswer, Notices, Request, RequestMode, Response},
+    control::{Client, CommandAnswer, Notices, RequestMode, Response},
     escape::escaped_lines,
 };
 
 use crate::{
     history::CommandHistory,
     reader::{LineEvent, LineReader, PageTurn},
+    resume::{Connection, is_gone},
     script::ScriptEnd,
     terminal::RawTerminal,
     wrap::{in_rows, wrap},
@@ -26,21 +27,42 @@ pub(crate) fn run(client: Client, control: &Path) -> anyhow::Result<ScriptEnd> {
     // Everything else works without notices.
     let notices = Notices::follow(control).ok();
     let reader = LineReader::new(notices, history)?;
-    Conversation { client, reader, prompt: String::new() }.hold()
+    Conversation { connection: Connection::new(client, control), reader, prompt: String::new() }.hold()
 }
 
 struct Conversation {
-    client: Client,
+    connection: Connection,
     reader: LineReader,
     prompt: String,
 }
 
 impl Conversation {
     fn ask(&mut self, command: &str, mode: RequestMode) -> anyhow::Result<Response> {
-        self.client.ask_telling(&Request { command: command.to_owned(), mode, ..Request::default() }, show)
+        self.connection.ask(command, mode, show)
     }
 
     fn hold(&mut self) -> anyhow::Result<ScriptEnd> {
+        loop {
+            match self.talk() {
+                Err(error) if is_gone(&error) => self.wait_for_bmpd(&error)?,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Waits until bmpd is there again, with the candidate as it was.
+    fn wait_for_bmpd(&mut self, error: &anyhow::Error) -> anyhow::Result<()> {
+        show(&format!("Warning: {error:#}."))?;
+        show("Info: waiting for bmpd to come back; Ctrl-C gives up.")?;
+        let reader = &mut self.reader;
+        for told in self.connection.resume(|moment| reader.gives_up(moment))? {
+            show(&told)?;
+        }
+        self.reader.follow(Notices::follow(self.connection.control()).ok());
+        Ok(())
+    }
+
+    fn talk(&mut self) -> anyhow::Result<ScriptEnd> {
         self.prompt = self.ask("", RequestMode::Run)?.prompt;
         loop {
             match self.reader.read(&self.prompt)? {
@@ -75,6 +97,8 @@ impl Conversation {
                     show(&text)?;
                     self.prompt = self.ask("", RequestMode::Run)?.prompt;
                 }
+                // Unless bmpd is there and has closed that connection alone, this fails.
+                LineEvent::Lost => self.prompt = self.ask("", RequestMode::Run)?.prompt,
             }
         }
     }
@@ -91,6 +115,10 @@ impl Conversation {
                 // The notice may be about the subject of the question.
                 LineEvent::Notice(text) => {
                     show(&text)?;
+                    response = self.ask("", RequestMode::Repeat)?;
+                    continue;
+                }
+                LineEvent::Lost => {
                     response = self.ask("", RequestMode::Repeat)?;
                     continue;
                 }
@@ -172,21 +200,43 @@ impl Conversation {
     fn complete(&mut self) -> anyhow::Result<()> {
         let before = self.reader.before_cursor().to_owned();
         let begun = before.rsplit([' ', '\t']).next().unwrap_or_default();
-        let words = match self.ask(&before, RequestMode::Complete)?.answer {
-            CommandAnswer::Words(words) => words,
-            _ => Vec::new(),
-        };
+        let Response { answer, hints, .. } = self.ask(&before, RequestMode::Complete)?;
+        let words = if let CommandAnswer::Words(words) = answer { words } else { Vec::new() };
         let Some(common) = common(&words) else { return Ok(()) };
-        match common.strip_prefix(begun) {
-            Some(rest) if words.len() == 1 => self.reader.insert(&format!("{rest} ")),
-            Some(rest) if !rest.is_empty() => self.reader.insert(rest),
-            _ => {
+        // A keyword may have been begun in capitals.
+        let rest = common.get(begun.len()..).filter(|_| begins(&common, begun));
+        match rest {
+            Some(rest) if words.len() == 1 => self.type_instead(begun, &common, &format!("{rest} ")),
+            Some(rest) if !rest.is_empty() => self.type_instead(begun, &common, rest),
+            _ if hints.is_empty() => {
                 self.reader.leave()?;
                 show(&in_rows(&words, RawTerminal::columns()))?;
+            }
+            _ => {
+                self.reader.leave()?;
+                let width = words.iter().map(|word| word.chars().count()).max().unwrap_or(0);
+                let hint = |word: &String| hints.get(word).map(String::as_str).unwrap_or_default();
+                let lines = words.iter().map(|word| format!("  {word:width$}  {}", hint(word)).trim_end().to_owned());
+                show(&lines.collect::<Vec<_>>().join("\n"))?;
             }
         }
         Ok(())
     }
+
+    /// Types the rest of a word whose beginning is there, in the letters of the word.
+    fn type_instead(&mut self, begun: &str, word: &str, rest: &str) {
+        if word.starts_with(begun) {
+            return self.reader.insert(rest);
+        }
+        begun.chars().for_each(|_| self.reader.backspace());
+        let begin = word.get(..begun.len()).unwrap_or_default();
+        self.reader.insert(&format!("{begin}{rest}"));
+    }
+}
+
+/// Decides whether a word begins with another, in letters of any case.
+fn begins(word: &str, begun: &str) -> bool {
+    word.get(..begun.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(begun))
 }
 
 fn is_answer(line: &str) -> bool {

@@ -3,6 +3,8 @@
 //! * `script`: commands from arguments, a file or a pipe
 //! * `interactive`: an operator at a terminal, with `reader`, `line`, `keys`, `terminal` and
 //!   `history` below it
+//! * `top`: the sessions, live
+//! * `resume`: the way back to a bmpd that was started again
 //! * `wrap`: text that is wider than the terminal
 
 mod history;
@@ -10,8 +12,10 @@ mod interactive;
 mod keys;
 mod line;
 mod reader;
+mod resume;
 mod script;
 mod terminal;
+mod top;
 mod wrap;
 
 use std::{
@@ -22,23 +26,37 @@ use std::{
 
 use anyhow::Context as _;
 use bmp_user::{
-    command_line::BmpctlArguments,
-    config::{CommandView, next_words},
+    command_line::{BmpctlArguments, BmpctlCommand},
+    config::{CommandView, masked, next_words},
     control::{Client, CommandAnswer, NoDaemon, Request, RequestMode},
     escape::escaped_lines,
+    sandbox,
 };
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use script::{ScriptEnd, ScriptLine, run};
+use top::NoTerminal;
+
+/// What a user should know who gives a secret as an argument (proc_pid_cmdline(5)).
+const ARGUMENTS_ARE_SHOWN: &str =
+    "every user of this host can read the arguments of a program: give a secret to `bmpctl -f -`, or type it";
 
 /// Exit status: a command was refused, or the conversation failed.
 const REFUSED: u8 = 1;
-/// Exit status: there is no bmpd to speak to, or it has ended. clap ends with 2 for wrong usage.
+/// Exit status: the arguments are wrong, or want a terminal where there is none. clap uses it too.
+const WRONG_USAGE: u8 = 2;
+/// Exit status: there is no bmpd to speak to, or it has ended.
 const NO_DAEMON: u8 = 3;
 /// Exit status of a `display`: the kernel does not enforce any more.
 const ENFORCEMENT_LOST: u8 = 4;
 
 fn main() -> ExitCode {
-    match talk(&BmpctlArguments::parse()) {
+    // An operator may type a secret. Without this, the way to bmpd is as good as before.
+    let _ = sandbox::hide_memory();
+    let arguments = BmpctlArguments::parse();
+    if let Err(error) = arguments.check() {
+        error.exit();
+    }
+    match talk(&arguments) {
         Ok(ScriptEnd::Done) => ExitCode::SUCCESS,
         Ok(ScriptEnd::Refused) => ExitCode::from(REFUSED),
         Ok(ScriptEnd::Lost) => ExitCode::from(ENFORCEMENT_LOST),
@@ -48,7 +66,11 @@ fn main() -> ExitCode {
             if !is_closed_pipe(&error) {
                 let _ = writeln!(io::stderr(), "bmpctl: {}", escaped_lines(&format!("{error:#}")));
             }
-            ExitCode::from(if error.is::<NoDaemon>() { NO_DAEMON } else { REFUSED })
+            ExitCode::from(match () {
+                () if error.is::<NoDaemon>() => NO_DAEMON,
+                () if error.is::<NoTerminal>() => WRONG_USAGE,
+                () => REFUSED,
+            })
         }
     }
 }
@@ -59,6 +81,15 @@ fn talk(arguments: &BmpctlArguments) -> anyhow::Result<ScriptEnd> {
         // A closed pipe does not change the exit status.
         let _ = io::stdout().write_all(completions(&arguments.control, command).as_bytes());
         return Ok(ScriptEnd::Done);
+    }
+    if let Some(BmpctlCommand::Top(top)) = &arguments.own {
+        top::run(&arguments.control, top)?;
+        return Ok(ScriptEnd::Done);
+    }
+    let has_secret = |text: &str| masked(text) != text;
+    if arguments.commands.iter().any(|command| has_secret(command)) || has_secret(&arguments.words.join(" ")) {
+        // A closed stderr does not change the exit status.
+        let _ = writeln!(io::stderr(), "Warning: {ARGUMENTS_ARE_SHOWN}.");
     }
     let mut client = Client::connect(&arguments.control)?;
     if let Some(file) = &arguments.file {
@@ -77,6 +108,9 @@ fn talk(arguments: &BmpctlArguments) -> anyhow::Result<ScriptEnd> {
 
 /// Returns the words that may come next in a command, one a line: keywords, and names if bmpd runs.
 fn completions(control: &Path, command: &str) -> String {
+    let own = BmpctlArguments::command();
+    let own = own.get_subcommands().map(|own| own.get_name()).filter(|name| name.starts_with(command.trim_start()));
+    let own: Vec<_> = own.map(str::to_owned).collect();
     let request = Request { command: command.to_owned(), mode: RequestMode::Complete, ..Request::default() };
     let answer = Client::connect(control).and_then(|mut client| client.ask(&request)).map(|response| response.answer);
     let words = match answer {
@@ -86,7 +120,7 @@ fn completions(control: &Path, command: &str) -> String {
             next.into_iter().filter(|word| !word.argument).map(|word| word.text).collect()
         }
     };
-    words.iter().map(|word| format!("{}\n", escaped_lines(word))).collect()
+    words.iter().chain(&own).map(|word| format!("{}\n", escaped_lines(word))).collect()
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -48,6 +48,9 @@ pub(crate) enum LineEvent {
     Interrupt(Vec<String>),
     /// Ctrl-Z: back to the user view, or, from there, to the shell.
     Return,
+    /// The connection for notices has ended, as a rule with bmpd. The line that is being typed
+    /// stays.
+    Lost,
     /// The terminal is at its end.
     End,
 }
@@ -132,6 +135,11 @@ impl LineReader {
         self.line.insert(text);
     }
 
+    /// Deletes the character before the cursor.
+    pub(crate) fn backspace(&mut self) {
+        self.line.backspace();
+    }
+
     pub(crate) fn history(&mut self) -> &mut CommandHistory {
         &mut self.history
     }
@@ -194,10 +202,10 @@ impl LineReader {
                 continue;
             }
             self.draw(prompt)?;
-            if let Some(notice) = self.wait()? {
+            if let Some(news) = self.wait()? {
                 let erased = self.drawn.erase();
                 self.put(&erased)?;
-                return Ok(LineEvent::Notice(notice));
+                return Ok(news);
             }
         }
     }
@@ -260,6 +268,20 @@ impl LineReader {
         dropped.retain(|line| !line.trim().is_empty());
         self.together = 0;
         Ok(dropped)
+    }
+
+    /// Follows other notices from now on.
+    pub(crate) fn follow(&mut self, notices: Option<Notices>) {
+        self.notices = notices;
+    }
+
+    /// Waits a moment. Returns true if the operator presses Ctrl-C meanwhile, or is gone. Other
+    /// keys are typed ahead.
+    pub(crate) fn gives_up(&mut self, moment: Duration) -> io::Result<bool> {
+        if self.terminal.wait(None, Some(moment))?.0 == TerminalEvent::Keys {
+            self.fill(&mut [0; 4096])?;
+        }
+        Ok(self.ended || self.keys.up_to_interrupt().is_some())
     }
 
     /// Stops this process until the shell continues it.
@@ -349,11 +371,11 @@ impl LineReader {
         Ok(self.keys.next(true))
     }
 
-    /// Waits for keys or a notice, and returns the notice.
-    fn wait(&mut self) -> io::Result<Option<String>> {
+    /// Waits for keys or a notice, and returns the notice, or that there will be none.
+    fn wait(&mut self) -> io::Result<Option<LineEvent>> {
         // Several may have been read at once.
         if let Some(Ok(Some(text))) = self.notices.as_mut().map(Notices::take) {
-            return Ok(Some(text));
+            return Ok(Some(LineEvent::Notice(text)));
         }
         let (ready, waited) = self.terminal.wait(self.notices.as_ref().map(Notices::as_fd), None)?;
         if self.line.is_empty() {
@@ -367,12 +389,11 @@ impl LineReader {
                 Ok(None)
             }
             TerminalEvent::Other => match self.notices.as_mut().map(Notices::take) {
-                Some(Ok(Some(text))) => Ok(Some(text)),
+                Some(Ok(Some(text))) => Ok(Some(LineEvent::Notice(text))),
                 Some(Ok(None)) => Ok(None),
-                // bmpd has ended. The next request tells the operator.
                 _ => {
                     self.notices = None;
-                    Ok(None)
+                    Ok(Some(LineEvent::Lost))
                 }
             },
             // The caller draws the line again.

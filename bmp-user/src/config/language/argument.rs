@@ -6,7 +6,9 @@ use super::{
     address,
     line::quoted,
     number::{AS_NUMBER, NumberRange, Unit, is_decimal},
-    secret::{MASK, Secret},
+    sealed::{LONGEST_SEALED, SealedText},
+    secret::{CIPHER, MASK, SIMPLE, Secret},
+    utc::{TimeOfDay, UtcDate},
     value::ArgumentValue,
 };
 
@@ -40,6 +42,8 @@ pub(in crate::config) enum ArgumentKind {
     InputName,
     /// The alias of a session.
     Alias,
+    /// The name of a commit.
+    Label,
     /// The name of a VPN instance, which is that of its VRF device.
     VpnInstance,
     /// An interface that a session may leave by; a name as in [`Self::InterfaceName`].
@@ -54,10 +58,23 @@ pub(in crate::config) enum ArgumentKind {
     RouterId,
     /// The address of a BGP peer.
     Peer,
-    /// A secret of TCP MD5 (tcp(7), `TCP_MD5SIG_MAXKEYLEN`).
+    /// The name of a key chain.
+    KeychainName,
+    /// A time of the day.
+    TimeOfDay,
+    /// The day on which a lifetime begins.
+    StartDate,
+    /// The day on which a lifetime is over.
+    EndDate,
+    /// A secret that signs TCP segments (tcp(7), `TCP_MD5SIG_MAXKEYLEN`; linux/tcp.h,
+    /// `TCP_AO_MAXKEYLEN`).
     Password,
+    /// The text of a sealed secret.
+    Sealed,
     /// An IP prefix, or an address.
     Prefix,
+    /// A user of this host, by name or by number.
+    User,
     /// The path of a file.
     Path,
     /// A table's name or a route distinguisher.
@@ -86,13 +103,21 @@ impl ArgumentKind {
             Self::InterfaceNumber => address::is_number_of_interface(word),
             Self::AsNumber => word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
             Self::Number(_) => is_decimal(word),
+            // These say how a secret is written, in capitals too.
+            Self::Password => ![CIPHER, SIMPLE].iter().any(|how| how.eq_ignore_ascii_case(word)),
             Self::Sysname
             | Self::KernelName
             | Self::InputName
             | Self::Alias
+            | Self::Label
             | Self::VpnInstance
+            | Self::KeychainName
+            | Self::TimeOfDay
+            | Self::StartDate
+            | Self::EndDate
             | Self::Text
-            | Self::Password
+            | Self::Sealed
+            | Self::User
             | Self::Path
             | Self::TableName => true,
         }
@@ -101,7 +126,10 @@ impl ArgumentKind {
     /// Decides whether this argument can have the value.
     pub(in crate::config) fn takes(self, value: &ArgumentValue) -> bool {
         match value {
-            ArgumentValue::Text(_) => self.longest().is_some() && self != Self::Password || self == Self::Text,
+            ArgumentValue::Text(_) => {
+                self.longest().is_some() && !matches!(self, Self::Password | Self::Sealed) || self == Self::Text
+            }
+            // The secret knows whether it is written sealed.
             ArgumentValue::Secret(_) => self == Self::Password,
             ArgumentValue::Address(_) => matches!(
                 self,
@@ -114,6 +142,8 @@ impl ArgumentKind {
                     | Self::Peer
             ),
             ArgumentValue::Prefix(_) => self == Self::Prefix,
+            ArgumentValue::TimeOfDay(_) => self == Self::TimeOfDay,
+            ArgumentValue::Date(_) => matches!(self, Self::StartDate | Self::EndDate),
             ArgumentValue::Time(_) => {
                 matches!(self, Self::Number(range) if matches!(range.unit, Unit::Milliseconds | Unit::Seconds))
             }
@@ -133,9 +163,15 @@ impl ArgumentKind {
             Self::Sysname => Some(246),
             Self::KernelName | Self::VpnInstance => Some(15),
             Self::InterfaceName | Self::EgressName => Some(127),
-            Self::InterfaceType | Self::InterfaceNumber | Self::InputName | Self::Alias => Some(63),
+            Self::InterfaceType
+            | Self::InterfaceNumber
+            | Self::InputName
+            | Self::KeychainName
+            | Self::Alias
+            | Self::Label => Some(63),
             Self::Password => Some(80),
-            Self::TableName => Some(255),
+            Self::Sealed => Some(LONGEST_SEALED),
+            Self::TableName | Self::User => Some(255),
             Self::Path => Some(4095),
             _ => None,
         }
@@ -144,19 +180,24 @@ impl ArgumentKind {
     /// Returns what the reference calls the argument.
     pub(in crate::config) fn name(self) -> &'static str {
         match self {
-            Self::Sysname | Self::InterfaceName | Self::InputName | Self::VpnInstance => "NAME",
+            Self::Sysname | Self::InterfaceName | Self::InputName | Self::KeychainName | Self::VpnInstance => "NAME",
             Self::KernelName => "KERNEL-NAME",
             Self::InterfaceType => "TYPE",
             Self::InterfaceNumber => "NUMBER",
             Self::Source | Self::Ipv4Source | Self::Station | Self::Listen | Self::NextHop | Self::Peer => "ADDRESS",
             Self::Alias => "ALIAS",
+            Self::Label => "LABEL",
             Self::EgressName => "INTERFACE",
-            Self::Text => "TEXT",
+            Self::Text | Self::Sealed => "TEXT",
             Self::AsNumber => AS_NUMBER.name,
             Self::RouterId => "ROUTER-ID",
             Self::Password => "SECRET",
+            Self::User => "USER",
             Self::Prefix => "PREFIX",
             Self::Path => "PATH",
+            Self::TimeOfDay => "TIME",
+            Self::StartDate => "DATE",
+            Self::EndDate => "END-DATE",
             Self::TableName => "TABLE",
             Self::Number(range) => range.name,
         }
@@ -169,7 +210,9 @@ impl ArgumentKind {
             Self::Ipv4Source | Self::RouterId => "X.X.X.X",
             Self::Prefix => "X.X.X.X/M or X:X::X:X/M",
             Self::Path => "PATH",
-            Self::Text => "TEXT",
+            Self::TimeOfDay => "HH:MM or HH:MM:SS",
+            Self::StartDate | Self::EndDate => "YYYY-MM-DD",
+            Self::Text | Self::Sealed => "TEXT",
             Self::AsNumber => return AS_NUMBER.placeholder(),
             Self::Number(range) => return range.placeholder(),
             _ => return format!("STRING<1-{}>", self.longest().unwrap_or_default()),
@@ -199,14 +242,20 @@ impl ArgumentKind {
             Self::Station => address::unicast(word, "a station's address").map(ArgumentValue::Address),
             Self::Listen => address::listen(word).map(ArgumentValue::Address),
             Self::InputName => text(word, "an input's name", longest),
+            Self::KeychainName => text(word, "the name of a key chain", longest),
+            Self::TimeOfDay => TimeOfDay::read(word).map(ArgumentValue::TimeOfDay),
+            Self::StartDate | Self::EndDate => UtcDate::read(word).map(ArgumentValue::Date),
             Self::Alias => text(word, "an alias", longest),
+            Self::Label => text(word, "a label", longest),
             Self::VpnInstance => vpn_instance(word, longest),
             Self::Text => Ok(ArgumentValue::Text(word.to_owned())),
             Self::AsNumber => as_number(word).map(ArgumentValue::Number),
             Self::RouterId => address::bgp_identifier(word).map(ArgumentValue::Address),
             Self::Peer => address::unicast(word, "a peer's address").map(ArgumentValue::Address),
             Self::Password => secret(word, longest),
+            Self::Sealed => sealed(word),
             Self::Prefix => address::prefix(word).map(ArgumentValue::Prefix),
+            Self::User => user(word, longest),
             Self::Path => match word.len() {
                 length if (1..=longest).contains(&length) => Ok(ArgumentValue::Text(word.to_owned())),
                 length => Err(format!("a path has 1 to {longest} bytes, this has {length}")),
@@ -262,7 +311,31 @@ fn secret(word: &str, longest: usize) -> Result<ArgumentValue, String> {
             "{MASK} is shown in the place of a secret: give the secret itself, or leave the line as it is"
         ));
     }
-    text(word, "a TCP MD5 secret", longest).map(|_| ArgumentValue::Secret(Secret::from(word)))
+    text(word, "a secret", longest).map(|_| ArgumentValue::Secret(Secret::from(word)))
+}
+
+/// Reads the text of a sealed secret. Whether the key of this host opens it is not known here.
+fn sealed(word: &str) -> Result<ArgumentValue, String> {
+    let sealed = SealedText::read(word).ok_or(
+        "this is not the whole text of a sealed secret: copy it from a configuration file, or type the secret with `simple`",
+    )?;
+    Ok(ArgumentValue::Secret(Secret::from_sealed(sealed)))
+}
+
+/// Reads a user's name or number. The greatest number means no user (chown(2)).
+fn user(word: &str, longest: usize) -> Result<ArgumentValue, String> {
+    static USER_NUMBER: NumberRange = NumberRange {
+        name: "NUMBER",
+        subject: "a user's number is",
+        unit: Unit::None,
+        first: 0,
+        last: u32::MAX - 1,
+        or_zero: false,
+    };
+    if !word.is_empty() && is_decimal(word) {
+        USER_NUMBER.read(word)?;
+    }
+    text(word, "a user's name", longest)
 }
 
 fn kernel_name(word: &str, longest: usize) -> Result<ArgumentValue, String> {

@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
+use zeroize::Zeroizing;
+
 use super::secret::{MASK, after_password, mask};
 
 use crate::escape::is_unsafe;
@@ -31,7 +33,8 @@ struct LineWord {
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::config) struct Line {
     number: usize,
-    text: Arc<str>,
+    /// Overwritten in memory at the end, because it may have a secret.
+    text: Arc<Zeroizing<String>>,
     words: Vec<LineWord>,
     /// The numbers of the words that are not to be shown.
     secrets: Vec<usize>,
@@ -75,7 +78,7 @@ impl Line {
         if let Some((start, column)) = open {
             words.push(LineWord { span: Span { column, length: count + 1 - column }, start, end: text.len() });
         }
-        let line = Self { number, text: text.into(), words, secrets: Vec::new() };
+        let line = Self { number, text: Arc::new(Zeroizing::new(text.to_owned())), words, secrets: Vec::new() };
         match odd {
             Some((column, c)) if !line.is_empty() => {
                 let message = format!("the character U+{:04X} has no place in a command", u32::from(c));
@@ -128,6 +131,12 @@ impl Line {
         }
     }
 
+    /// The same text without the double quotes around it, if it has them.
+    pub(in crate::config) fn text_from(&self, index: usize) -> &str {
+        let text = self.rest_from(index);
+        text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+    }
+
     /// Returns the place of the word of this number (from 0). Past the last word, returns the place
     /// of the next one.
     pub(in crate::config) fn span(&self, index: usize) -> Span {
@@ -160,7 +169,7 @@ impl Line {
             column: span.column,
             length: span.length,
             message,
-            line_text: self.text.to_string(),
+            line_text: Zeroizing::clone(&self.text),
             hidden,
         }
     }
@@ -180,7 +189,7 @@ pub struct CommandError {
     /// The fault in words, without a full stop.
     pub message: String,
     /// The whole line as it came, without its line end.
-    pub(in crate::config) line_text: String,
+    pub(in crate::config) line_text: Zeroizing<String>,
     /// The secret parts of the line, in order.
     hidden: Vec<Range<usize>>,
 }

@@ -13,7 +13,9 @@ pub(in crate::config) enum Unit {
     Milliseconds,
     Seconds,
     Bytes,
+    Megabytes,
     Connections,
+    Routes,
     UpdatesPerSecond,
 }
 
@@ -25,7 +27,9 @@ impl Unit {
             Self::Milliseconds => Some("milliseconds"),
             Self::Seconds => Some("seconds"),
             Self::Bytes => Some("bytes"),
+            Self::Megabytes => Some("megabytes"),
             Self::Connections => Some("connections"),
+            Self::Routes => Some("routes"),
             Self::UpdatesPerSecond => Some("updates per second"),
         }
     }
@@ -104,7 +108,9 @@ impl NumberRange {
         Ok(match self.unit {
             Unit::Milliseconds => ArgumentValue::Time(Duration::from_millis(number.into())),
             Unit::Seconds => ArgumentValue::Time(Duration::from_secs(number.into())),
-            Unit::None | Unit::Bytes | Unit::Connections | Unit::UpdatesPerSecond => ArgumentValue::Number(number),
+            Unit::None | Unit::Bytes | Unit::Megabytes | Unit::Connections | Unit::Routes | Unit::UpdatesPerSecond => {
+                ArgumentValue::Number(number)
+            }
         })
     }
 

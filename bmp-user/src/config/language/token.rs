@@ -7,6 +7,7 @@ use super::{
     argument::ArgumentKind,
     secret::{Secret, Secrets},
     syntax::Syntax,
+    utc::{TimeOfDay, UtcDate},
     value::ArgumentValue,
 };
 use crate::config::model::Prefix;
@@ -33,6 +34,8 @@ impl Token {
                 },
                 ArgumentValue::Number(number) => number.to_string(),
                 ArgumentValue::Prefix(prefix) => prefix.to_string(),
+                ArgumentValue::TimeOfDay(time) => time.to_string(),
+                ArgumentValue::Date(date) => date.to_string(),
                 ArgumentValue::Keyword(keyword) => (*keyword).to_owned(),
             },
         }
@@ -140,6 +143,22 @@ impl<'a> ArgumentTokens<'a> {
     pub(in crate::config) fn secret(self) -> Option<Secret> {
         self.values().find_map(|(_, _, value)| match value {
             ArgumentValue::Secret(secret) => Some(secret.clone()),
+            _ => None,
+        })
+    }
+
+    /// Returns the times of a day in their order.
+    pub(in crate::config) fn times_of_day(self) -> impl Iterator<Item = TimeOfDay> {
+        self.values().filter_map(|(_, _, value)| match value {
+            ArgumentValue::TimeOfDay(time) => Some(*time),
+            _ => None,
+        })
+    }
+
+    /// Returns the date of one kind, with the number of its token.
+    pub(in crate::config) fn date_of(self, wanted: ArgumentKind) -> Option<(usize, UtcDate)> {
+        self.values().filter(|(_, kind, _)| *kind == wanted).find_map(|(token, _, value)| match value {
+            ArgumentValue::Date(date) => Some((token, *date)),
             _ => None,
         })
     }

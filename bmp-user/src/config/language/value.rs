@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::secret::Secret;
+use super::{
+    secret::Secret,
+    utc::{TimeOfDay, UtcDate},
+};
 use crate::config::model::Prefix;
 
 /// The value of one argument.
@@ -14,6 +17,8 @@ pub(in crate::config) enum ArgumentValue {
     Time(Duration),
     Number(u32),
     Prefix(Prefix),
+    TimeOfDay(TimeOfDay),
+    Date(UtcDate),
     /// No argument, but the keyword that one of several forms begins with; see
     /// [`fill`](super::token::fill).
     Keyword(&'static str),

@@ -1,6 +1,7 @@
 //! The commands that set nothing: `display`, `reset`, `commit` and the ways between views.
 
 use crate::config::{
+    commit::COMMITS_KEPT,
     language::{
         argument::ArgumentKind,
         number::{NumberRange, Unit},
@@ -22,13 +23,21 @@ pub(in crate::config) enum CommandAction {
     DisplayBmpRelay,
     DisplayBmpSession,
     DisplayCandidate,
+    DisplayCommitChanges,
+    DisplayCommitList,
     DisplayCurrentConfiguration,
     DisplayDefaultParameterBmp,
     DisplayHttp,
     DisplayInterfaceBinding,
+    DisplayLogBuffer,
     DisplayMrtReplay,
+    DisplayThis,
     DisplayTrial,
+    DisplayVersion,
+    ResetBgpPeer,
     ResetBmpSession,
+    Rollback,
+    Save,
     SystemView,
     Quit,
     Return,
@@ -50,8 +59,18 @@ pub(in crate::config) mod word {
     pub(in crate::config) const VERBOSE: &str = "verbose";
     /// `display configuration candidate changes`.
     pub(in crate::config) const CHANGES: &str = "changes";
+    /// `... commit changes at ID`.
+    pub(in crate::config) const AT: &str = "at";
     /// `commit force`, `abort trial force`.
     pub(in crate::config) const FORCE: &str = "force";
+    /// `display current-configuration system`.
+    pub(in crate::config) const SYSTEM: &str = "system";
+    /// `display current-configuration bmp`.
+    pub(in crate::config) const BMP: &str = "bmp";
+    /// `display current-configuration bgp`.
+    pub(in crate::config) const BGP: &str = "bgp";
+    /// `display current-configuration mrt-replay NAME`.
+    pub(in crate::config) const MRT_REPLAY: &str = "mrt-replay";
     /// `... | include TEXT`.
     pub(in crate::config) const INCLUDE: &str = "include";
     /// `... | exclude TEXT`.
@@ -64,7 +83,7 @@ const DISPLAY_WORD: Syntax = Word("display", "show something");
 
 /// The rest of the line.
 static TEXT: [Syntax; 2] =
-    [Value(ArgumentKind::Text, "text to look for, as it is, to the end of the line"), Optional(&TEXT)];
+    [Value(ArgumentKind::Text, "text to look for, to the end of the line; quotes around it go"), Optional(&TEXT)];
 /// The filter that may stand behind every `display`.
 static FILTER: [Syntax; 2] = [
     Word("|", "of the answer, show only some lines"),
@@ -92,7 +111,31 @@ static DISPLAY_BMP_SESSION: CommandRule = command(
 static DISPLAY_CURRENT_CONFIGURATION: CommandRule = command(
     CommandAction::DisplayCurrentConfiguration,
     &ViewKind::ALL,
-    &[DISPLAY_WORD, Word("current-configuration", "the configuration in force"), Optional(&FILTER)],
+    &[
+        DISPLAY_WORD,
+        Word("current-configuration", "the configuration in force"),
+        Optional(&[Choice(&[
+            &[Word(word::SYSTEM, "the lines of the system view alone")],
+            &[Word(word::BMP, "the bmp view, with its sessions")],
+            &[
+                Word("bmp-session", "one session"),
+                VPN_INSTANCE,
+                Value(ArgumentKind::Station, "the station's address"),
+                ALIAS,
+            ],
+            &[Word("keychain", "one key chain"), Value(ArgumentKind::KeychainName, "the key chain's name")],
+            &[Word(word::BGP, "the bgp view")],
+            &[Word("bmp-relay", "one relay"), Value(ArgumentKind::InputName, "the relay's name")],
+            &[Word(word::MRT_REPLAY, "one replay"), Value(ArgumentKind::InputName, "the replay's name")],
+        ])]),
+        Optional(&FILTER),
+    ],
+);
+
+static DISPLAY_THIS: CommandRule = command(
+    CommandAction::DisplayThis,
+    &ViewKind::ALL,
+    &[DISPLAY_WORD, Word("this", "what this view configures, as the candidate has it"), Optional(&FILTER)],
 );
 
 static DISPLAY_CANDIDATE: CommandRule = command(
@@ -116,6 +159,57 @@ static DISPLAY_TRIAL: CommandRule = command(
         Optional(&FILTER),
     ],
 );
+
+/// The number of a commit.
+static COMMIT_ID: NumberRange = NumberRange {
+    name: "ID",
+    subject: "the number of a commit is",
+    unit: Unit::None,
+    first: 1,
+    last: u32::MAX,
+    or_zero: false,
+};
+/// How many commits.
+static COMMIT_COUNT: NumberRange = NumberRange {
+    name: "COUNT",
+    subject: "the number of commits is",
+    unit: Unit::None,
+    first: 1,
+    last: COMMITS_KEPT as u32,
+    or_zero: false,
+};
+
+static DISPLAY_COMMIT_LIST: CommandRule = command(
+    CommandAction::DisplayCommitList,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        CONFIGURATION,
+        COMMITS,
+        Word("list", "who made each, and when"),
+        Optional(&[
+            Word("last", "only the newest"),
+            Value(ArgumentKind::Number(&COMMIT_COUNT), "how many commits, RANGE"),
+        ]),
+        Optional(&FILTER),
+    ],
+);
+static DISPLAY_COMMIT_CHANGES: CommandRule = command(
+    CommandAction::DisplayCommitChanges,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        CONFIGURATION,
+        COMMITS,
+        Word(word::CHANGES, "what each changed"),
+        Optional(&[Choice(&[
+            &[Word(word::AT, "only one"), Value(ArgumentKind::Number(&COMMIT_ID), "the number of the commit")],
+            &[Word("last", "only the newest"), Value(ArgumentKind::Number(&COMMIT_COUNT), "how many commits, RANGE")],
+        ])]),
+        Optional(&FILTER),
+    ],
+);
+const COMMITS: Syntax = Word("commit", "the commits that were made");
 const CONFIGURATION: Syntax = Word("configuration", "a configuration");
 const CANDIDATE: Syntax = Word("candidate", "the one being edited, which no commit has put in force");
 
@@ -186,11 +280,47 @@ static DISPLAY_HTTP: CommandRule = command(
     &[DISPLAY_WORD, Word("http", "the server of metrics and of the status page"), Optional(&FILTER)],
 );
 
+static DISPLAY_VERSION: CommandRule = command(
+    CommandAction::DisplayVersion,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        Word("version", "the version of bmpd, of the kernel, and for how long bmpd runs"),
+        Optional(&FILTER),
+    ],
+);
+
+/// How many lines of the log are shown.
+static LOG_LINES: NumberRange = NumberRange {
+    name: "LINES",
+    subject: "the number of lines is",
+    unit: Unit::None,
+    first: 1,
+    last: 1024,
+    or_zero: false,
+};
+
+static DISPLAY_LOG_BUFFER: CommandRule = command(
+    CommandAction::DisplayLogBuffer,
+    &ViewKind::ALL,
+    &[
+        DISPLAY_WORD,
+        Word("logbuffer", "the last lines of the log"),
+        Optional(&[
+            Word("size", "only the newest lines"),
+            Value(ArgumentKind::Number(&LOG_LINES), "how many lines, RANGE"),
+        ]),
+        Optional(&FILTER),
+    ],
+);
+
+const RESET_WORD: Syntax = Word("reset", "end something and begin it again");
+
 static RESET_BMP_SESSION: CommandRule = command(
     CommandAction::ResetBmpSession,
     &ViewKind::ALL,
     &[
-        Word("reset", "end something and begin it again"),
+        RESET_WORD,
         Word("bmp", "about BMP"),
         Word("session", "sessions"),
         VPN_INSTANCE,
@@ -198,6 +328,17 @@ static RESET_BMP_SESSION: CommandRule = command(
             &[Value(ArgumentKind::Station, "a station's address: its sessions"), ALIAS],
             &[Word("all", "every session")],
         ]),
+    ],
+);
+
+static RESET_BGP_PEER: CommandRule = command(
+    CommandAction::ResetBgpPeer,
+    &ViewKind::ALL,
+    &[
+        RESET_WORD,
+        Word("bgp", "about BGP"),
+        Word("peer", "BGP peers"),
+        Choice(&[&[Value(ArgumentKind::Peer, "a peer's address")], &[Word("all", "every peer")]]),
     ],
 );
 
@@ -226,6 +367,40 @@ static COMMIT: CommandRule = command(
             ],
             &[Word(word::FORCE, "confirm the trial also where it is another operator's")],
         ])]),
+        Optional(&[Word("label", "name the commit, for a rollback"), Value(ArgumentKind::Label, "the name")]),
+        Optional(&[Word("description", "say what the commit is for"), Choice(&[&DESCRIPTION])]),
+    ],
+);
+/// The rest of the line.
+static DESCRIPTION: [Syntax; 2] =
+    [Value(ArgumentKind::Text, "what it is for, to the end of the line; quotes around it go"), Optional(&DESCRIPTION)];
+
+static ROLLBACK: CommandRule = command(
+    CommandAction::Rollback,
+    &ViewKind::ALL,
+    &[
+        Word("rollback", "return to an earlier commit"),
+        Word("configuration", "put what an earlier commit had in force, which is a commit of its own"),
+        Choice(&[
+            &[
+                Word("to", "the configuration that a commit has put in force"),
+                Choice(&[
+                    &[
+                        Word("commit", "the commit of a number"),
+                        Value(ArgumentKind::Number(&COMMIT_ID), "the number of the commit"),
+                    ],
+                    &[Word("label", "the newest commit of a name"), Value(ArgumentKind::Label, "the name")],
+                ]),
+            ],
+            &[
+                Word("last", "the configuration before the newest commits"),
+                Value(ArgumentKind::Number(&COMMIT_COUNT), "how many commits, RANGE"),
+            ],
+        ]),
+        Optional(&[
+            Word("trial", "for a time, unless it is confirmed"),
+            Value(ArgumentKind::Number(&TRIAL_TIME), "seconds RANGE until the configuration returns"),
+        ]),
     ],
 );
 
@@ -245,6 +420,12 @@ static CLEAR_CANDIDATE: CommandRule = command(
     &[Word("clear", "drop something"), CONFIGURATION, CANDIDATE],
 );
 
+static SAVE: CommandRule = command(
+    CommandAction::Save,
+    &ViewKind::ALL,
+    &[Word("save", "say where commits are saved: each is, without this command")],
+);
+
 static QUIT: CommandRule = command(CommandAction::Quit, &ViewKind::ALL, &[Word("quit", "leave this view")]);
 
 static RETURN: CommandRule =
@@ -255,11 +436,14 @@ const fn command(action: CommandAction, views: &'static [ViewKind], syntax: &'st
 }
 
 /// The commands that set nothing.
-pub(in crate::config) static COMMANDS: [&CommandRule; 19] = [
+pub(in crate::config) static COMMANDS: [&CommandRule; 27] = [
     &DISPLAY_BMP_SESSION,
     &DISPLAY_CURRENT_CONFIGURATION,
+    &DISPLAY_THIS,
     &DISPLAY_CANDIDATE,
     &DISPLAY_TRIAL,
+    &DISPLAY_COMMIT_LIST,
+    &DISPLAY_COMMIT_CHANGES,
     &DISPLAY_DEFAULT_PARAMETER_BMP,
     &DISPLAY_INTERFACE_BINDING,
     &DISPLAY_BMP_FEED,
@@ -268,11 +452,16 @@ pub(in crate::config) static COMMANDS: [&CommandRule; 19] = [
     &DISPLAY_BMP_RELAY,
     &DISPLAY_MRT_REPLAY,
     &DISPLAY_HTTP,
+    &DISPLAY_VERSION,
+    &DISPLAY_LOG_BUFFER,
     &RESET_BMP_SESSION,
+    &RESET_BGP_PEER,
     &SYSTEM_VIEW,
     &COMMIT,
+    &ROLLBACK,
     &ABORT_TRIAL,
     &CLEAR_CANDIDATE,
+    &SAVE,
     &QUIT,
     &RETURN,
 ];

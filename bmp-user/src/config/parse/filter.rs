@@ -18,7 +18,7 @@ impl LineFilter {
     /// Returns the filter of a command; `None` where it has none.
     pub(in crate::config) fn read(arguments: ArgumentTokens<'_>, line: &Line) -> Option<Self> {
         let (first, _) = arguments.texts_of(ArgumentKind::Text).next()?;
-        let text = line.rest_from(first).to_owned();
+        let text = line.text_from(first).to_owned();
         if arguments.has(word::INCLUDE) {
             Some(Self::Include(text))
         } else if arguments.has(word::EXCLUDE) {

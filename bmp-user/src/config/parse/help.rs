@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use super::{
     matching::next,
     outcome::contexts,
-    suggestion::{names, near},
+    suggestion::{foreign, names, near},
 };
 use crate::config::{
     language::{
@@ -54,6 +54,8 @@ pub enum SuggestionSource {
     Input,
     /// The aliases of sessions.
     Alias,
+    /// The key chains of the configuration.
+    Keychain,
 }
 
 /// Returns what may come behind `line`, which was typed in `view` up to its end. Without a blank at
@@ -74,7 +76,7 @@ pub fn next_words(view: &CommandView, line: &str) -> Result<NextWords, CommandEr
     let mut next = NextWords { end: end && begun.is_empty(), ..NextWords::default() };
     for piece in &pieces {
         let word = match piece {
-            Syntax::Word(keyword, _) if keyword.starts_with(begun) => {
+            Syntax::Word(keyword, _) if begins(keyword, begun) => {
                 NextWord { text: (*keyword).to_owned(), help: help_of(piece), suggest: None, argument: false }
             }
             Syntax::Value(kind, _) if begun.is_empty() || kind.fits(begun) || could_be_address(*kind, begun) => {
@@ -92,12 +94,20 @@ pub fn next_words(view: &CommandView, line: &str) -> Result<NextWords, CommandEr
             _ => None,
         });
         let around = names(views.get(1..).filter(|_| words.is_empty()).unwrap_or_default());
-        next.near = near(begun, keywords.chain(around), true);
+        next.near = match foreign(begun).filter(|_| words.is_empty()) {
+            Some(ours) => vec![ours],
+            None => near(&begun.to_ascii_lowercase(), keywords.chain(around), true),
+        };
     }
     // Keywords by the alphabet, then the arguments in the order in which they would be tried.
     let rank = |word: &NextWord| (word.argument, if word.argument { String::new() } else { word.text.clone() });
     next.words.sort_by_key(rank);
     Ok(next)
+}
+
+/// Decides whether a keyword begins with a word, in letters of any case.
+fn begins(keyword: &str, begun: &str) -> bool {
+    keyword.get(..begun.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(begun))
 }
 
 /// Decides whether an argument may be an address whose beginning is there.
@@ -121,6 +131,7 @@ fn suggest(kind: ArgumentKind) -> Option<SuggestionSource> {
         ArgumentKind::VpnInstance => Some(SuggestionSource::VpnInstance),
         ArgumentKind::InputName => Some(SuggestionSource::Input),
         ArgumentKind::Alias => Some(SuggestionSource::Alias),
+        ArgumentKind::KeychainName => Some(SuggestionSource::Keychain),
         _ => None,
     }
 }

@@ -33,7 +33,7 @@ pub(in crate::config) fn find(views: &[ViewContext], line: &Line, abbreviate: bo
     for spelling in spellings {
         for view in views {
             // Cheap, and the answer for most views: a file of nonsense is refused quickly.
-            if *spelling == Spelling::Whole && !knows(view.kind, line) {
+            if *spelling == Spelling::Whole && !knows(view.kind, line, abbreviate) {
                 continue;
             }
             match walk(*view, line, *spelling, abbreviate) {
@@ -74,9 +74,10 @@ fn in_other_order(view: ViewContext, line: &Line, spelling: Spelling, abbreviate
 }
 
 /// Decides whether the first word is the whole keyword of a command of the view; `undo` may be.
-fn knows(kind: ViewKind, line: &Line) -> bool {
+fn knows(kind: ViewKind, line: &Line, any_case: bool) -> bool {
     let first = line.words().next().unwrap_or_default();
-    first == UNDO || rules_of(kind).any(|rule| rule.keyword() == first)
+    let is = |keyword: &str| keyword == first || any_case && keyword.eq_ignore_ascii_case(first);
+    is(UNDO) || rules_of(kind).any(|rule| is(rule.keyword()))
 }
 
 /// How the keyword that names the command may be written.
@@ -155,7 +156,7 @@ fn step(
         return Err(dead_end(format!("a command has at most {WORDS_MAX} words"), true));
     }
     let may_be_cut = abbreviate && !(in_name && spelling == Spelling::Whole);
-    match choose(&options(prefixes), word, may_be_cut) {
+    match choose(&options(prefixes), word, may_be_cut, abbreviate) {
         Ok(chosen) => {
             // A word that is too long for one of the forms may be right for another.
             let accepted = chosen.into_iter().map(|option| accept(option, view, word));
@@ -205,10 +206,16 @@ pub(in crate::config) fn next(
 /// Returns the numbers of the words that are secrets, or stand where a secret is expected, as far
 /// as the line is understood.
 pub(in crate::config) fn secrets(views: &[ViewContext], line: &Line, abbreviate: bool) -> Vec<usize> {
-    const KEYWORD: &str = "password";
-    let may_be_keyword = |word: &str| !word.is_empty() && KEYWORD.starts_with(word);
-    // True of nearly every line, which need not be read once more then.
-    if !line.words().skip(1).any(may_be_keyword) {
+    const KEYWORDS: [&str; 2] = ["password", "key-string"];
+    let may_be = |keyword: &str, word: &str| {
+        !word.is_empty() && keyword.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word))
+    };
+    let may_be_keyword = |word: &str| KEYWORDS.iter().any(|keyword| may_be(keyword, word));
+    // True of nearly every line, which need not be read once more then. No command begins with
+    // `password`, and `key-string` is the first word or the one behind `undo`.
+    let [password, key_string] = KEYWORDS;
+    let begins_so = line.words().take(2).any(|word| may_be(key_string, word));
+    if !begins_so && !line.words().skip(1).any(|word| may_be(password, word)) {
         return Vec::new();
     }
     let end = line.words().count();
@@ -218,16 +225,32 @@ pub(in crate::config) fn secrets(views: &[ViewContext], line: &Line, abbreviate:
             let mut prefixes: Vec<_> = commands(view.kind).collect();
             for (number, word) in line.words().enumerate() {
                 let options = options(&prefixes);
-                let may_be = |wanted: &dyn Fn(&Syntax) -> bool| options.iter().any(|option| wanted(option.piece));
-                if may_be(&|piece| matches!(piece, Syntax::Value(ArgumentKind::Password, _))) {
-                    secrets.push(number);
-                }
+                let may_stand = |wanted: &dyn Fn(&Syntax) -> bool| options.iter().any(|option| wanted(option.piece));
+                let is_secret = |kind: &ArgumentKind| matches!(kind, ArgumentKind::Password | ArgumentKind::Sealed);
+                let is_place = may_stand(&|piece| matches!(piece, Syntax::Value(kind, _) if is_secret(kind)));
                 match step(&prefixes, *view, number, word, spelling, abbreviate) {
-                    Ok(next) => prefixes = next,
+                    Ok(next) => {
+                        // `cipher` and `simple` stand there too.
+                        let is_keyword =
+                            |prefix: &CommandPrefix| matches!(prefix.tokens.last(), Some(Token::Keyword(_)));
+                        if is_place && !next.iter().all(is_keyword) {
+                            secrets.push(number);
+                        }
+                        prefixes = next;
+                    }
                     Err(_) => {
+                        if is_place {
+                            secrets.push(number);
+                        }
                         // Cut so short that it may be another keyword too.
-                        if may_be_keyword(word) && may_be(&|piece| matches!(piece, Syntax::Word(KEYWORD, _))) {
+                        let is_keyword =
+                            |piece: &Syntax| matches!(piece, Syntax::Word(word, _) if KEYWORDS.contains(word));
+                        if may_be_keyword(word) && may_stand(&is_keyword) {
                             secrets.extend(number + 1..end);
+                        }
+                        // `k hunter3`, typed in the view around that of the key.
+                        if number > 0 && begins_so && view.kind == ViewKind::Keychain {
+                            secrets.extend(number..end);
                         }
                         break;
                     }
@@ -266,35 +289,29 @@ enum NoChoice {
     Ambiguous(String),
 }
 
-/// Chooses the options that a word is: a whole keyword goes before a cut one, and that before an
-/// argument.
-fn choose<'a>(options: &'a [NextOption], word: &str, may_be_cut: bool) -> Result<Vec<&'a NextOption>, NoChoice> {
+/// Chooses the options that a word is: a whole keyword goes before a cut one, that before an
+/// argument, and that before a keyword in capitals. Names keep their case.
+fn choose<'a>(
+    options: &'a [NextOption],
+    word: &str,
+    may_be_cut: bool,
+    any_case: bool,
+) -> Result<Vec<&'a NextOption>, NoChoice> {
     let pick =
         |wanted: &dyn Fn(&NextOption) -> bool| options.iter().filter(|option| wanted(option)).collect::<Vec<_>>();
-    let whole = pick(&|option| matches!(option.piece, Syntax::Word(keyword, _) if *keyword == word));
-    if !whole.is_empty() {
-        return Ok(whole);
-    }
-    if may_be_cut && !word.is_empty() {
-        let begun = pick(&|option| match option.piece {
-            Syntax::Word(keyword, _) => {
-                let rule = option.prefix.rule;
-                let shortest = if rule.keyword() == *keyword { rule.shortest() } else { 1 };
-                keyword.starts_with(word) && word.len() >= shortest
-            }
-            _ => false,
-        });
-        let keywords = keywords(begun.iter().map(|option| option.piece));
-        if keywords.len() > 1 {
-            return Err(NoChoice::Ambiguous(format!("{} may be {}", quoted(word), quoted_list(&keywords))));
-        }
-        if !begun.is_empty() {
-            return Ok(begun);
-        }
+    let begun = choose_keyword(options, word, may_be_cut)?;
+    if !begun.is_empty() {
+        return Ok(begun);
     }
     let fitting = pick(&|option| matches!(option.piece, Syntax::Value(kind, _) if kind.fits(word)));
     if !fitting.is_empty() {
         return Ok(fitting);
+    }
+    if any_case && word.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let begun = choose_keyword(options, &word.to_ascii_lowercase(), may_be_cut)?;
+        if !begun.is_empty() {
+            return Ok(begun);
+        }
     }
     // An argument must stand here. What is wrong with the word is for its kind to say.
     let arguments = pick(&|option| matches!(option.piece, Syntax::Value(..)));
@@ -307,6 +324,33 @@ fn choose<'a>(options: &'a [NextOption], word: &str, may_be_cut: bool) -> Result
     let near = meant(&near(word, keywords(options.iter().map(|option| option.piece)), may_be_cut));
     let near = near.map(|near| format!(" ({near})")).unwrap_or_default();
     Err(NoChoice::NoMatch(format!("{} is not understood here{near}: {}", quoted(word), expected(options))))
+}
+
+/// Chooses the options whose keyword a word is, whole or cut.
+fn choose_keyword<'a>(
+    options: &'a [NextOption],
+    word: &str,
+    may_be_cut: bool,
+) -> Result<Vec<&'a NextOption>, NoChoice> {
+    let pick =
+        |wanted: &dyn Fn(&NextOption) -> bool| options.iter().filter(|option| wanted(option)).collect::<Vec<_>>();
+    let whole = pick(&|option| matches!(option.piece, Syntax::Word(keyword, _) if *keyword == word));
+    if !whole.is_empty() || !may_be_cut || word.is_empty() {
+        return Ok(whole);
+    }
+    let begun = pick(&|option| match option.piece {
+        Syntax::Word(keyword, _) => {
+            let rule = option.prefix.rule;
+            let shortest = if rule.keyword() == *keyword { rule.shortest() } else { 1 };
+            keyword.starts_with(word) && word.len() >= shortest
+        }
+        _ => false,
+    });
+    let keywords = keywords(begun.iter().map(|option| option.piece));
+    if keywords.len() > 1 {
+        return Err(NoChoice::Ambiguous(format!("{} may be {}", quoted(word), quoted_list(&keywords))));
+    }
+    Ok(begun)
 }
 
 /// Takes a word for an option.

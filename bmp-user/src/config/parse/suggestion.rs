@@ -12,6 +12,28 @@ use crate::config::{
     view::ViewKind,
 };
 
+/// Commands of other routers, and ours that do the same.
+///
+/// They are no commands here, because an operator may cut a keyword: `end` is `end-of-rib-after` in
+/// the view of a relay, and `e` is `egress-interface` in that of a session.
+const FOREIGN: [(&str, &str); 9] = [
+    ("configure", "system-view"),
+    ("delete", "undo"),
+    ("disable", "undo"),
+    ("end", "return"),
+    ("exit", "quit"),
+    ("logout", "quit"),
+    ("no", "undo"),
+    ("show", "display"),
+    ("write", "save"),
+];
+
+/// Returns the command that another router has this word for, which may be cut.
+pub(super) fn foreign(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    FOREIGN.iter().find(|(theirs, _)| word.len() >= 2 && theirs.starts_with(&word)).map(|(_, ours)| *ours)
+}
+
 /// Returns the keywords among pieces of syntax, each once.
 pub(super) fn keywords<'a>(pieces: impl Iterator<Item = &'a Syntax>) -> Vec<&'static str> {
     let mut keywords = Vec::new();
@@ -34,21 +56,29 @@ pub(super) fn quoted_list(keywords: &[&str]) -> String {
 pub(super) fn unknown(views: &[ViewContext], line: &Line, abbreviate: bool) -> Mismatch {
     let begins =
         |first: &str| views.iter().flat_map(|view| rules_of(view.kind)).any(|rule| rule.keyword().starts_with(first));
+    let plain = |word: &str| if abbreviate { word.to_ascii_lowercase() } else { word.to_owned() };
     let undo = line
         .words()
         .next()
-        .is_some_and(|first| first == UNDO || (abbreviate && UNDO.starts_with(first) && !begins(first)));
+        .map(plain)
+        .is_some_and(|first| first == UNDO || (abbreviate && UNDO.starts_with(&first) && !begins(&first)));
     let number = usize::from(undo);
     let mismatch = |message, misfit| Mismatch { wrong: WrongWord { word: number, message }, misfit };
-    let Some(word) = line.words().nth(number) else {
+    let Some(typed) = line.words().nth(number) else {
         let message = "the command is not complete: expected what is to be undone".to_owned();
         return mismatch(message, Misfit::Unknown);
     };
+    let plain = plain(typed);
+    let word = plain.as_str();
     let named = |kind| rules_of(kind).filter(move |rule| !undo || rule.can_be_undone());
     let elsewhere = ViewKind::ALL.iter().find(|kind| named(**kind).any(|rule| rule.keyword() == word));
     if let (Some(kind), false) = (elsewhere, views.iter().any(|view| Some(&view.kind) == elsewhere)) {
-        let message = format!("{} is a command of the {} view", quoted(word), kind.name());
+        let message = format!("{} is a command of the {} view", quoted(typed), kind.name());
         return mismatch(message, Misfit::Elsewhere(*kind));
+    }
+    if let Some(ours) = foreign(word).filter(|_| !undo) {
+        let message = format!("unknown command {}: did you mean `{ours}`?", quoted(typed));
+        return mismatch(message, Misfit::Unknown);
     }
     let rules = || views.iter().flat_map(|view| named(view.kind));
     if !abbreviate && let Some(rule) = rules().find(|rule| rule.keyword().starts_with(word)) {
@@ -57,8 +87,8 @@ pub(super) fn unknown(views: &[ViewContext], line: &Line, abbreviate: bool) -> M
     }
     let near = near(word, rules().map(|rule| rule.keyword()), abbreviate);
     let message = match meant(&near) {
-        Some(meant) => format!("unknown command {}: {meant}", quoted(word)),
-        None => format!("unknown command {}", quoted(word)),
+        Some(meant) => format!("unknown command {}: {meant}", quoted(typed)),
+        None => format!("unknown command {}", quoted(typed)),
     };
     // One in four letters: `bgp` is no `bmp`.
     let slips = (word.chars().count() / 4).min(2);

@@ -8,6 +8,7 @@ use std::{
 
 use super::arguments::{ArgumentType, LineKey, LineName};
 use crate::config::{
+    keychain::{ChainKey, KeychainConfig},
     language::{
         argument::ArgumentKind,
         token::{ArgumentTokens, WrongArgument},
@@ -164,6 +165,39 @@ impl Owner for ReplayConfig {
         match view {
             CommandView::Replay(name) => config.replays.get_mut(name).ok_or_else(gone),
             _ => Err(other_view("mrt-replay")),
+        }
+    }
+}
+
+impl Owner for KeychainConfig {
+    fn find<'a>(config: &'a Config, view: &CommandView) -> Option<&'a Self> {
+        match view {
+            CommandView::Keychain(name) => config.keychains.get(name),
+            _ => None,
+        }
+    }
+
+    fn find_mut<'a>(config: &'a mut Config, view: &CommandView) -> Result<&'a mut Self, String> {
+        match view {
+            CommandView::Keychain(name) => config.keychains.get_mut(name).ok_or_else(gone),
+            _ => Err(other_view("keychain")),
+        }
+    }
+}
+
+impl Owner for ChainKey {
+    fn find<'a>(config: &'a Config, view: &CommandView) -> Option<&'a Self> {
+        match view {
+            CommandView::Key(name, id) => config.keychains.get(name)?.keys.get(id),
+            _ => None,
+        }
+    }
+
+    fn find_mut<'a>(config: &'a mut Config, view: &CommandView) -> Result<&'a mut Self, String> {
+        let find = |config: &'a mut Config, name: &String, id: &u8| config.keychains.get_mut(name)?.keys.get_mut(id);
+        match view {
+            CommandView::Key(name, id) => find(config, name, id).ok_or_else(gone),
+            _ => Err(other_view("key-id")),
         }
     }
 }

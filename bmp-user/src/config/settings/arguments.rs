@@ -7,20 +7,25 @@ use std::{
     time::Duration,
 };
 
-use super::families::{family_of, family_words, rib_of, rib_words};
+use super::{
+    families::{family_of, family_words, rib_of, rib_words},
+    forms::WARNING_ONLY,
+};
 use crate::{
     config::{
+        keychain::{KeyAlgorithm, KeyLifetime},
         language::{
             address,
             argument::{ArgumentKind, interface_name},
             line::quoted,
             secret::Secret,
             token::{ArgumentTokens, WrongArgument},
+            utc::UtcTime,
             value::ArgumentValue,
         },
         model::{
-            BgpTimer, ConnectInterface, ConnectRetry, HttpListen, MaxConnections, MonitorId, Prefix, ReplayPace,
-            RouteMode, SessionId,
+            AllowedUser, BgpTimer, ConnectInterface, ConnectRetry, HttpListen, MaxConnections, MaximumRoutes,
+            MonitorId, Prefix, ReplayPace, RouteMode, SessionId,
         },
     },
     wire::bgp::Family,
@@ -83,6 +88,9 @@ plain!(u32, |arguments| arguments.number(), |number| ArgumentValue::Number(*numb
 plain!(Duration, |arguments| arguments.times().next().map(|(_, time)| time), |time| ArgumentValue::Time(*time));
 plain!(Secret, |arguments| arguments.secret(), |secret| ArgumentValue::Secret(secret.clone()));
 plain!(Prefix, |arguments| arguments.prefix(), |prefix| ArgumentValue::Prefix(*prefix));
+plain!(AllowedUser, |arguments| arguments.text_of(ArgumentKind::User).map(|word| Self::from(word.as_str())), |user| {
+    ArgumentValue::Text(user.to_string())
+});
 plain!(
     Ipv4Addr,
     |arguments| match arguments.address() {
@@ -144,6 +152,19 @@ impl ArgumentType for MaxConnections {
 
     fn values(&self) -> Vec<ArgumentValue> {
         [self.total].into_iter().chain(self.per_source).map(ArgumentValue::Number).collect()
+    }
+}
+
+/// `ROUTES [ warning-only ]`
+impl ArgumentType for MaximumRoutes {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
+        let warning_only = arguments.has(WARNING_ONLY);
+        Ok(arguments.number().map(|routes| Self { routes, warning_only }))
+    }
+
+    fn values(&self) -> Vec<ArgumentValue> {
+        let warning_only = self.warning_only.then_some(ArgumentValue::Keyword(WARNING_ONLY));
+        [ArgumentValue::Number(self.routes)].into_iter().chain(warning_only).collect()
     }
 }
 
@@ -318,6 +339,45 @@ impl ArgumentType for MonitorId {
     }
 }
 
+/// The word of an algorithm.
+impl ArgumentType for KeyAlgorithm {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
+        Ok(Self::ALL.into_iter().find(|algorithm| arguments.has(algorithm.as_str())))
+    }
+
+    fn values(&self) -> Vec<ArgumentValue> {
+        vec![ArgumentValue::Keyword(self.as_str())]
+    }
+}
+
+/// `TIME DATE [ to TIME END-DATE ]`
+impl ArgumentType for KeyLifetime {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
+        let mut times = arguments.times_of_day();
+        let (Some(time), Some((_, date))) = (times.next(), arguments.date_of(ArgumentKind::StartDate)) else {
+            return Ok(None);
+        };
+        let from = UtcTime::new(date, time);
+        let to = match (times.next(), arguments.date_of(ArgumentKind::EndDate)) {
+            (Some(time), Some((token, date))) => {
+                let to = UtcTime::new(date, time);
+                if to <= from {
+                    let message = "a lifetime ends after it has begun".to_owned();
+                    return Err(WrongArgument { token, message });
+                }
+                Some(to)
+            }
+            _ => None,
+        };
+        Ok(Some(Self { from, to }))
+    }
+
+    fn values(&self) -> Vec<ArgumentValue> {
+        let both = |at: UtcTime| [ArgumentValue::TimeOfDay(at.time_of_day()), ArgumentValue::Date(at.date())];
+        both(self.from).into_iter().chain(self.to.into_iter().flat_map(both)).collect()
+    }
+}
+
 fn keywords(words: impl IntoIterator<Item = &'static str>) -> Vec<ArgumentValue> {
     words.into_iter().map(ArgumentValue::Keyword).collect()
 }
@@ -357,7 +417,9 @@ macro_rules! named {
     };
 }
 named!(String, |name| name.clone());
+named!(u8, |number| number.to_string());
 named!(Prefix, |prefix| prefix.to_string());
+named!(AllowedUser, |user| user.to_string());
 named!(MonitorId, |monitor| monitor.to_string());
 named!(Family, |family| family_words(*family).join(" "));
 named!(RouteMode, |mode| {

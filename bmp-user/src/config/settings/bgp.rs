@@ -11,7 +11,7 @@ use super::{
     descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
     effect::Effect,
     families::{IPV4_FAMILY, IPV6_FAMILY, L2VPN_FAMILY, LINK_STATE_FAMILY, family_words},
-    forms::{PORT_VALUE, PORT_WORD, SOURCE_FORMS},
+    forms::{KEYCHAIN_NAME, MAXIMUM_ROUTES, PORT_VALUE, PORT_WORD, SECRET_FORMS, SOURCE_FORMS},
 };
 use crate::{
     config::{
@@ -145,10 +145,20 @@ pub(in crate::config) static PEER_PORT: SettingDescriptor = SettingDescriptor {
 
 pub(in crate::config) static PEER_PASSWORD: SettingDescriptor = SettingDescriptor {
     head: &[PEER_WORD, PEER, Word("password", "a secret for TCP MD5")],
-    value: &[Argument(ArgumentKind::Password, "the secret")],
+    value: &[SECRET_FORMS],
     default: DefaultValue::Fixed("none"),
     effect: Effect::BgpReconnects,
     access: peer_field!(password),
+    ..SettingDescriptor::in_view(ViewKind::Bgp)
+};
+
+pub(in crate::config) static PEER_KEYCHAIN: SettingDescriptor = SettingDescriptor {
+    head: &[PEER_WORD, PEER, Word("keychain", "sign with the keys of a key chain, and take nothing else")],
+    value: &[KEYCHAIN_NAME],
+    default: DefaultValue::Fixed("none"),
+    effect: Effect::BgpReconnects,
+    note: "A peer with a key chain does not use `password`.",
+    access: peer_field!(keychain),
     ..SettingDescriptor::in_view(ViewKind::Bgp)
 };
 
@@ -197,6 +207,18 @@ pub(in crate::config) static PEER_TIMER: SettingDescriptor = SettingDescriptor {
     effect: Effect::BgpReconnects,
     note: "Both are zero, or the hold time is at least three times the keepalive time.",
     access: peer_field!(timer),
+    ..SettingDescriptor::in_view(ViewKind::Bgp)
+};
+
+pub(in crate::config) static PEER_MAXIMUM_ROUTES: SettingDescriptor = SettingDescriptor {
+    head: &[PEER_WORD, PEER, Word("maximum-routes", "how many routes the peer may have")],
+    value: MAXIMUM_ROUTES,
+    default: DefaultValue::Fixed("no limit"),
+    rows: &[DefaultRow::new(285, "BGP peer's routes")],
+    effect: Effect::BgpAtOnce,
+    note: "A peer with more routes gets a Cease (Maximum Number of Prefixes Reached, RFC 4486), and is not spoken to \
+           for 300 seconds, or until `reset bgp peer` or a limit that is high enough.",
+    access: peer_field!(maximum_routes),
     ..SettingDescriptor::in_view(ViewKind::Bgp)
 };
 

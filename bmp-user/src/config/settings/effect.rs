@@ -27,6 +27,8 @@ pub enum Effect {
     BgpReconnects,
     /// The BGP session is closed and opened again if another source comes of the change.
     BgpReconnectsIfPinChanges,
+    /// The change counts at once, and closes BGP sessions that it forbids.
+    BgpAtOnce,
     /// The BGP sessions that peers have opened are closed.
     BgpListensAnew,
     /// The relay closes its connections, and listens again.
@@ -37,6 +39,12 @@ pub enum Effect {
     RelayNextConnection,
     /// The replay begins again.
     ReplayRestarts,
+    /// The change counts at once, and closes inputs until the feed takes less.
+    MemoryAtOnce,
+    /// The change counts at once, also for connections that are up.
+    KeysAtOnce,
+    /// A connection that is up keeps the key that it signs with.
+    KeyNextConnection,
     /// HTTP connections are closed, and bmpd listens again.
     HttpListensAnew,
 }
@@ -62,6 +70,9 @@ impl Effect {
             Self::BgpReconnectsIfPinChanges => {
                 "sessions stay up; the BGP session of the peer is closed and opened again if another source comes of the change"
             }
+            Self::BgpAtOnce => {
+                "sessions stay up; the change counts at once, and the BGP session of a peer with more routes is closed"
+            }
             Self::BgpListensAnew => "sessions stay up; the BGP sessions that peers have opened are closed",
             Self::RelayListensAnew => {
                 "sessions stay up; the relay closes the connections of its daemons, and listens again"
@@ -69,6 +80,14 @@ impl Effect {
             Self::RelayAtOnce => "sessions stay up; the change counts at once, also for daemons that are connected",
             Self::RelayNextConnection => "sessions stay up; the change counts for daemons that connect from now on",
             Self::ReplayRestarts => "sessions stay up; the replay begins again",
+            Self::MemoryAtOnce => {
+                "sessions stay up; the change counts at once, and closes inputs until the feed takes less memory"
+            }
+            Self::KeysAtOnce => "sessions stay up; the change counts at once, also for connections that are up",
+            Self::KeyNextConnection => {
+                "sessions stay up; a connection that is up keeps its key while it has no other to sign with, and the \
+                 change counts for its next connection"
+            }
             Self::HttpListensAnew => "sessions stay up; bmpd closes its HTTP connections, and listens again",
         }
     }

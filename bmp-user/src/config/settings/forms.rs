@@ -2,12 +2,30 @@
 
 use crate::config::language::{
     argument::ArgumentKind,
-    number::PORT,
+    number::{NumberRange, PORT, Unit},
+    secret::{CIPHER, SIMPLE},
     syntax::Syntax::{self, Choice, Optional, Value, Word},
 };
 
 pub(in crate::config) const PORT_WORD: Syntax = Word("port", "TCP port");
 pub(in crate::config) const PORT_VALUE: Syntax = Value(ArgumentKind::Number(&PORT), "a port RANGE");
+
+pub(in crate::config) const WARNING_ONLY: &str = "warning-only";
+
+static ROUTES: NumberRange =
+    NumberRange { name: "ROUTES", subject: "a limit is", unit: Unit::Routes, first: 1, last: u32::MAX, or_zero: false };
+
+/// The value of `maximum-routes`.
+pub(in crate::config) const MAXIMUM_ROUTES: &[Syntax] = &[
+    Value(ArgumentKind::Number(&ROUTES), "in all families together, RANGE"),
+    Optional(&[Word(WARNING_ONLY, "log it, and close nothing")]),
+];
+
+/// The key chain that signs connections.
+pub(in crate::config) const KEYCHAIN_FORM: &[Syntax] =
+    &[Word("keychain", "sign what is sent with the keys of a key chain, and take nothing else"), KEYCHAIN_NAME];
+
+pub(in crate::config) const KEYCHAIN_NAME: Syntax = Value(ArgumentKind::KeychainName, "the name of the key chain");
 
 /// The VPN instance of a session.
 pub(in crate::config) const VPN_INSTANCE: Syntax = Optional(&[
@@ -32,4 +50,13 @@ pub(in crate::config) const SOURCE_FORMS: Syntax = Choice(&[
         Value(ArgumentKind::InterfaceNumber, "the source interface's number"),
         Optional(&[SOURCE]),
     ],
+]);
+
+const SECRET: Syntax = Value(ArgumentKind::Password, "the secret as it is");
+
+/// A secret, sealed or as it is. The first form is that of the model.
+pub(in crate::config) const SECRET_FORMS: Syntax = Choice(&[
+    &[SECRET],
+    &[Word(CIPHER, "the secret as bmpd has sealed it"), Value(ArgumentKind::Sealed, "the text of the sealed secret")],
+    &[Word(SIMPLE, "the secret as it is, also one that is the word cipher or simple"), SECRET],
 ]);

@@ -9,6 +9,7 @@ mod effect;
 mod families;
 mod forms;
 mod http;
+mod keychain;
 mod monitor;
 mod relay;
 mod replay;
@@ -19,9 +20,7 @@ mod table;
 pub use descriptor::Setting;
 pub use effect::Effect;
 
-#[cfg(test)]
-pub(super) use arguments::ArgumentType;
-pub(super) use arguments::LineName;
+pub(super) use arguments::{ArgumentType, LineName};
 pub(super) use descriptor::SettingDescriptor;
 pub(super) use families::family_words;
 pub(super) use forms::{ALIAS, VPN_INSTANCE};

@@ -3,18 +3,21 @@
 use std::net::SocketAddr;
 
 use super::{
-    access::{Entries, Members, field},
+    access::{Access, Entries, Members, Owner, field, whole},
+    arguments::ArgumentType,
     descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
     effect::Effect,
-    forms::{PORT_VALUE, PORT_WORD},
+    forms::{KEYCHAIN_FORM, MAXIMUM_ROUTES, PORT_VALUE, PORT_WORD},
 };
 use crate::config::{
     language::{
         argument::ArgumentKind,
         number::{NumberRange, Unit},
-        syntax::Syntax::{Optional, Value, Word},
+        syntax::Syntax::{self, Optional, Value, Word},
+        token::{ArgumentTokens, WrongArgument},
+        value::ArgumentValue,
     },
-    model::{Config, MaxConnections, Prefix, RelayConfig},
+    model::{AllowedUser, Config, MaxConnections, Prefix, RelayConfig},
     view::{CommandView, ViewKind},
 };
 
@@ -38,12 +41,47 @@ pub(in crate::config) static RELAY: SettingDescriptor = SettingDescriptor {
 
 pub(in crate::config) static LISTEN: SettingDescriptor = SettingDescriptor {
     head: &[Word("listen", "where the daemon connects to")],
-    value: &[Value(ArgumentKind::Listen, "an address of this host"), PORT_WORD, PORT_VALUE],
+    value: &[Value(ArgumentKind::Listen, "an address of this host"), PORT_WORD, PORT_VALUE, Optional(KEYCHAIN_FORM)],
     default: DefaultValue::Fixed("the relay does not listen"),
     effect: Effect::RelayListensAnew,
-    access: field!(RelayConfig, listen, no_other_listens),
+    access: &RelayListen,
     ..SettingDescriptor::in_view(ViewKind::Relay)
 };
+
+/// Where a relay listens, and the key chain.
+struct RelayListen;
+
+impl Access for RelayListen {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
+        let keychain = arguments.text_of(ArgumentKind::KeychainName).map(ArgumentValue::Text);
+        Ok(SocketAddr::read(arguments)?.map(|listen| listen.values().into_iter().chain(keychain).collect()))
+    }
+
+    fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
+        let listen = whole(arguments)?;
+        no_other_listens(config, view, &listen)?;
+        let relay = RelayConfig::find_mut(config, view)?;
+        (relay.listen, relay.keychain) = (Some(listen), arguments.text_of(ArgumentKind::KeychainName));
+        Ok(())
+    }
+
+    fn clear(&self, config: &mut Config, view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
+        let relay = RelayConfig::find_mut(config, view)?;
+        (relay.listen, relay.keychain) = (None, None);
+        Ok(())
+    }
+
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
+        let Some(RelayConfig { listen: Some(listen), keychain, .. }) = RelayConfig::find(config, view) else {
+            return Vec::new();
+        };
+        vec![listen.values().into_iter().chain(keychain.clone().map(ArgumentValue::Text)).collect()]
+    }
+
+    fn is_undone_by(&self, configured: ArgumentTokens<'_>, given: ArgumentTokens<'_>) -> bool {
+        configured.0.starts_with(given.0)
+    }
+}
 
 /// Refuses an address and port that another relay listens on. The second could not be opened.
 fn no_other_listens(config: &Config, view: &CommandView, listen: &SocketAddr) -> Result<(), String> {
@@ -59,15 +97,34 @@ fn is_http(config: &Config, listen: &SocketAddr) -> bool {
     config.http_listen.as_ref().is_some_and(|http| http.vpn_instance.is_none() && http.address == *listen)
 }
 
+const ALLOW_WORD: Syntax = Word("allow", "let more daemons connect than system accounts of this host");
+
 pub(in crate::config) static ALLOW: SettingDescriptor = SettingDescriptor {
-    head: &[
-        Word("allow", "let daemons of other hosts connect (only this host's own without it)"),
-        Value(ArgumentKind::Prefix, "where they connect from"),
-    ],
+    head: &[ALLOW_WORD, Value(ArgumentKind::Prefix, "other hosts, by where they connect from")],
     default: DefaultValue::Fixed("connections of this host alone"),
     rows: &[DefaultRow::new(220, "A relay takes")],
     effect: Effect::RelayAtOnce,
+    note: "A prefix lets no user of this host in, whatever address the user connects from.",
     access: &Members::<RelayConfig, Prefix> { get: |relay| &relay.allow, get_mut: |relay| &mut relay.allow },
+    ..SettingDescriptor::in_view(ViewKind::Relay)
+};
+
+pub(in crate::config) static ALLOW_USER: SettingDescriptor = SettingDescriptor {
+    head: &[
+        ALLOW_WORD,
+        Word("user", "a user of this host that is no system account"),
+        Value(ArgumentKind::User, "its name, or its number (all digits)"),
+    ],
+    default: DefaultValue::Fixed("root, the user of bmpd, and system accounts"),
+    rows: &[DefaultRow::new(221, "Users of this host")],
+    effect: Effect::RelayAtOnce,
+    note: "A system account has a number below `UID_MIN` of `/etc/login.defs` (1000 where it has none); `nobody` \
+           (65534) is none. bmpd looks a name up when it reads the configuration. A user that is new since bmpd \
+           began may need its number.",
+    access: &Members::<RelayConfig, AllowedUser> {
+        get: |relay| &relay.allow_users,
+        get_mut: |relay| &mut relay.allow_users,
+    },
     ..SettingDescriptor::in_view(ViewKind::Relay)
 };
 
@@ -148,5 +205,17 @@ pub(in crate::config) static MAX_CONNECTIONS: SettingDescriptor = SettingDescrip
     effect: Effect::RelayNextConnection,
     note: "There are fewer where bmpd may open few files; see `display default-parameter bmp`.",
     access: field!(RelayConfig, max_connections),
+    ..SettingDescriptor::in_view(ViewKind::Relay)
+};
+
+pub(in crate::config) static RELAY_MAXIMUM_ROUTES: SettingDescriptor = SettingDescriptor {
+    head: &[Word("maximum-routes", "how many routes each connection may have")],
+    value: MAXIMUM_ROUTES,
+    default: DefaultValue::Fixed("no limit"),
+    rows: &[DefaultRow::new(255, "Routes of a relay's daemon")],
+    effect: Effect::RelayAtOnce,
+    note: "A connection with more routes is closed, its peers go down also with `hold`, and its user or host is \
+           refused for 300 seconds, or until the limit is high enough.",
+    access: field!(RelayConfig, maximum_routes),
     ..SettingDescriptor::in_view(ViewKind::Relay)
 };

@@ -7,14 +7,14 @@ use super::{
     arguments::ArgumentType,
     descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
     effect::Effect,
-    forms::{PORT_VALUE, PORT_WORD, SOURCE_FORMS},
+    forms::{KEYCHAIN_FORM, PORT_VALUE, PORT_WORD, SECRET_FORMS, SOURCE_FORMS},
     monitor::MONITOR_FORMS,
 };
 use crate::config::{
     language::{
         argument::ArgumentKind,
         number::{NumberRange, Unit},
-        syntax::Syntax::{self, Optional, Value as Argument, Word},
+        syntax::Syntax::{self, Choice, Optional, Value as Argument, Word},
         token::{ArgumentTokens, WrongArgument},
         value::ArgumentValue,
     },
@@ -35,11 +35,14 @@ pub(in crate::config) static TCP_CONNECT_PORT: SettingDescriptor = SettingDescri
     head: &[TCP_WORD, Word("connect", "this device connects to the station"), PORT_WORD],
     value: &[
         PORT_VALUE,
-        Optional(&[
-            Word("password", "sign what is sent"),
-            Word("md5", "with TCP MD5"),
-            Argument(ArgumentKind::Password, "a secret that the station has too"),
-        ]),
+        Optional(&[Choice(&[
+            &[
+                Word("password", "sign what is sent"),
+                Word("md5", "with TCP MD5, and a secret that the station has too"),
+                SECRET_FORMS,
+            ],
+            KEYCHAIN_FORM,
+        ])]),
     ],
     default: DefaultValue::Fixed("none; a session needs `tcp connect port` or `tcp listen port`"),
     rows: &[
@@ -56,32 +59,32 @@ pub(in crate::config) static TCP_CONNECT_PORT: SettingDescriptor = SettingDescri
     ],
     effect: Effect::Reconnects,
     note: "A changed secret alone counts for the next connection. `undo` does not need the secret. \
-           The command replaces `tcp listen port`.",
+           The same goes for another key chain. The command replaces `tcp listen port`.",
     access: &ConnectPort,
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
 pub(in crate::config) static TCP_LISTEN_PORT: SettingDescriptor = SettingDescriptor {
     head: &[TCP_WORD, Word("listen", "the station connects to this device"), Word("port", "TCP port of this device")],
-    value: &[PORT_VALUE],
+    value: &[PORT_VALUE, Optional(KEYCHAIN_FORM)],
     default: DefaultValue::Fixed("none; a session needs `tcp connect port` or `tcp listen port`"),
     effect: Effect::Reconnects,
-    note: "It goes neither with `adopt` nor with `next-hop`. The command replaces `tcp connect port`.",
+    note: "Another key chain alone counts for the next connection. It goes neither with `adopt` nor with `next-hop`. The command replaces `tcp connect port`.",
     access: &ListenPort,
     replaces: Some(&TCP_CONNECT_PORT),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
-/// The port of the station, and the secret of TCP MD5.
+/// The port of the station, and the secret of TCP MD5 or the key chain.
 struct ConnectPort;
 
-/// The port of this device.
+/// The port of this device, and the key chain.
 struct ListenPort;
 
 impl Access for ConnectPort {
     fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
-        let port = u16::read(arguments)?;
-        Ok(port.map(|port| port.values().into_iter().chain(arguments.secret().map(ArgumentValue::Secret)).collect()))
+        let signed = arguments.secret().map(ArgumentValue::Secret).or(keychain(arguments).map(ArgumentValue::Text));
+        Ok(u16::read(arguments)?.map(|port| port.values().into_iter().chain(signed).collect()))
     }
 
     fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
@@ -89,24 +92,26 @@ impl Access for ConnectPort {
         no_other_has(config, view, transport)?;
         let session = SessionConfig::find_mut(config, view)?;
         (session.transport, session.password) = (Some(transport), arguments.secret());
+        session.keychain = keychain(arguments);
         Ok(())
     }
 
     fn clear(&self, config: &mut Config, view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let session = SessionConfig::find_mut(config, view)?;
         if matches!(session.transport, Some(Transport::Connect(_))) {
-            (session.transport, session.password) = (None, None);
+            (session.transport, session.password, session.keychain) = (None, None, None);
         }
         Ok(())
     }
 
     fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
-        let Some(SessionConfig { transport: Some(Transport::Connect(port)), password, .. }) =
+        let Some(SessionConfig { transport: Some(Transport::Connect(port)), password, keychain, .. }) =
             SessionConfig::find(config, view)
         else {
             return Vec::new();
         };
-        vec![port.values().into_iter().chain(password.clone().map(ArgumentValue::Secret)).collect()]
+        let signed = password.clone().map(ArgumentValue::Secret).or(keychain.clone().map(ArgumentValue::Text));
+        vec![port.values().into_iter().chain(signed).collect()]
     }
 
     fn is_undone_by(&self, configured: ArgumentTokens<'_>, given: ArgumentTokens<'_>) -> bool {
@@ -117,7 +122,8 @@ impl Access for ConnectPort {
 
 impl Access for ListenPort {
     fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
-        Ok(u16::read(arguments)?.map(|port| port.values()))
+        let keychain = keychain(arguments).map(ArgumentValue::Text);
+        Ok(u16::read(arguments)?.map(|port| port.values().into_iter().chain(keychain).collect()))
     }
 
     fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
@@ -130,24 +136,35 @@ impl Access for ListenPort {
         if session.next_hop.is_some() {
             return Err(format!("the session has `next-hop`, and {ROUTED_CONNECTS}: `undo next-hop` first"));
         }
-        (session.transport, session.password) = (Some(transport), None);
+        (session.transport, session.password, session.keychain) = (Some(transport), None, keychain(arguments));
         Ok(())
     }
 
     fn clear(&self, config: &mut Config, view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let session = SessionConfig::find_mut(config, view)?;
         if matches!(session.transport, Some(Transport::Listen(_))) {
-            session.transport = None;
+            (session.transport, session.keychain) = (None, None);
         }
         Ok(())
     }
 
     fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
-        match SessionConfig::find(config, view).and_then(|session| session.transport) {
-            Some(Transport::Listen(port)) => vec![port.values()],
-            Some(Transport::Connect(_)) | None => Vec::new(),
-        }
+        let Some(SessionConfig { transport: Some(Transport::Listen(port)), keychain, .. }) =
+            SessionConfig::find(config, view)
+        else {
+            return Vec::new();
+        };
+        vec![port.values().into_iter().chain(keychain.clone().map(ArgumentValue::Text)).collect()]
     }
+
+    fn is_undone_by(&self, configured: ArgumentTokens<'_>, given: ArgumentTokens<'_>) -> bool {
+        configured.0.starts_with(given.0)
+    }
+}
+
+/// Returns the name of the key chain that a command names.
+fn keychain(arguments: ArgumentTokens<'_>) -> Option<String> {
+    arguments.text_of(ArgumentKind::KeychainName)
 }
 
 /// Refuses a port that another session of the VPN instance has for the same station.

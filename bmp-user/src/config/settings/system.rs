@@ -3,12 +3,13 @@
 use super::{
     access::{Access, field},
     arguments::LineName,
-    descriptor::{DefaultValue, SettingDescriptor},
+    descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
     effect::Effect,
 };
 use crate::config::{
     language::{
         argument::ArgumentKind,
+        number::{NumberRange, Unit},
         syntax::Syntax::{Value as Argument, Word},
         token::{ArgumentTokens, WrongArgument},
         value::ArgumentValue,
@@ -35,6 +36,30 @@ pub(in crate::config) static INTERFACE_ALIAS: SettingDescriptor = SettingDescrip
     effect: Effect::ReconnectsIfPinChanges,
     note: "An interface may have several names. `undo` without the last argument takes all of them.",
     access: &InterfaceAliases,
+    ..SettingDescriptor::in_view(ViewKind::System)
+};
+
+/// The journal alone may take 64 MB.
+static MEGABYTES: NumberRange = NumberRange {
+    name: "MB",
+    subject: "a memory limit is",
+    unit: Unit::Megabytes,
+    first: 96,
+    last: 1_048_576,
+    or_zero: false,
+};
+
+pub(in crate::config) static MEMORY_LIMIT: SettingDescriptor = SettingDescriptor {
+    head: &[Word("memory-limit", "how much memory routes and what belongs to them may take")],
+    value: &[Argument(ArgumentKind::Number(&MEGABYTES), "megabytes of 1,048,576 bytes, RANGE")],
+    default: DefaultValue::Fixed("no limit"),
+    rows: &[DefaultRow::new(256, "Memory of the feed")],
+    effect: Effect::MemoryAtOnce,
+    note: "Beyond the limit, the BGP peer, the daemon of a relay or the replay that has grown most is closed, and \
+           stations are told a Peer Down for its peers. A peer, or a daemon's user or host, is refused for 300 \
+           seconds, and longer while the feed takes more than the limit. A limit that is high enough ends that. The \
+           process takes more than the feed: allow it 64 MB and a quarter of the limit besides.",
+    access: field!(Config, memory_limit),
     ..SettingDescriptor::in_view(ViewKind::System)
 };
 

@@ -142,7 +142,10 @@ fn display_is_understood_in_every_view() {
         ("display bmp session verbose", session(None, true)),
         ("display bmp session 198.51.100.7", session(Some("198.51.100.7"), false)),
         ("display bmp session 2001:db8::7 verbose", session(Some("2001:db8::7"), true)),
-        ("display current-configuration", ParsedCommand::Display(DisplayCommand::CurrentConfiguration, None)),
+        (
+            "display current-configuration",
+            ParsedCommand::Display(DisplayCommand::CurrentConfiguration { view: None }, None),
+        ),
         ("quit", ParsedCommand::Quit),
         ("return", ParsedCommand::Return),
         ("", ParsedCommand::Nothing),

@@ -167,7 +167,7 @@ fn a_file_is_loaded_or_told_what_is_wrong_with_it() {
     let path = folder.path().join("bmpd.conf");
     let load_bytes = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        load(&path)
+        load(&path, &KeyFile::unused())
     };
     let says = |outcome: Result<Config, LoadError>, text: &str| {
         let said = outcome.unwrap_err().to_string();
@@ -180,7 +180,7 @@ fn a_file_is_loaded_or_told_what_is_wrong_with_it() {
     assert_eq!(load_bytes(&vec![b'#'; 1 << 20]).unwrap(), Config::default());
     says(load_bytes(b"bmp x\nsysname\n"), ":2:8: error: ");
     fs::remove_file(&path).unwrap();
-    says(load(&path), "cannot read the configuration file");
-    let directory = load(folder.path()).unwrap_err();
+    says(load(&path, &KeyFile::unused()), "cannot read the configuration file");
+    let directory = load(folder.path(), &KeyFile::unused()).unwrap_err();
     assert!(matches!(&directory, LoadError::Unreadable { source, .. } if source.kind() == io::ErrorKind::IsADirectory));
 }

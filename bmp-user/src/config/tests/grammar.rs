@@ -30,10 +30,18 @@ impl FormWord {
     }
 }
 
+/// What a key that is gone has sealed.
+const SEALED: &str = "AcU6ND_O-pYNd-7zo5pugseG8Bq8fHu9ViFGt4cEgyCuqP314EFORkbF4WMqBp6J9acj1uHhc1A92NIeuw";
+
 /// Returns a valid value of an argument.
 fn sample(kind: ArgumentKind) -> &'static str {
     match kind {
-        ArgumentKind::Sysname | ArgumentKind::InputName | ArgumentKind::Alias | ArgumentKind::Text => "name",
+        ArgumentKind::Sysname
+        | ArgumentKind::InputName
+        | ArgumentKind::KeychainName
+        | ArgumentKind::Alias
+        | ArgumentKind::Label
+        | ArgumentKind::Text => "name",
         ArgumentKind::KernelName | ArgumentKind::VpnInstance | ArgumentKind::EgressName => "eth1",
         ArgumentKind::InterfaceName => "GigabitEthernet0/1/0",
         ArgumentKind::InterfaceType => "GigabitEthernet",
@@ -43,8 +51,13 @@ fn sample(kind: ArgumentKind) -> &'static str {
         ArgumentKind::AsNumber => "65000",
         ArgumentKind::RouterId | ArgumentKind::Peer => "192.0.2.2",
         ArgumentKind::Password => "secret",
+        ArgumentKind::Sealed => SEALED,
         ArgumentKind::Prefix => "192.0.2.0/24",
         ArgumentKind::Path => "/var/lib/routes.mrt",
+        ArgumentKind::User => "alice",
+        ArgumentKind::TimeOfDay => "10:00",
+        ArgumentKind::StartDate => "2026-11-30",
+        ArgumentKind::EndDate => "2026-12-01",
         ArgumentKind::TableName => "65000:1",
         ArgumentKind::Number(range) => number(range),
     }
@@ -53,7 +66,8 @@ fn sample(kind: ArgumentKind) -> &'static str {
 /// Returns a number in the range. The first number of a pair is smaller than the second.
 fn number(range: &NumberRange) -> &'static str {
     match range.name {
-        "KEEPALIVE" | "FIRST" | "DSCP" => "10",
+        "KEEPALIVE" | "FIRST" | "DSCP" | "COUNT" => "10",
+        "MB" => "512",
         _ if range.read("90").is_ok() => "90",
         _ => panic!("{range:?}"),
     }
@@ -87,6 +101,8 @@ fn view(kind: ViewKind) -> CommandView {
         }
         ViewKind::Relay => CommandView::Relay("frr".to_owned()),
         ViewKind::Replay => CommandView::Replay("file".to_owned()),
+        ViewKind::Keychain => CommandView::Keychain("core".to_owned()),
+        ViewKind::Key => CommandView::Key("core".to_owned(), 1),
         ViewKind::Bgp => CommandView::Bgp,
         ViewKind::BgpFamily => CommandView::BgpFamily(crate::wire::bgp::Family::IPV4_UNICAST),
     }
@@ -154,6 +170,55 @@ fn every_form_is_understood_in_every_view_that_knows_it() {
         let again = parse_line(&view, &line, true).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(meaning(whole), meaning(again), "{line}");
     }
+}
+
+#[test]
+fn an_operator_may_type_keywords_in_capitals_and_a_file_may_not() {
+    for SampleLine { view, words } in lines() {
+        let line = text(&words);
+        let meant = meaning(parse_line(&view, &line, false).unwrap());
+        let capitals = words.iter().map(|word| match word.is_keyword {
+            true => word.text.to_ascii_uppercase(),
+            false => word.text.to_owned(),
+        });
+        let typed = capitals.collect::<Vec<_>>().join(" ");
+        let found = parse_line(&view, &typed, true).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(meaning(found), meant, "{typed}");
+        // `|` alone has no capital.
+        assert!(parse_line(&view, &typed, false).is_err() || typed == line, "{typed}");
+    }
+    // The whole name of an outer view goes before the beginning of one further inside.
+    let (mut config, mut view) = (Config::default(), session_view("198.51.100.7"));
+    let command = parse_line(&view, "BMP", true).unwrap();
+    apply(&mut config, &mut view, &command).unwrap();
+    assert_eq!(view, CommandView::Bmp);
+    // A name keeps its case, and goes before a keyword in capitals.
+    let egress = |line: &str| meaning(parse_line(&session_view("198.51.100.7"), line, true).unwrap());
+    assert_ne!(egress("egress-interface ETH1"), egress("egress-interface eth1"));
+}
+
+#[test]
+fn the_commands_of_other_routers_are_no_commands_and_name_ours() {
+    for (line, ours) in [
+        ("show bmp session", "display"),
+        ("SHOW version", "display"),
+        ("exit", "quit"),
+        ("end", "return"),
+        ("no shutdown", "undo"),
+        ("conf t", "system-view"),
+        ("write memory", "save"),
+    ] {
+        for view in [CommandView::System, session_view("198.51.100.7")] {
+            let error = parse_line(&view, line, true).unwrap_err();
+            assert!(error.message.ends_with(&format!("did you mean `{ours}`?")), "{error}");
+            assert_eq!(error.column, 1);
+        }
+        let first = line.split(' ').next().unwrap();
+        assert_eq!(next_words(&CommandView::System, first).unwrap().near, [ours]);
+    }
+    // What an operator may cut so stays a command of the view.
+    let relay = CommandView::Relay("frr".to_owned());
+    assert!(parse_line(&relay, "end 5", true).is_ok());
 }
 
 #[test]
@@ -306,7 +371,7 @@ fn an_incomplete_line_is_refused_at_its_end_and_a_line_too_long_at_the_extra_wor
         if let Err(error) = parse_line(&view, &line, false) {
             assert!(error.column > text(&words).chars().count() + 1, "{error}");
         } else {
-            let takes_more = words.iter().any(|word| matches!(word.text, "|" | "connect-interface"));
+            let takes_more = words.iter().any(|word| matches!(word.text, "|" | "connect-interface" | "description"));
             assert!(takes_more, "{line}");
         }
     }

@@ -7,6 +7,7 @@ mod effective;
 mod files;
 mod grammar;
 mod properties;
+mod random_config;
 mod reference;
 mod session_view;
 mod settings;

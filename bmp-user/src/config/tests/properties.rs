@@ -1,277 +1,14 @@
 //! Properties that hold for any input.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
+use std::collections::BTreeMap;
+
+use proptest::{collection::vec, prelude::*};
+
+use super::{
+    super::*,
+    random_config::{config, sealed_secret},
+    session_view,
 };
-
-use proptest::{
-    collection::{btree_map, btree_set, vec},
-    option,
-    prelude::*,
-};
-
-use super::{super::*, session_view};
-use crate::{config::language::address, wire::bmp::RibView};
-
-/// An address that every command takes, whatever station it is towards.
-fn unicast(address: IpAddr) -> bool {
-    let odd = match address {
-        IpAddr::V4(v4) => matches!(v4.octets()[0], 0 | 127 | 240..),
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some() || v6.is_loopback(),
-    };
-    !(odd || address.is_multicast() || address.is_unspecified())
-}
-
-fn v4() -> impl Strategy<Value = IpAddr> {
-    any::<Ipv4Addr>().prop_map(IpAddr::V4).prop_filter("unicast", |address| unicast(*address))
-}
-
-fn v6() -> impl Strategy<Value = IpAddr> {
-    any::<Ipv6Addr>().prop_map(IpAddr::V6).prop_filter("unicast", |address| unicast(*address))
-}
-
-/// An address to listen on: one of a link alone needs a zone.
-fn listen_address() -> impl Strategy<Value = IpAddr> {
-    let of_link = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    prop_oneof![v4(), v6()].prop_filter("of no link", move |address| !of_link(address))
-}
-
-fn name() -> impl Strategy<Value = String> {
-    let word = prop_oneof!["[!-~]{1,63}", "[a-z#é路]{1,20}", Just("alias".to_owned()), Just("undo".to_owned())];
-    word.prop_filter("a name", |name| address::notation(name).is_none() && !name.contains([',', ';', '[', ']', '"']))
-}
-
-fn secret() -> impl Strategy<Value = Secret> {
-    name().prop_filter("a secret", |name| name != MASK).prop_map(|name| Secret::from(&*name))
-}
-
-fn kernel_name() -> impl Strategy<Value = String> {
-    "[!-.0-9;-~]{1,15}"
-        .prop_filter("a kernel name", |name| name != "." && name != ".." && address::plain(name).is_none())
-}
-
-fn source(address: impl Strategy<Value = IpAddr>) -> impl Strategy<Value = ConnectInterface> {
-    (option::of(name()), address, any::<bool>()).prop_map(|(interface, address, both)| match interface {
-        Some(interface) if both => ConnectInterface::Both { interface, address },
-        Some(interface) => ConnectInterface::Interface(interface),
-        None => ConnectInterface::Address(address),
-    })
-}
-
-fn transport() -> impl Strategy<Value = Transport> {
-    (1..=u16::MAX, any::<bool>())
-        .prop_map(|(port, ours)| if ours { Transport::Connect(port) } else { Transport::Listen(port) })
-}
-
-/// Settings of a session that do not depend on its station's family.
-fn plain() -> impl Strategy<Value = SessionConfig> {
-    (option::of(transport()), vec(name(), 0..=8), 0_u64..=600_000, any::<bool>(), any::<bool>()).prop_map(
-        |(transport, mut egress_interfaces, hold_down, adopt, shutdown)| {
-            let mut known = BTreeSet::new();
-            egress_interfaces.retain(|name| known.insert(name.clone()));
-            SessionConfig {
-                transport,
-                egress_interfaces,
-                hold_down: Duration::from_millis(hold_down),
-                adopt: adopt && !matches!(transport, Some(Transport::Listen(_))),
-                shutdown,
-                ..SessionConfig::default()
-            }
-        },
-    )
-}
-
-/// Settings of a session that depend on no other setting.
-type More = (
-    Option<u16>,
-    Option<u8>,
-    Option<Secret>,
-    Option<(u16, u16)>,
-    (Option<u16>, u16, u16),
-    BTreeMap<MonitorId, BTreeSet<RouteMode>>,
-    bool,
-);
-
-fn more() -> impl Strategy<Value = More> {
-    let waits = || (option::of(0u16..32_768), 0u16..3601, 0u16..3601);
-    (
-        option::of(88u16..32_768),
-        option::of(0u8..64),
-        option::of(secret()),
-        option::of((1u16..100, 0u16..100)),
-        waits(),
-        btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
-        any::<bool>(),
-    )
-}
-
-fn monitor() -> impl Strategy<Value = MonitorId> {
-    prop_oneof![
-        Just(MonitorId::Public),
-        Just(MonitorId::AllVpnInstances),
-        name().prop_map(MonitorId::VpnInstance),
-        (option::of(name()), prop_oneof![v4(), v6()])
-            .prop_map(|(vpn_instance, address)| MonitorId::Peer { vpn_instance, address }),
-        name().prop_map(MonitorId::Relay),
-        name().prop_map(MonitorId::Replay),
-        Just(MonitorId::Bgp),
-    ]
-}
-
-fn route_mode() -> impl Strategy<Value = RouteMode> {
-    use crate::wire::bgp::Family;
-    let families = [
-        Family::IPV4_UNICAST,
-        Family::IPV4_FLOW,
-        Family::VPNV6,
-        Family::IPV6_LABELED,
-        Family::L2VPN_EVPN,
-        Family::LINK_STATE,
-    ];
-    let views =
-        [RibView::AdjRibInPre, RibView::AdjRibInPost, RibView::AdjRibOutPre, RibView::AdjRibOutPost, RibView::LocRib];
-    (prop::sample::select(families.to_vec()), prop::sample::select(views.to_vec()))
-        .prop_map(|(family, view)| RouteMode { family, view })
-}
-
-fn prefix() -> impl Strategy<Value = Prefix> {
-    (prop_oneof![v4(), v6()], 0u8..=128).prop_filter_map("bits behind the length", |(address, length)| {
-        let width = if address.is_ipv4() { 32 } else { 128 };
-        Prefix::new(address, length.min(width)).or(Prefix::new(address, width))
-    })
-}
-
-fn replay() -> impl Strategy<Value = ReplayConfig> {
-    let pace = prop_oneof![
-        Just(ReplayPace::Recorded),
-        Just(ReplayPace::Maximum),
-        (1u32..10_000_001).prop_map(|rate| ReplayPace::UpdatesPerSecond(rate.try_into().unwrap())),
-    ];
-    (option::of(name()), pace, any::<bool>()).prop_map(|(file, pace, looped)| ReplayConfig {
-        file: file.map(Into::into),
-        pace,
-        looped,
-    })
-}
-
-fn bgp_peer(address: IpAddr) -> impl Strategy<Value = (IpAddr, BgpPeerConfig)> {
-    use crate::wire::bgp::Family;
-    let families = vec![Family::IPV4_UNICAST, Family::VPNV6, Family::L2VPN_EVPN, Family::LINK_STATE];
-    let own = if address.is_ipv4() { v4().boxed() } else { v6().boxed() };
-    let timer = (0u16..21_845).prop_map(|keepalive| BgpTimer { keepalive, hold: keepalive * 3 });
-    (
-        1u32..,
-        option::of(1u16..),
-        option::of(secret()),
-        any::<bool>(),
-        option::of(source(own)),
-        option::of(timer),
-        btree_set(prop::sample::select(families), 0..4),
-    )
-        .prop_map(move |(asn, port, password, listen_only, connect_interface, timer, families)| {
-            let asn = Some(asn);
-            (address, BgpPeerConfig { asn, port, password, listen_only, connect_interface, timer, families })
-        })
-}
-
-fn bgp() -> impl Strategy<Value = BgpConfig> {
-    let peers = vec(prop_oneof![v4(), v6()].prop_flat_map(bgp_peer), 0..4);
-    let router_id = any::<Ipv4Addr>().prop_filter("an identifier", |id| !id.is_unspecified());
-    (1u32.., option::of(router_id), option::of(1u16..), peers).prop_map(|(asn, router_id, listen_port, peers)| {
-        BgpConfig { asn, router_id, listen_port, peers: peers.into_iter().collect() }
-    })
-}
-
-fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
-    let of = |station: IpAddr,
-              (vpn_instance, alias, plain): (_, _, SessionConfig),
-              connect_interface,
-              next_hop: Option<IpAddr>| {
-        let next_hop = next_hop.filter(|_| !matches!(plain.transport, Some(Transport::Listen(_))));
-        (SessionId { vpn_instance, station, alias }, SessionConfig { connect_interface, next_hop, ..plain })
-    };
-    let of = move |station, (vpn_instance, alias, plain, more): (_, _, _, More), connect_interface, next_hop| {
-        let (id, session) = of(station, (vpn_instance, alias, plain), connect_interface, next_hop);
-        let (mss, dscp, password, retry, waits, monitors, route_mirroring) = more;
-        let connects = matches!(session.transport, Some(Transport::Connect(_)));
-        let seconds = |seconds: u16| Duration::from_secs(seconds.into());
-        let session = SessionConfig {
-            mss,
-            dscp,
-            password: password.filter(|_| connects),
-            connect_retry: retry
-                .map(|(first, more)| ConnectRetry { first: seconds(first), longest: seconds(first + more) }),
-            keepalive: waits.0.map(seconds),
-            initial_delay: seconds(waits.1),
-            flap_damping: seconds(waits.2),
-            monitors,
-            route_mirroring,
-            ..session
-        };
-        (id, session)
-    };
-    let vpn_instance = || kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC);
-    let rest = move || (option::of(vpn_instance()), option::of(name()), plain(), more());
-    prop_oneof![
-        (v4(), rest(), option::of(source(v4())), option::of(v4())).prop_map(move |(s, rest, c, n)| of(s, rest, c, n)),
-        (v6(), rest(), option::of(source(v6())), option::of(v6())).prop_map(move |(s, rest, c, n)| of(s, rest, c, n)),
-    ]
-}
-
-prop_compose! {
-    fn config()(
-        sysname in option::of(name()),
-        interface_aliases in btree_map(name(), kernel_name(), 0..4),
-        listens in btree_map(name(), (option::of((listen_address(), 1..=u16::MAX)), btree_set(prefix(), 0..3), [0u64..3601, 0u64..3601], option::of((1u32..65_536, option::of(1u32..65_536)))), 0..4),
-        http in option::of((listen_address(), 1..=u16::MAX, option::of(kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC)))),
-        http_peer_metrics in any::<bool>(),
-        bgp in option::of(bgp()),
-        statistics in option::of(0u64..65_536),
-        mut replays in btree_map(name(), replay(), 0..3),
-        connect_interface in option::of(v4()),
-        enabled in any::<bool>(),
-        persist in any::<bool>(),
-        sessions in vec(session(), 0..6),
-    ) -> Config {
-        let mut relays = BTreeMap::new();
-        for (name, (listen, allow, [hold, quiet], most)) in listens {
-            let listen = listen.map(SocketAddr::from);
-            if relays.values().all(|relay: &RelayConfig| relay.listen != listen || listen.is_none()) {
-                let max_connections = most.map(|(total, per_source)| {
-                    MaxConnections { total, per_source: per_source.map(|most| most.min(total)) }
-                });
-                let [hold, end_of_rib_after] = [hold, quiet].map(Duration::from_secs);
-                relays.insert(name, RelayConfig { listen, allow, hold, end_of_rib_after, max_connections });
-            }
-        }
-        replays.retain(|name, _| !relays.contains_key(name));
-        let mut bmp = BmpConfig { enabled, persist: enabled && persist, connect_interface: connect_interface.and_then(|a| match a {
-            IpAddr::V4(v4) => Some(v4),
-            IpAddr::V6(_) => None,
-        }), ..BmpConfig::default() };
-        bmp.statistics_timer = statistics.map(Duration::from_secs);
-        bmp.enabled |= statistics.is_some() || bmp.connect_interface.is_some() || !sessions.is_empty();
-        for (id, session) in sessions {
-            let same = |(other, held): (&SessionId, &SessionConfig)| other.station == id.station && held.transport == session.transport;
-            if !bmp.sessions.iter().any(same) {
-                // And one more session with this station, which nothing but its alias tells apart.
-                let alias = Some(format!("{}x", id.alias.as_deref().unwrap_or_default().chars().take(60).collect::<String>()));
-                bmp.sessions.insert(SessionId { alias, ..id.clone() }, SessionConfig { transport: None, password: None, ..session.clone() });
-                bmp.sessions.insert(id, session);
-            }
-        }
-        let http_listen = http.map(|(address, port, vpn_instance)| {
-            HttpListen { address: (address, port).into(), vpn_instance }
-        });
-        let is_free = |http: &HttpListen| {
-            http.vpn_instance.is_some() || relays.values().all(|relay| relay.listen != Some(http.address))
-        };
-        let http_listen = http_listen.filter(is_free);
-        Config { sysname, interface_aliases, http_listen, http_peer_metrics, bgp, relays, replays, bmp }
-    }
-}
 
 /// A valid configuration with something done to it.
 fn mutated() -> impl Strategy<Value = String> {
@@ -311,7 +48,7 @@ fn check(outcome: Result<Config, Vec<CommandError>>, text: &str) {
             for error in errors {
                 let lines: Vec<&str> = text.strip_prefix('\u{feff}').unwrap_or(text).split('\n').collect();
                 let line = lines[error.line - 1];
-                assert_eq!(line.strip_suffix('\r').unwrap_or(line), error.line_text);
+                assert_eq!(line.strip_suffix('\r').unwrap_or(line), error.line_text.as_str());
                 assert!(error.column + error.length <= error.line_text.chars().count() + 2, "{error:?}");
                 assert!(error.length > 0 && error.to_string().lines().count() == 3, "{error}");
             }
@@ -330,6 +67,65 @@ proptest! {
     }
 
     #[test]
+    fn a_sealed_secret_is_printed_as_the_same_text_each_time(
+        (port, of_session, of_peer) in (1u16.., sealed_secret(), sealed_secret()),
+    ) {
+        let CommandView::Session(id) = session_view("198.51.100.7") else { unreachable!("a session") };
+        let session = SessionConfig {
+            transport: Some(Transport::Connect(port)), password: Some(of_session), ..SessionConfig::default()
+        };
+        let peer = BgpPeerConfig { asn: Some(65001), password: Some(of_peer), ..BgpPeerConfig::default() };
+        let peers = [("192.0.2.2".parse().unwrap(), peer)].into();
+        let bgp = BgpConfig { asn: 65000, router_id: None, listen_port: None, peers };
+        let sessions = [(id, session)].into();
+        let config = Config {
+            bgp: Some(bgp), bmp: BmpConfig { enabled: true, sessions, ..BmpConfig::default() }, ..Config::default()
+        };
+        let text = print(&config);
+        let read = parse_file("f", &text).unwrap();
+        prop_assert_eq!(print(&read), text);
+        prop_assert_eq!(read, config);
+    }
+
+    #[test]
+    fn a_printed_view_reads_back_as_that_view_alone(mut config in config()) {
+        // Secrets are masked, and a mask is no secret.
+        config.bmp.sessions.values_mut().for_each(|session| session.password = None);
+        if let Some(bgp) = &mut config.bgp {
+            bgp.peers.values_mut().for_each(|peer| peer.password = None);
+        }
+        config.keychains.values_mut().flat_map(|chain| chain.keys.values_mut()).for_each(|key| key.secret = None);
+        let read = |view| match print_view(&config, &view) {
+            Some(text) => parse_file("f", &text).map(Some).map_err(|errors| errors[0].to_string()),
+            None => Ok(None),
+        };
+        let is_there = |wanted: bool, alone: Config| Ok(wanted.then_some(alone));
+        let empty = Config::default;
+        for (id, session) in &config.bmp.sessions {
+            let sessions = [(id.clone(), session.clone())].into();
+            let alone = Config { bmp: BmpConfig { enabled: true, sessions, ..BmpConfig::default() }, ..empty() };
+            prop_assert_eq!(read(CommandView::Session(id.clone())), is_there(true, alone));
+        }
+        for (name, relay) in &config.relays {
+            let alone = Config { relays: [(name.clone(), relay.clone())].into(), ..empty() };
+            prop_assert_eq!(read(CommandView::Relay(name.clone())), is_there(true, alone));
+        }
+        for (name, chain) in &config.keychains {
+            let alone = Config { keychains: [(name.clone(), chain.clone())].into(), ..empty() };
+            prop_assert_eq!(read(CommandView::Keychain(name.clone())), is_there(true, alone));
+        }
+        let bmp = Config { bmp: config.bmp.clone(), ..empty() };
+        prop_assert_eq!(read(CommandView::Bmp), is_there(config.bmp != BmpConfig::default(), bmp));
+        let bgp = Config { bgp: config.bgp.clone(), ..empty() };
+        prop_assert_eq!(read(CommandView::Bgp), is_there(config.bgp.is_some(), bgp));
+        let system = Config {
+            keychains: BTreeMap::new(), bgp: None, relays: BTreeMap::new(), replays: BTreeMap::new(), bmp: BmpConfig::default(), ..config.clone()
+        };
+        prop_assert_eq!(read(CommandView::System), is_there(true, system));
+        prop_assert_eq!(read(CommandView::Relay("there is none".to_owned())), Ok(None));
+    }
+
+    #[test]
     fn any_text_is_taken_or_refused(text in any::<String>()) {
         check(parse_file("f", &text), &text);
     }
@@ -341,7 +137,7 @@ proptest! {
             Just("connect"), Just("port"), Just("alias"), Just("listen"), Just("quit"), Just("return"), Just("sysname"),
             Just("display"), Just("egress-interface"), Just("next-hop"), Just("hold-down"), Just("adopt"), Just("shutdown"),
             Just("persist"), Just("monitor"), Just("peer"), Just("relay"), Just("route-mode"), Just("ipv4-family"), Just("unicast"), Just("adj-rib-in"),
-            Just("pre-policy"), Just("mrt-replay"), Just("pace"), Just("allow"), Just("dscp"), Just("mss"), Just("hold"), Just("end-of-rib-after"), Just("max-connections"), Just("per-source"),
+            Just("pre-policy"), Just("mrt-replay"), Just("pace"), Just("allow"), Just("user"), Just("maximum-routes"), Just("memory-limit"), Just("warning-only"), Just("dscp"), Just("mss"), Just("hold"), Just("end-of-rib-after"), Just("max-connections"), Just("per-source"),
             Just("persist"), Just("vpn-instance"), Just("reset"), Just("all"), Just("commit"), Just("trial"), Just("abort"),
             Just("configuration"), Just("candidate"), Just("|"), Just("include"), Just("session"), Just("verbose"), Just("interface-alias"), Just("\n"), Just("\n "), Just("1"),
             Just("192.0.2.1"), Just("2001:db8::1"), Just("eth1"), Just("c"), Just("#"),
@@ -428,17 +224,32 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         std::fs::write(&path, &text).unwrap();
-        let running = load(&path).unwrap();
+        let keys = KeyFile::beside(&path);
+        let running = load(&path, &keys).unwrap();
         prop_assert_eq!(&running, &before);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let store = ConfigStore::new(&path, running, usize::MAX);
+        let store = ConfigStore::new(&path, running, StartLimits::sessions(usize::MAX));
         let operator = store.operator();
         let commit = |candidate: &Config| {
             let base = Config::clone(&store.running());
-            runtime.block_on(store.commit(&operator, &Who::default(), &base, candidate, Allow::Own)).unwrap();
+            let (who, note) = (Who::default(), CommitNote::default());
+            let by = Committer { operator: &operator, who: &who, note: &note, origin: CommitOrigin::Commit };
+            runtime.block_on(store.commit(by, &base, candidate, Allow::Own)).unwrap();
         };
         commit(&after);
-        prop_assert_eq!(&load(&path).unwrap(), &after);
+        // No secret is anywhere as it is, before or after.
+        for config in [&before, &after] {
+            let passwords = config.bmp.sessions.values().filter_map(|session| session.password.as_ref());
+            let keys = config.keychains.values().flat_map(|chain| chain.keys.values());
+            let passwords = passwords.chain(keys.filter_map(|key| key.secret.as_ref()));
+            let secrets: Vec<_> = passwords.map(|secret| secret.reveal().unwrap()).filter(|text| text.len() > 8).collect();
+            for name in ["f", "f.previous"] {
+                let kept = std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+                let words: Vec<_> = kept.lines().filter(|line| line.contains("password") || line.contains("key-string")).flat_map(str::split_whitespace).collect();
+                prop_assert!(!secrets.iter().any(|secret| words.contains(secret)), "{}: {}", name, kept);
+            }
+        }
+        prop_assert_eq!(&load(&path, &keys).unwrap(), &after);
         // A comment that no line has taken along is written once, and what is written once stays as
         // it is.
         let kept = std::fs::read_to_string(&path).unwrap();

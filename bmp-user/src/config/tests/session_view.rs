@@ -135,20 +135,49 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
         })
     };
     let display = |what, filter| ParsedCommand::Display(what, filter);
+    let none = CommitNote::default;
+    let commit = |label: Option<&str>, description: Option<&str>| {
+        let [label, description] = [label, description].map(|text| text.map(str::to_owned));
+        ParsedCommand::Candidate(CandidateCommand::Commit { force: false, note: CommitNote { label, description } })
+    };
+    let rollback = |target, trial| ParsedCommand::Candidate(CandidateCommand::Rollback { target, trial });
     let table = [
-        ("commit", "com", ParsedCommand::Candidate(CandidateCommand::Commit { force: false })),
-        ("commit force", "com f", ParsedCommand::Candidate(CandidateCommand::Commit { force: true })),
-        ("commit trial 600", "com t 600", ParsedCommand::Candidate(CandidateCommand::CommitTrial(seconds(600)))),
+        ("commit", "com", ParsedCommand::Candidate(CandidateCommand::Commit { force: false, note: none() })),
+        ("commit force", "com f", ParsedCommand::Candidate(CandidateCommand::Commit { force: true, note: none() })),
+        (
+            "commit trial 600",
+            "com t 600",
+            ParsedCommand::Candidate(CandidateCommand::CommitTrial { time: seconds(600), note: none() }),
+        ),
+        ("commit label a description  two  words ", "com l a d two  words", commit(Some("a"), Some("two  words"))),
+        ("commit description \"force trial\"", "com d \"force trial\"", commit(None, Some("force trial"))),
+        ("rollback configuration to commit 7", "rol c t c 7", rollback(RollbackTarget::Commit(7), None)),
+        (
+            "rollback configuration to label last trial 60",
+            "rol c t l last t 60",
+            rollback(RollbackTarget::Label("last".to_owned()), Some(seconds(60))),
+        ),
+        ("rollback configuration last 2", "rol c l 2", rollback(RollbackTarget::Last(2), None)),
+        (
+            "display configuration commit list last 3",
+            "di co com l l 3",
+            display(DisplayCommand::CommitList { last: Some(3) }, None),
+        ),
+        (
+            "display configuration commit changes at 3",
+            "di co com c a 3",
+            display(DisplayCommand::CommitChanges { at: Some(3), last: None }, None),
+        ),
         ("abort trial", "ab t", ParsedCommand::Candidate(CandidateCommand::AbortTrial { force: false })),
         ("abort trial force", "ab t f", ParsedCommand::Candidate(CandidateCommand::AbortTrial { force: true })),
         ("clear configuration candidate", "cl c c", ParsedCommand::Candidate(CandidateCommand::Clear)),
-        ("reset bmp session all", "res b s a", reset(None, None, None)),
-        ("reset bmp session vpn-instance v all", "res b s v v a", reset(Some("v"), None, None)),
-        ("reset bmp session ::1 alias a", "res b s ::1 a a", reset(None, Some("::1"), Some("a"))),
+        ("reset bmp session all", "res bm s a", reset(None, None, None)),
+        ("reset bmp session vpn-instance v all", "res bm s v v a", reset(Some("v"), None, None)),
+        ("reset bmp session ::1 alias a", "res bm s ::1 a a", reset(None, Some("::1"), Some("a"))),
         ("display configuration candidate", "di co ca", display(DisplayCommand::Candidate { changes: false }, None)),
         (
             "display configuration candidate changes",
-            "di co c c",
+            "di co ca c",
             display(DisplayCommand::Candidate { changes: true }, None),
         ),
         ("display default-parameter bmp", "di d b", display(DisplayCommand::DefaultParameterBmp, None)),
@@ -156,7 +185,10 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
         (
             "display current-configuration | include two  words | more",
             "di cu | i two  words | more",
-            display(DisplayCommand::CurrentConfiguration, Some(LineFilter::Include("two  words | more".to_owned()))),
+            display(
+                DisplayCommand::CurrentConfiguration { view: None },
+                Some(LineFilter::Include("two  words | more".to_owned())),
+            ),
         ),
         (
             "display bmp session vpn-instance v 198.51.100.7 verbose | begin x",

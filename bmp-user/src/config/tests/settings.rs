@@ -20,6 +20,8 @@ fn lines_around(kind: ViewKind) -> &'static [&'static str] {
         ViewKind::Monitor => &["bmp", "bmp-session 198.51.100.7", "monitor public"],
         ViewKind::Relay => &["bmp-relay frr"],
         ViewKind::Replay => &["mrt-replay file"],
+        ViewKind::Keychain => &["keychain core"],
+        ViewKind::Key => &["keychain core", "key-id 1"],
         ViewKind::Bgp => &["bgp 65000", "peer 192.0.2.2 as-number 64999"],
         ViewKind::BgpFamily => &["bgp 65000", "peer 192.0.2.2 as-number 65000", "ipv4-family unicast"],
     }

@@ -1,14 +1,14 @@
 //! The consequences of a change for relays, replays and the HTTP server.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::{Baseline, Consequences, Finding, Remark, RemarkSubject, listed};
+use super::{Baseline, Consequences, Finding, Remark, RemarkSubject, beyond, listed, warnings::unknown_users};
 use crate::{
-    config::{Config, HttpListen, RelayConfig, ReplayConfig},
+    config::{AllowedUser, Config, HttpListen, MEGABYTE, RelayConfig, ReplayConfig},
     control::{ControlContext, HttpListenerState},
     input::{
         mrt::ReplayState,
-        relay::{ConnectionStatus, RelayState, RelayStatus},
+        relay::{ConnectionStatus, RelayState, RelayStatus, lets_in, looked_up_users},
     },
 };
 
@@ -18,26 +18,46 @@ pub(super) fn consequences<'a>(
     now: &'a Config,
     consequences: &mut Consequences<'a>,
 ) {
+    if let Some(text) = beyond_memory(before, now) {
+        consequences.add(RemarkSubject::Configuration, Remark::info(text));
+    }
     for was in &before.relays {
         let relay = now.relays.get(&was.name);
         let why = match relay {
             None => Some("the relay is not configured any more"),
             Some(relay) if relay.listen != Some(was.listen) => Some("`listen` changed"),
-            Some(_) => None,
+            Some(relay) => {
+                let earlier = before.config.relays.get(&was.name).and_then(|relay| relay.keychain.as_ref());
+                (earlier != relay.keychain.as_ref()).then_some("`keychain` changed")
+            }
         };
         for connection in &was.connections {
+            let why = why.map(str::to_owned).or_else(|| {
+                let shut_out = relay.is_some_and(|relay| !lets_in(relay, &context.relays, connection));
+                shut_out.then(|| "`allow` does not let it in any more".to_owned())
+            });
             let why = why.or_else(|| {
-                let shut_out = relay.is_some_and(|relay| !lets_in(context, relay, was, connection.client.ip()));
-                shut_out.then_some("`allow` does not let it in any more")
+                let earlier = before.config.relays.get(&was.name).and_then(|relay| relay.maximum_routes);
+                let routes = before.routes.get(&connection.id).copied().unwrap_or_default();
+                beyond(earlier, relay?.maximum_routes, routes)
             });
             if let Some(why) = why {
-                consequences.add(RemarkSubject::Relay, Remark::info(closed(was, connection, why)));
+                consequences.add(RemarkSubject::Relay, Remark::info(closed(was, connection, &why)));
             }
         }
     }
     for (name, relay) in &now.relays {
+        let earlier = before.config.relays.get(name);
+        let is_new = |user: &&AllowedUser| earlier.is_none_or(|earlier| !earlier.allow_users.contains(user));
+        let new: Vec<_> = relay.allow_users.iter().filter(is_new).filter_map(AllowedUser::name).collect();
+        if !new.is_empty() {
+            consequences.wait_for(RemarkSubject::Relay, move || find_users(context, name, relay, &new));
+        }
+    }
+    for (name, relay) in &now.relays {
         let Some(listen) = relay.listen else { continue };
-        if before.config.relays.get(name).and_then(|relay| relay.listen) == Some(listen) {
+        let is_same = |was: &RelayConfig| (was.listen, &was.keychain) == (Some(listen), &relay.keychain);
+        if before.config.relays.get(name).is_some_and(is_same) {
             continue;
         }
         consequences.wait_for(RemarkSubject::Relay, move || find_listening(context, name, listen));
@@ -66,6 +86,18 @@ pub(super) fn consequences<'a>(
     }
 }
 
+/// Returns what a changed `memory-limit` closes, if the feed takes more.
+fn beyond_memory(before: &Baseline, now: &Config) -> Option<String> {
+    let limit = now.memory_limit.filter(|_| before.config.memory_limit != now.memory_limit)?;
+    let is_beyond = now.memory_limit_bytes().is_some_and(|limit| before.memory > limit);
+    is_beyond.then(|| {
+        let used = before.memory.div_ceil(MEGABYTE);
+        format!(
+            "inputs are closed until the feed takes less memory, the one that has grown most first: it takes {used} MB, more than memory-limit {limit}"
+        )
+    })
+}
+
 /// Returns the settings of a replay that differ from those before.
 fn changes(was: &ReplayConfig, now: &ReplayConfig) -> Vec<&'static str> {
     let changed = [(was.file != now.file, "file"), (was.pace != now.pace, "pace"), (was.looped != now.looped, "loop")];
@@ -76,16 +108,15 @@ fn closed(relay: &RelayStatus, connection: &ConnectionStatus, why: &str) -> Stri
     format!("bmp-relay {}: the connection of {} is closed: {why}", relay.name, connection.client)
 }
 
-/// Decides as the relay does whether a client may connect. The address that the client has
-/// connected to is not known here: a relay that listens on all addresses lets any address of this
-/// host in.
-fn lets_in(context: &ControlContext, relay: &RelayConfig, was: &RelayStatus, client: IpAddr) -> bool {
-    let client = client.to_canonical();
-    let own = was.listen.ip().to_canonical();
-    let local = client.is_loopback()
-        || client == own
-        || own.is_unspecified() && context.host.borrow().link_with_address(client).is_some();
-    local || relay.allow.iter().any(|prefix| prefix.contains(client))
+/// Finds whether this host knows the users that a relay newly lets in by name.
+fn find_users(context: &ControlContext, name: &str, relay: &RelayConfig, new: &[&str]) -> Finding {
+    let looked_up = looked_up_users(relay, &context.relays);
+    let found = |user: &str| looked_up.iter().find(|(name, _)| name == user).map(|(_, is_known)| *is_known);
+    if new.iter().any(|user| found(user).is_none()) {
+        return Finding::Open(None);
+    }
+    let unknown: Vec<_> = new.iter().copied().filter(|user| found(user) == Some(false)).collect();
+    Finding::Settled((!unknown.is_empty()).then(|| Remark::warning(unknown_users(name, &unknown))))
 }
 
 /// Finds whether a relay listens.

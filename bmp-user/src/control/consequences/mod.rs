@@ -12,15 +12,17 @@ mod peers;
 mod sessions;
 pub(in crate::control) mod warnings;
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::ControlContext;
 use crate::{
-    config::{CommitError, Config},
+    config::{CommitError, Config, MaximumRoutes},
+    feed::ConnectionId,
     input::{bgp::PeerStatus, relay::RelayStatus},
     pin::{PinState, Pinned, Reason, Role},
 };
@@ -33,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One sentence about a change, without its full stop. Field names are those of the JSON and are
 /// stable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Remark {
     /// How much an operator should care.
     pub severity: Severity,
@@ -42,7 +44,7 @@ pub struct Remark {
 }
 
 /// How much an operator should care. The JSON has the name in lower case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Something does not work.
@@ -78,7 +80,8 @@ impl RemarkSubject {
 }
 
 impl Remark {
-    pub(super) fn warning(text: String) -> Self {
+    /// Returns a warning, without its full stop.
+    pub fn warning(text: String) -> Self {
         Self { severity: Severity::Warning, text }
     }
 
@@ -105,6 +108,10 @@ pub struct Baseline {
     sessions: Vec<SessionBaseline>,
     peers: Vec<PeerBaseline>,
     relays: Vec<RelayStatus>,
+    /// The routes of each connection of an input.
+    routes: BTreeMap<ConnectionId, usize>,
+    /// The memory of the feed, in bytes.
+    memory: usize,
 }
 
 #[derive(Debug)]
@@ -154,8 +161,18 @@ impl ControlContext {
             sessions: sessions::baseline(self, &config),
             peers: peers.collect(),
             relays: self.relays.snapshot(),
+            routes: self.routes_by_connection(),
+            memory: self.feed.memory(),
             config,
         }
+    }
+
+    fn routes_by_connection(&self) -> BTreeMap<ConnectionId, usize> {
+        let mut routes = BTreeMap::new();
+        for peer in self.feed.peers() {
+            *routes.entry(peer.connection()).or_default() += peer.ribs().iter().map(|rib| rib.routes).sum::<usize>();
+        }
+        routes
     }
 
     /// Refuses a candidate with addresses that cannot be used on this host, unless they are in
@@ -215,6 +232,15 @@ impl ControlContext {
     fn verdict_on_peer(&self, address: IpAddr, role: Role) -> PinVerdict {
         PinVerdict::from(&self.pins.pin(&Pinned::BgpPeer(address, role)).state())
     }
+}
+
+/// Returns why a changed limit closes a connection or peer that has so many routes, if it does.
+fn beyond(earlier: Option<MaximumRoutes>, limit: Option<MaximumRoutes>, routes: usize) -> Option<String> {
+    let limit = limit.filter(|limit| !limit.warning_only && earlier != Some(*limit))?;
+    let most = limit.routes;
+    usize::try_from(most)
+        .is_ok_and(|most| routes > most)
+        .then(|| format!("it has {routes} routes, and maximum-routes is {most}"))
 }
 
 /// Returns a reason and the command that mends it, in one sentence.

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use super::{
-    Baseline, Consequences, Finding, PeerBaseline, PinVerdict, Remark, RemarkSubject, listed, reason_in_words,
+    Baseline, Consequences, Finding, PeerBaseline, PinVerdict, Remark, RemarkSubject, beyond, listed, reason_in_words,
 };
 use crate::{
     config::{BgpConfig, BgpPeerConfig, Config},
     control::ControlContext,
-    input::bgp::{BgpDownReason, BgpState, is_same_session, missing},
+    input::bgp::{BgpDownReason, BgpState, ConfiguredPeer, is_same_session, missing},
     pin::{PinState, Pinned, Reason, Role},
 };
 
@@ -27,12 +27,19 @@ pub(super) fn consequences<'a>(
     let Some(bgp) = &now.bgp else { return };
     for (&address, peer) in &bgp.peers {
         let was = before.peers.iter().find(|was| was.status.address == address);
-        let earlier = before.config.bgp.as_ref().and_then(|bgp| Some((bgp, bgp.peers.get(&address)?)));
+        let earlier =
+            before.config.bgp.as_ref().and_then(|bgp| Some(ConfiguredPeer { bgp, peer: bgp.peers.get(&address)? }));
+        let limit_before = earlier.and_then(|earlier| earlier.peer.maximum_routes);
+        let routes = was.filter(|was| is_up(was)).map_or(0, |was| was.status.routes.iter().map(|(_, of)| of).sum());
+        if let Some(why) = beyond(limit_before, peer.maximum_routes, routes) {
+            let text = format!("BGP peer {address} is closed: {why}");
+            consequences.add(RemarkSubject::Peer, Remark::info(text));
+        }
         // The warnings name what is missing.
         if missing(bgp, address, peer).is_some() {
             continue;
         }
-        let changed = earlier.map(|(earlier, was)| changes(earlier, was, bgp, peer)).unwrap_or_default();
+        let changed = earlier.map(|earlier| changes(earlier.bgp, earlier.peer, bgp, peer)).unwrap_or_default();
         let is_new = earlier.is_none();
         if let Some(DeniedPeer { is_known, why }) = denied(context, was, address, bgp, peer) {
             if !is_known || is_new || !changed.is_empty() {
@@ -48,12 +55,12 @@ pub(super) fn consequences<'a>(
         let listen = context.verdict_on_peer(address, Role::Listen);
         let is_anew = match (earlier, was) {
             (Some(earlier), Some(was)) => {
-                !is_same_session(address, earlier, (bgp, peer))
-                    || (!was.is_opened_by_peer(earlier.0) && was.connect != connect)
+                !is_same_session(address, earlier, ConfiguredPeer { bgp, peer })
+                    || (!was.is_opened_by_peer(earlier.bgp) && was.connect != connect)
             }
             _ => true,
         };
-        let is_closed = was.zip(earlier).is_some_and(|(was, (earlier, _))| {
+        let is_closed = was.zip(earlier).is_some_and(|(was, ConfiguredPeer { bgp: earlier, .. })| {
             was.is_opened_by_peer(earlier) && (was.listen != listen || earlier.listen_port != bgp.listen_port)
         });
         let was = was.filter(|_| !is_new);
@@ -190,9 +197,10 @@ impl AwaitedPeer<'_> {
         Remark::warning(match failure {
             Some(why) => format!("{begin}: {why}{}; bmpd goes on trying", self.advice()),
             None => {
-                let hint = match self.peer.password {
-                    Some(_) => "it is not there, or its password is another one",
-                    None => "it is not there, or wants a password",
+                let hint = match (&self.peer.keychain, &self.peer.password) {
+                    (Some(_), _) => "it is not there, or its keys are other ones",
+                    (None, Some(_)) => "it is not there, or its password is another one",
+                    (None, None) => "it is not there, or wants a password",
                 };
                 format!("{begin}: {address} port {port} has not answered yet: {hint}; bmpd goes on trying")
             }
@@ -209,6 +217,7 @@ fn changes(earlier: &BgpConfig, was: &BgpPeerConfig, now: &BgpConfig, peer: &Bgp
         (was.asn != peer.asn, "as-number"),
         (was.port != peer.port, "port"),
         (was.password != peer.password, "password"),
+        (was.keychain != peer.keychain, "keychain"),
         (was.listen_only != peer.listen_only, "listen-only"),
         (was.connect_interface != peer.connect_interface, "connect-interface"),
         (was.timer != peer.timer, "timer"),

@@ -72,11 +72,11 @@ pub(super) fn consequences<'a>(
                     causes.adopts_otherwise || was.is_none_or(|was| was.verdict != PinVerdict::from(&state));
                 let is_up = was.is_some_and(|was| was.is_up);
                 let is_touched = was.is_none() || !causes.is_empty();
-                if causes.password && is_up && !is_interrupted {
-                    consequences.add(RemarkSubject::Session, keeps_password(id));
+                if let Some(signing) = causes.signing.filter(|_| is_up && !is_interrupted) {
+                    consequences.add(RemarkSubject::Session, keeps_signing(id, signing));
                 } else if is_touched && (is_interrupted || !is_up) {
-                    // A session that connects nowhere does not use its password.
-                    let retries = causes.password && !session.adopt && grant.target.role == Role::Connect;
+                    // A session that connects nowhere makes no attempt for another password.
+                    let retries = causes.signing.is_some() && !session.adopt && grant.target.role == Role::Connect;
                     let is_begun = is_interrupted || retries;
                     let awaited = AwaitedSession { context, id, session, was, causes, is_begun };
                     consequences.wait_for(RemarkSubject::Session, move || awaited.look());
@@ -102,12 +102,14 @@ fn name(id: &SessionId) -> String {
     Pinned::Session(id.clone()).to_string()
 }
 
-fn keeps_password(id: &SessionId) -> Remark {
+/// Returns the remark about a session that stays up. `signing` is what its connections are signed
+/// with, in words.
+fn keeps_signing(id: &SessionId, signing: &str) -> Remark {
     let SessionId { vpn_instance, station, alias } = id;
     let vpn_instance = vpn_instance.as_ref().map(|name| format!("vpn-instance {name} ")).unwrap_or_default();
     let alias = alias.as_ref().map(|alias| format!(" alias {alias}")).unwrap_or_default();
     Remark::info(format!(
-        "{} stays up: its next connection is the first with the other password (`reset bmp session \
+        "{} stays up: its next connection is the first with the other {signing} (`reset bmp session \
          {vpn_instance}{station}{alias}` has it connect again)",
         name(id)
     ))
@@ -257,8 +259,9 @@ struct Causes {
     /// `tcp listen` instead of `tcp connect`, or the reverse.
     direction: Option<&'static str>,
     adopts_otherwise: bool,
-    /// A change of the password alone leaves a session up.
-    password: bool,
+    /// What the next connection is signed with, in words, where that has changed. Such a change
+    /// alone leaves a session up.
+    signing: Option<&'static str>,
 }
 
 impl Causes {
@@ -292,6 +295,7 @@ impl Causes {
             (was.shutdown != session.shutdown, "shutdown"),
             (was.adopt != session.adopt, "adopt"),
             (was.password != session.password, "password"),
+            (was.keychain != session.keychain, "keychain"),
             (
                 !connects_otherwise && named(earlier, &before.connect, was) != named(now, &after.connect, session),
                 "interface-alias",
@@ -301,7 +305,11 @@ impl Causes {
             changed: changed.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect(),
             direction,
             adopts_otherwise: was.adopt != session.adopt,
-            password: was.password != session.password,
+            signing: match (was.keychain != session.keychain, was.password != session.password) {
+                (true, _) => Some("keys"),
+                (false, true) => Some("password"),
+                (false, false) => None,
+            },
         }
     }
 

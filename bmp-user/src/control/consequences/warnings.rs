@@ -6,7 +6,8 @@ use std::{fs, net::IpAddr};
 use super::Remark;
 use crate::{
     config::{
-        BgpPeerConfig, Config, ConnectInterface, MonitorId, RelayConfig, SessionConfig, SessionId, Transport, effective,
+        AllowedUser, BgpPeerConfig, Config, ConnectInterface, MonitorId, RelayConfig, SessionConfig, SessionId,
+        Transport, effective,
     },
     control::{ControlContext, names::egress_names},
     input::{bgp::missing, relay::connection_limits},
@@ -15,6 +16,8 @@ use crate::{
         NextHopPath, PinQuestion, PinState, Pinned, Reason, ResolvedPin, Role, absent, back_on_its_way, led_astray,
         resolve, target,
     },
+    signing::plan_of,
+    sys,
 };
 
 impl ControlContext {
@@ -178,7 +181,7 @@ pub fn without_host(config: &Config) -> Vec<Remark> {
 /// bmpd that does not run: settings that take nothing, names that are not there, and interfaces and
 /// addresses that do not fit. Why sessions would be down is not among them.
 pub async fn on_host(config: &Config, host: &Host, routes: &RouteLookup) -> Vec<Remark> {
-    let mut sentences = [of_configuration(config), of_relays(config), unfit(config, host)].concat();
+    let mut sentences = [of_configuration(config), of_relays(config), of_users(config), unfit(config, host)].concat();
     // The reason of the session says it.
     sentences.extend(of_names(config, host, |_, _| true));
     for (id, session) in &config.bmp.sessions {
@@ -205,6 +208,26 @@ pub(super) fn of_relays(config: &Config) -> Vec<String> {
     config.relays.iter().filter_map(of).collect()
 }
 
+/// Returns the warning about users that a relay lets in by name and that this host does not know.
+pub(super) fn unknown_users(relay: &str, users: &[&str]) -> String {
+    let names: Vec<_> = users.iter().map(|user| format!("`{user}`")).collect();
+    format!(
+        "bmp-relay {relay} cannot let {} in: this host knows no user of that name (a user that is new since bmpd began may need \
+         its number, `allow user NUMBER`)",
+        names.join(", ")
+    )
+}
+
+/// Returns the same for a bmpd that does not run. May block.
+fn of_users(config: &Config) -> Vec<String> {
+    let of = |(name, relay): (&String, &RelayConfig)| {
+        let named = relay.allow_users.iter().filter_map(AllowedUser::name);
+        let unknown: Vec<_> = named.filter(|name| sys::user_named(name).is_none()).collect();
+        (!unknown.is_empty()).then(|| unknown_users(name, &unknown))
+    };
+    config.relays.iter().filter_map(of).collect()
+}
+
 /// Returns the warnings about inputs that take nothing, and about monitors of inputs that do not
 /// exist.
 pub(super) fn of_configuration(config: &Config) -> Vec<String> {
@@ -225,6 +248,7 @@ pub(super) fn of_configuration(config: &Config) -> Vec<String> {
             warnings.extend(what.map(|what| format!("BGP peer {address} is not spoken to: {what}")));
         }
     }
+    warnings.extend(of_keychains(config));
     for (id, session) in &config.bmp.sessions {
         for monitor in session.monitors.keys() {
             let missing = match monitor {
@@ -239,6 +263,34 @@ pub(super) fn of_configuration(config: &Config) -> Vec<String> {
             if missing {
                 warnings.push(format!("{id} is told nothing by `monitor {monitor}`: there is no such input"));
             }
+        }
+    }
+    warnings
+}
+
+/// Returns the warnings about key chains that cannot sign now, and about keys that are not used.
+fn of_keychains(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, chain) in &config.keychains {
+        for (id, key) in &chain.keys {
+            let lacks = match (key.algorithm, &key.secret) {
+                (None, _) => "algorithm",
+                (Some(_), None) => "key-string",
+                (Some(_), Some(_)) => continue,
+            };
+            warnings.push(format!("key {id} of keychain {name} is not used until it has `{lacks}`"));
+        }
+    }
+    let sessions = config.bmp.sessions.iter();
+    let sessions = sessions
+        .filter_map(|(id, session)| Some((Pinned::Session(id.clone()).to_string(), session.keychain.as_ref()?)));
+    let peers = config.bgp.iter().flat_map(|bgp| &bgp.peers);
+    let peers = peers.filter_map(|(address, peer)| Some((format!("BGP peer {address}"), peer.keychain.as_ref()?)));
+    let relays = config.relays.iter();
+    let relays = relays.filter_map(|(name, relay)| Some((format!("bmp-relay {name}"), relay.keychain.as_ref()?)));
+    for (user, chain) in sessions.chain(peers).chain(relays) {
+        if let Err(error) = plan_of(chain, config) {
+            warnings.push(format!("{user} takes no connection: {error}"));
         }
     }
     warnings

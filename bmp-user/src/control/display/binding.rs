@@ -3,10 +3,16 @@
 
 use std::{fmt, net::IpAddr};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    super::{ControlContext, consequences::warnings, names::egress_names, words::VpnInstanceName},
+    super::{
+        ControlContext,
+        consequences::warnings,
+        names::egress_names,
+        words::{VpnInstanceName, schema_is_words},
+    },
     hold_down::HoldDownReport,
     layout::{after, field, heading, may_leave_by, or_dash},
 };
@@ -17,12 +23,12 @@ use crate::{
 };
 
 /// The bindings of all sessions, in the order of the configuration.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 #[serde(transparent)]
 pub(super) struct BindingReports(pub(super) Vec<BindingReport>);
 
 /// One session's binding. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct BindingReport {
     pub(super) station: IpAddr,
     pub(super) vpn_instance: VpnInstanceName,
@@ -59,16 +65,29 @@ pub(super) enum BindingState {
     Down(Reason),
 }
 
-impl fmt::Display for BindingState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl BindingState {
+    /// Returns the word of the text and of the JSON.
+    fn as_str(self) -> &'static str {
+        match self {
             Self::Pending => "pending",
             Self::Ready => "ready",
             Self::Held => "held",
             Self::Down(reason) => reason.as_str(),
-        })
+        }
     }
 }
+
+impl fmt::Display for BindingState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+schema_is_words!(
+    BindingState,
+    [&Reason::ALL.map(Reason::as_str)[..], &[Self::Pending, Self::Ready, Self::Held].map(|state| state.as_str())]
+        .concat()
+);
 
 impl Serialize for BindingState {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -77,7 +96,7 @@ impl Serialize for BindingState {
 }
 
 /// `next-hop`, and the interface that leads to it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct NextHopReport {
     pub(super) address: IpAddr,
     /// `None` where the session is down.

@@ -4,11 +4,12 @@
 use std::fmt;
 
 use bmp_ebpf::Counters;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
     super::{ControlContext, names::egress_names, words::words},
-    layout::{after, age, field, may_leave_by},
+    layout::{after, age, field, may_leave_by, or_dash},
 };
 use crate::pin::{Enforcement, ResolvedPin};
 
@@ -38,7 +39,7 @@ impl From<&Enforcement> for Enforcer {
 }
 
 /// Something that the kernel should enforce and does not. Field names are those of the JSON.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct EnforcementLoss {
     /// Seconds since bmpd found the loss.
     pub(super) for_seconds: u64,
@@ -47,7 +48,7 @@ pub(super) struct EnforcementLoss {
 }
 
 /// The egress of a pin. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct EgressReport {
     /// True if packets may leave by any interface (of the VRF).
     pub(super) any: bool,
@@ -59,8 +60,8 @@ pub(super) struct EgressReport {
     pub(super) why: Option<String>,
     /// The loss that lasts now, for all sessions.
     pub(super) lost: Option<EnforcementLoss>,
-    /// Losses since bmpd began.
-    pub(super) losses: u64,
+    /// Losses since bmpd began. `None` where no kernel program is loaded, which could be lost.
+    pub(super) losses: Option<u64>,
     /// The VRF that `any` is limited to. Text only.
     #[serde(skip)]
     pub(super) vrf: Option<String>,
@@ -111,32 +112,33 @@ impl fmt::Display for EgressReport {
         if let Some(lost) = &self.lost {
             field(f, "Lost", format_args!("for {}{}", age(lost.for_seconds), after(": ", Some(&lost.why))))?;
         }
-        if self.losses > 0 {
-            field(f, "Losses", format_args!("{} since bmpd began", self.losses))?;
+        match self.losses {
+            None | Some(0) => Ok(()),
+            Some(losses) => field(f, "Losses", format_args!("{losses} since bmpd began")),
         }
-        Ok(())
     }
 }
 
-/// What the kernel counted for a pin. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+/// What the kernel counted for a pin. `None` is what nothing counts. Field names are those of the
+/// JSON and are stable.
+#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
 pub(super) struct KernelCounters {
     /// IP bytes.
-    pub(super) tx_bytes: u64,
-    pub(super) tx_packets: u64,
+    pub(super) tx_bytes: Option<u64>,
+    pub(super) tx_packets: Option<u64>,
     /// Bytes of TCP payload.
-    pub(super) tx_payload_bytes: u64,
+    pub(super) tx_payload_bytes: Option<u64>,
     /// IP bytes.
-    pub(super) rx_bytes: u64,
-    pub(super) rx_packets: u64,
+    pub(super) rx_bytes: Option<u64>,
+    pub(super) rx_packets: Option<u64>,
     /// Segments sent again.
-    pub(super) retransmits: u64,
-    pub(super) denied: DeniedCounters,
-    pub(super) foreign: ForeignCounters,
+    pub(super) retransmits: Option<u64>,
+    pub(super) denied: Option<DeniedCounters>,
+    pub(super) foreign: Option<ForeignCounters>,
 }
 
 /// Packets dropped and connects refused, by cause.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct DeniedCounters {
     pub(super) interface: u64,
     pub(super) source: u64,
@@ -145,30 +147,49 @@ pub(super) struct DeniedCounters {
 }
 
 /// Packets of other processes' connections to the same station and port.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct ForeignCounters {
     /// IP bytes.
     pub(super) tx_bytes: u64,
     pub(super) tx_packets: u64,
 }
 
+impl DeniedCounters {
+    /// Returns the number of all causes.
+    pub(super) fn total(&self) -> u64 {
+        let Self { interface, source, mark, no_pin } = self;
+        interface + source + mark + no_pin
+    }
+}
+
 impl KernelCounters {
-    pub(super) fn of(counters: &Counters, retransmits: u64) -> Self {
+    /// What the kernel programs counted.
+    pub(super) fn of(counters: &Counters) -> Self {
         Self {
-            tx_bytes: counters.own_tx.bytes,
-            tx_packets: counters.own_tx.packets,
-            tx_payload_bytes: counters.own_tx.payload_bytes,
-            rx_bytes: counters.own_rx.bytes,
-            rx_packets: counters.own_rx.packets,
-            retransmits,
-            denied: DeniedCounters {
+            tx_bytes: Some(counters.own_tx.bytes),
+            tx_packets: Some(counters.own_tx.packets),
+            tx_payload_bytes: Some(counters.own_tx.payload_bytes),
+            rx_bytes: Some(counters.own_rx.bytes),
+            rx_packets: Some(counters.own_rx.packets),
+            retransmits: Some(counters.retransmits),
+            denied: Some(DeniedCounters {
                 interface: counters.denied_interface,
                 source: counters.denied_source,
                 mark: counters.denied_mark,
                 no_pin: counters.denied_no_pin,
-            },
-            foreign: ForeignCounters { tx_bytes: counters.foreign_tx.bytes, tx_packets: counters.foreign_tx.packets },
+            }),
+            foreign: Some(ForeignCounters {
+                tx_bytes: counters.foreign_tx.bytes,
+                tx_packets: counters.foreign_tx.packets,
+            }),
         }
+    }
+
+    /// What the kernel programs counted for a pin, or nothing where no program has counted for it:
+    /// none is loaded, or the pin has never been in force.
+    pub(super) fn of_pin(context: &ControlContext, counters: &Counters, is_pinned: bool) -> Self {
+        let is_counted = is_pinned && context.pins.datapath().enforcement().is_by_programs();
+        if is_counted || *counters != Counters::default() { Self::of(counters) } else { Self::default() }
     }
 }
 
@@ -176,20 +197,28 @@ impl KernelCounters {
 impl fmt::Display for KernelCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tx_bytes, tx_packets, tx_payload_bytes, rx_bytes, rx_packets, retransmits, denied, .. } = self;
-        field(
-            f,
-            "Sent",
-            format_args!(
-                "{tx_bytes} bytes in {tx_packets} packets, {tx_payload_bytes} of payload, {retransmits} segments again"
-            ),
-        )?;
-        field(f, "Received", format_args!("{rx_bytes} bytes in {rx_packets} packets"))?;
-        let DeniedCounters { interface, source, mark, no_pin } = denied;
-        field(
-            f,
-            "Denied",
-            format_args!("{interface} by interface, {source} by source, {mark} by mark, {no_pin} without a pin"),
-        )
+        let sent = tx_bytes.zip(*tx_packets).zip(*tx_payload_bytes);
+        let sent =
+            sent.map(|((bytes, packets), payload)| format!("{bytes} bytes in {packets} packets, {payload} of payload"));
+        let again = after(", ", retransmits.map(|segments| format!("{segments} segments again")));
+        field(f, "Sent", format_args!("{}{again}", or_dash(sent)))?;
+        let received = rx_bytes.zip(*rx_packets);
+        field(f, "Received", or_dash(received.map(|(bytes, packets)| format!("{bytes} bytes in {packets} packets"))))?;
+        field(f, "Denied", or_dash(denied.as_ref()))
+    }
+}
+
+impl fmt::Display for DeniedCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { interface, source, mark, no_pin } = self;
+        write!(f, "{interface} by interface, {source} by source, {mark} by mark, {no_pin} without a pin")
+    }
+}
+
+impl fmt::Display for ForeignCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tx_bytes, tx_packets } = self;
+        write!(f, "{tx_bytes} bytes in {tx_packets} packets")
     }
 }
 

@@ -2,13 +2,26 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{super::words::ViewName, layout::field};
-use crate::{feed::Feed, wire::bgp::Family};
+use super::{
+    super::{
+        ControlContext,
+        words::{ViewName, words},
+    },
+    layout::field,
+};
+use crate::{
+    config::Config,
+    feed::{MOST_PEERS, MemoryStage},
+    input::relay::MOST_PEERS_OF_CONNECTION,
+    visitors,
+    wire::bgp::Family,
+};
 
 /// The feed. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct FeedReport {
     /// Peers that are announced.
     pub(super) peers: usize,
@@ -22,6 +35,7 @@ pub(super) struct FeedReport {
     pub(super) withdrawals: usize,
     pub(super) journal: JournalReport,
     pub(super) memory: FeedMemory,
+    pub(super) limits: FeedLimits,
     /// BMP messages that inputs have sent.
     pub(super) frames: u64,
     /// The counts of [`crate::feed::Trouble`].
@@ -36,7 +50,7 @@ pub(super) struct FeedReport {
 }
 
 /// The RIBs of one family and view, of all peers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct RibTotals {
     pub(super) family: Family,
     pub(super) view: ViewName,
@@ -46,7 +60,7 @@ pub(super) struct RibTotals {
 }
 
 /// The messages that sessions follow.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct JournalReport {
     /// Number of the oldest message that is kept.
     pub(super) tail: u64,
@@ -58,7 +72,7 @@ pub(super) struct JournalReport {
 }
 
 /// Memory of the feed, in bytes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct FeedMemory {
     pub(super) routes: usize,
     /// What routes have in common.
@@ -67,13 +81,65 @@ pub(super) struct FeedMemory {
     /// A part of `routes`.
     pub(super) withdrawals: usize,
     pub(super) journal: usize,
+    /// What counts towards the limit: the journal with its own limit, and no free places of
+    /// attribute sets.
+    pub(super) in_use: usize,
+    /// `memory-limit`, in bytes.
+    pub(super) limit: Option<usize>,
+    pub(super) state: MemoryState,
+    /// Inputs that were closed because of the limit.
+    pub(super) closed: u64,
+}
+
+/// How near the limit of memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MemoryState {
+    Within,
+    Near,
+    Beyond,
+    Stuck,
+}
+
+words!(MemoryState {
+    Within => "within",
+    Near => "near",
+    Beyond => "beyond",
+    Stuck => "stuck",
+});
+
+impl From<MemoryStage> for MemoryState {
+    fn from(stage: MemoryStage) -> Self {
+        match stage {
+            MemoryStage::Within => Self::Within,
+            MemoryStage::Near => Self::Near,
+            MemoryStage::Beyond => Self::Beyond,
+            MemoryStage::Stuck => Self::Stuck,
+        }
+    }
+}
+
+/// What inputs hold, and what they may hold.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub(super) struct FeedLimits {
+    /// Relays, replays and BGP peers that are configured.
+    pub(super) inputs: usize,
+    pub(super) most_inputs: usize,
+    /// Connections of clients: daemons, and whoever asks over HTTP.
+    pub(super) connections: usize,
+    pub(super) most_connections: usize,
+    /// Peers that are up, announced or not.
+    pub(super) peers: usize,
+    pub(super) most_peers: usize,
+    /// Peers of one connection of a relay at most.
+    pub(super) most_peers_of_connection: usize,
 }
 
 impl FeedReport {
-    pub(super) fn of(feed: &Feed) -> Self {
-        let stats = &feed.stats();
+    pub(super) fn of(context: &ControlContext, config: &Config) -> Self {
+        let stats = &context.feed.stats();
+        let (connections, most_connections) = visitors::now_and_most();
         let mut by_rib = BTreeMap::new();
-        for peer in feed.peers() {
+        for peer in context.feed.peers() {
             for rib in peer.ribs() {
                 let (ribs, routes) = by_rib.entry((rib.family, rib.view)).or_insert((0, 0));
                 *ribs += 1;
@@ -105,6 +171,19 @@ impl FeedReport {
                 attribute_sets: stats.attribute_bytes,
                 withdrawals: stats.withdrawal_bytes,
                 journal: stats.journal_bytes,
+                in_use: stats.memory,
+                limit: stats.standing.limit,
+                state: stats.standing.stage.into(),
+                closed: stats.standing.closed,
+            },
+            limits: FeedLimits {
+                inputs: config.input_count(),
+                most_inputs: context.store.most_inputs(),
+                connections,
+                most_connections,
+                peers: stats.live_peers,
+                most_peers: MOST_PEERS,
+                most_peers_of_connection: MOST_PEERS_OF_CONNECTION,
             },
             frames: stats.frames.total(),
             unannounced: stats.trouble.unannounced,
@@ -122,6 +201,18 @@ impl FeedReport {
 /// Returns the bytes in KiB, rounded up.
 fn kib(bytes: usize) -> String {
     format!("{} KiB", bytes.div_ceil(1024))
+}
+
+/// `70000 KiB of 262144 KiB (within), inputs closed for it: 2`.
+impl fmt::Display for FeedMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { in_use, limit, state, closed, .. } = self;
+        write!(f, "{}", kib(*in_use))?;
+        match limit {
+            Some(limit) => write!(f, " of {} ({state}), inputs closed for it: {closed}", kib(*limit)),
+            None => write!(f, ", no memory-limit"),
+        }
+    }
 }
 
 impl fmt::Display for FeedReport {
@@ -142,6 +233,13 @@ impl fmt::Display for FeedReport {
         field(f, "  of groups", kib(memory.groups))?;
         field(f, "  of attributes", kib(memory.attribute_sets))?;
         field(f, "  of withdrawals", format_args!("{} (of that of routes)", kib(memory.withdrawals)))?;
+        field(f, "Memory in use", memory)?;
+        let FeedLimits { inputs, connections, peers, .. } = self.limits;
+        field(f, "Inputs", format_args!("{inputs}, at most {}", self.limits.most_inputs))?;
+        let most = self.limits.most_connections;
+        field(f, "Connections", format_args!("{connections}, at most {most} of clients of this device"))?;
+        let (most, of_one) = (self.limits.most_peers, self.limits.most_peers_of_connection);
+        field(f, "Peers", format_args!("{peers}, at most {most}, {of_one} of one connection"))?;
         field(f, "Messages", self.frames)?;
         field(f, "  of unknown peers", self.unannounced)?;
         field(f, "  malformed", self.malformed)?;

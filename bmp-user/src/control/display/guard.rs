@@ -2,9 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::{ControlContext, words::words};
+use super::{
+    super::{ControlContext, words::words},
+    layout::or_dash,
+};
 use crate::{
     config::{SessionConfig, Transport},
     pin::Hook,
@@ -13,22 +17,22 @@ use crate::{
 
 /// The guard of one session. Sessions that share a listener share the numbers. Field names are
 /// those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct StrangerGuard {
     pub(super) interfaces: Vec<GuardMode>,
-    /// Packets that XDP dropped, before the stack.
-    pub(super) dropped_packets: u64,
+    /// Packets that XDP dropped, before the stack. `None` where XDP sees no interface.
+    pub(super) dropped_packets: Option<u64>,
     /// IP bytes.
-    pub(super) dropped_bytes: u64,
+    pub(super) dropped_bytes: Option<u64>,
     /// Packets that the listener's own program dropped: where XDP is not to be had, and on other
-    /// interfaces.
-    pub(super) refused_packets: u64,
+    /// interfaces. `None` without kernel programs.
+    pub(super) refused_packets: Option<u64>,
     /// IP bytes.
-    pub(super) refused_bytes: u64,
+    pub(super) refused_bytes: Option<u64>,
 }
 
 /// How one interface that the station may connect by is guarded.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct GuardMode {
     /// Kernel name.
     pub(super) name: String,
@@ -57,6 +61,9 @@ impl StrangerGuard {
             return None;
         }
         let report = context.pins.guard(&session.pin);
+        let is_seen = report.interfaces.iter().any(|interface| interface.hook.is_ok());
+        let dropped = (is_seen || report.dropped.packets > 0).then_some(report.dropped);
+        let refused = context.pins.datapath().enforcement().is_by_programs().then_some(report.refused);
         let interfaces = report.interfaces.into_iter().map(|interface| {
             let (mode, why) = match interface.hook {
                 Ok(Hook::Native) => (XdpMode::Native, None),
@@ -67,10 +74,10 @@ impl StrangerGuard {
         });
         Some(Self {
             interfaces: interfaces.collect(),
-            dropped_packets: report.dropped.packets,
-            dropped_bytes: report.dropped.bytes,
-            refused_packets: report.refused.packets,
-            refused_bytes: report.refused.bytes,
+            dropped_packets: dropped.map(|dropped| dropped.packets),
+            dropped_bytes: dropped.map(|dropped| dropped.bytes),
+            refused_packets: refused.map(|refused| refused.packets),
+            refused_bytes: refused.map(|refused| refused.bytes),
         })
     }
 
@@ -83,10 +90,12 @@ impl StrangerGuard {
     /// Returns how many packets of strangers were dropped, and where.
     pub(super) fn strangers(&self) -> String {
         let Self { dropped_packets, dropped_bytes, refused_packets, refused_bytes, .. } = self;
-        format!(
-            "{dropped_bytes} bytes in {dropped_packets} packets dropped, \
-             {refused_bytes} bytes in {refused_packets} packets refused"
-        )
+        let traffic = |bytes: &Option<u64>, packets: &Option<u64>, word| {
+            let traffic = bytes.zip(*packets);
+            or_dash(traffic.map(|(bytes, packets)| format!("{bytes} bytes in {packets} packets {word}")))
+        };
+        let dropped = traffic(dropped_bytes, dropped_packets, "dropped");
+        format!("{dropped}, {}", traffic(refused_bytes, refused_packets, "refused"))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -9,7 +10,7 @@ use super::layout::tenths;
 use crate::pin::{Reason, SessionPin};
 
 /// Why a session is held, and for how long yet. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct HoldDownReport {
     /// The reason that the session will be down for.
     pub(super) reason: Reason,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 use crate::config::HttpListen;
 
 /// The HTTP server. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct HttpReport {
     /// `ADDRESS:PORT`; `None` where none is configured.
     pub(super) listen: Option<String>,

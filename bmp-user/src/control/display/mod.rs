@@ -1,21 +1,23 @@
 //! What `display` answers. Each display is a report: a struct with enums, whose `Display` is the
 //! text and whose `Serialize` is the JSON.
 //!
-//! * `session`, `peer`, `binding`, `feed`, `relay`, `replay`, `monitored`, `trial`, `http`: one
-//!   display each
+//! * `session`, `peer`, `binding`, `feed`, `relay`, `replay`, `monitored`, `trial`, `http`,
+//!   `version`, `log_buffer`, `commits`: one display each
 //! * `metrics`: the same reports as metrics; `status`: what the status page shows
-//! * `egress`, `guard`, `hold_down`, `refused`, `routeless`: parts of reports
-//! * `layout`: labels, columns, ages and rounding; `json`: how JSON is written
+//! * `egress`, `guard`, `hold_down`, `refused`, `routeless`, `uplink`: parts of reports
+//! * `layout`: labels, columns, ages and rounding
+//! * `schemas`: the schema of each answer in JSON
 //! * `samples` and `golden`: the tests of all displays
 
 mod binding;
+mod commits;
 mod egress;
 mod feed;
 mod guard;
 mod hold_down;
 mod http;
-mod json;
 mod layout;
+mod log_buffer;
 mod metrics;
 mod monitored;
 mod peer;
@@ -23,9 +25,12 @@ mod refused;
 mod relay;
 mod replay;
 mod routeless;
+mod schemas;
 mod session;
 mod status;
 mod trial;
+mod uplink;
+mod version;
 
 #[cfg(test)]
 mod golden;
@@ -42,21 +47,28 @@ use std::{
 use anyhow::anyhow;
 use serde::Serialize;
 
-pub(super) use json::as_json;
 pub use layout::VALUE_COLUMN;
+pub use schemas::answer_schemas;
 
-use super::{ControlContext, defaults};
+use super::{
+    ControlContext, defaults,
+    json::{AnswerSubject, as_json},
+};
 use crate::{
-    config::{CandidateEditor, DisplayCommand},
+    config::{CandidateEditor, CommandView, Config, DisplayCommand, print_view},
     escape::escaped_lines,
+    tasks,
 };
 use binding::BindingReports;
+use commits::{CommitReports, changes_text};
 use feed::FeedReport;
 use http::HttpReport;
+use log_buffer::LogReport;
 use relay::RelayReports;
 use replay::ReplayReports;
 use session::SessionFilter;
 use trial::CurrentTrial;
+use version::VersionReport;
 
 /// Writes an answer that may be large.
 pub(crate) type WriteAnswer = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
@@ -100,15 +112,26 @@ impl ControlContext {
     async fn answer(&self, editor: &CandidateEditor, what: &DisplayCommand, json: bool) -> anyhow::Result<String> {
         match what {
             DisplayCommand::Candidate { .. }
-            | DisplayCommand::CurrentConfiguration
+            | DisplayCommand::CommitChanges { .. }
+            | DisplayCommand::CurrentConfiguration { .. }
+            | DisplayCommand::This
             | DisplayCommand::DefaultParameterBmp
                 if json =>
             {
                 Err(anyhow!("this has no JSON form: leave out --json"))
             }
-            DisplayCommand::CurrentConfiguration => Ok(self.store.running().to_string()),
+            DisplayCommand::CurrentConfiguration { view: None } => Ok(self.store.running().to_string()),
+            DisplayCommand::CurrentConfiguration { view: Some(view) } => part(&self.store.running(), view),
+            DisplayCommand::This if *editor.view() == CommandView::User => Err(anyhow!(
+                "the user view configures nothing: `display current-configuration` shows the whole configuration"
+            )),
+            DisplayCommand::This => part(editor.candidate(), editor.view()),
             DisplayCommand::Candidate { changes: false } => Ok(editor.candidate().to_string()),
             DisplayCommand::Candidate { changes: true } => Ok(candidate_changes(editor)),
+            DisplayCommand::CommitChanges { at, last } => {
+                let changes = self.store.commit_changes(at.map(u64::from), commits::most(*last)).await?;
+                Ok(changes_text(&changes))
+            }
             DisplayCommand::DefaultParameterBmp => Ok(defaults::text()),
             _ => self.reported(what, json).await,
         }
@@ -134,7 +157,9 @@ impl ControlContext {
                     return Err(anyhow!("no bmp-session {vpn_instance}{station}{alias} is configured"));
                 }
                 let rendering = Rendering::of(*verbose, json);
-                in_memory(|out| session::write(self, &config, &filter, rendering, out))
+                let context = self.clone();
+                let write = move || in_memory(|out| session::write(&context, &config, &filter, rendering, out));
+                tasks::blocking(write).await?
             }
             DisplayCommand::BgpPeer { peer, verbose } => {
                 if let Some(peer) = peer.filter(|peer| !self.bgp_peers.addresses().contains(peer)) {
@@ -144,14 +169,27 @@ impl ControlContext {
                 in_memory(|out| peer::write(self, &config, *peer, rendering, out))
             }
             DisplayCommand::BgpBmpMonitor => in_memory(|out| monitored::write(self, &config, json, out)),
-            DisplayCommand::InterfaceBinding => rendered(&BindingReports::of(self, &config).await, json),
-            DisplayCommand::BmpFeed => rendered(&FeedReport::of(&self.feed), json),
-            DisplayCommand::BmpRelay => rendered(&RelayReports::of(self, &config), json),
-            DisplayCommand::MrtReplay => rendered(&ReplayReports::of(self, &config), json),
-            DisplayCommand::Trial => rendered(&CurrentTrial(self.store.trial().await), json),
-            DisplayCommand::Http => rendered(&HttpReport::of(self), json),
-            DisplayCommand::CurrentConfiguration
+            DisplayCommand::InterfaceBinding => {
+                rendered(AnswerSubject::InterfaceBinding, &BindingReports::of(self, &config).await, json)
+            }
+            DisplayCommand::BmpFeed => rendered(AnswerSubject::BmpFeed, &FeedReport::of(self, &config), json),
+            DisplayCommand::BmpRelay => rendered(AnswerSubject::BmpRelay, &RelayReports::of(self, &config), json),
+            DisplayCommand::MrtReplay => rendered(AnswerSubject::MrtReplay, &ReplayReports::of(self, &config), json),
+            DisplayCommand::Trial => {
+                rendered(AnswerSubject::ConfigurationTrial, &CurrentTrial(self.store.trial().await), json)
+            }
+            DisplayCommand::Http => rendered(AnswerSubject::Http, &HttpReport::of(self), json),
+            DisplayCommand::CommitList { last } => rendered(
+                AnswerSubject::ConfigurationCommitList,
+                &CommitReports::of(self.store.commits().await?, *last),
+                json,
+            ),
+            DisplayCommand::Version => rendered(AnswerSubject::Version, &VersionReport::of(self), json),
+            DisplayCommand::LogBuffer { last } => rendered(AnswerSubject::LogBuffer, &LogReport::of(*last), json),
+            DisplayCommand::CurrentConfiguration { .. }
+            | DisplayCommand::This
             | DisplayCommand::Candidate { .. }
+            | DisplayCommand::CommitChanges { .. }
             | DisplayCommand::DefaultParameterBmp => Err(anyhow!("this has no report")),
         }
     }
@@ -176,8 +214,8 @@ impl ControlContext {
 }
 
 /// Renders a report as text or as JSON.
-fn rendered(report: &(impl fmt::Display + Serialize), json: bool) -> anyhow::Result<String> {
-    if json { as_json(report) } else { Ok(report.to_string()) }
+fn rendered(subject: AnswerSubject, report: &(impl fmt::Display + Serialize), json: bool) -> anyhow::Result<String> {
+    if json { as_json(subject, report) } else { Ok(report.to_string()) }
 }
 
 /// Returns an answer that fits into memory.
@@ -185,6 +223,11 @@ fn in_memory(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Re
     let mut text = Vec::new();
     write(&mut text)?;
     Ok(String::from_utf8(text)?)
+}
+
+/// Returns what a view of a configuration configures.
+fn part(config: &Config, view: &CommandView) -> anyhow::Result<String> {
+    print_view(config, view).ok_or_else(|| anyhow!("no {view} is configured"))
 }
 
 fn candidate_changes(editor: &CandidateEditor) -> String {

@@ -7,14 +7,15 @@ use std::{
     sync::Arc,
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
     super::{
         ControlContext,
+        json::{AnswerSubject, Elements, JsonAnswer},
         words::{PeerTypeName, ViewName},
     },
-    json::write_json,
     layout::{Columns, heading, or_dash},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// One peer of one input. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct MonitoredPeer {
     /// A relay's or replay's name, or `bgp ADDRESS`.
     pub(super) input: String,
@@ -50,7 +51,7 @@ pub(super) struct MonitoredPeer {
 }
 
 /// One RIB of a peer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct MonitoredRib {
     pub(super) family: Family,
     pub(super) view: ViewName,
@@ -61,7 +62,7 @@ pub(super) struct MonitoredRib {
 }
 
 /// A session that monitors a peer, or a part of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct MonitoringSession {
     pub(super) station: IpAddr,
     pub(super) vpn_instance: Option<String>,
@@ -76,7 +77,7 @@ pub(super) struct MonitoringSession {
 }
 
 /// Names a RIB of a peer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct RibName {
     pub(super) family: Family,
     pub(super) view: ViewName,
@@ -112,7 +113,7 @@ pub(super) fn write(context: &ControlContext, config: &Config, json: bool, out: 
     let selections: Vec<_> = told.map(|(id, session)| PeerSelection::of(context, id, session)).collect();
     let monitored = || peers.iter().map(|peer| MonitoredPeer::of(peer, &selections));
     if json {
-        write_json(out, monitored())
+        JsonAnswer::new(AnswerSubject::BgpBmpMonitor, Elements::new(monitored())).write(out)
     } else {
         write_text(out, peers.iter().map(MonitoredPeer::alone), monitored())
     }

@@ -1,7 +1,6 @@
 //! `display bgp peer`: the BGP peers that bmpd takes routes from.
 
 use std::{
-    cell::Cell,
     fmt::{self, Write as _},
     io::{self, Write},
     net::{IpAddr, Ipv4Addr},
@@ -9,10 +8,14 @@ use std::{
 };
 
 use bmp_ebpf::Counters;
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{
-    super::ControlContext,
+    super::{
+        ControlContext,
+        json::{AnswerSubject, Elements, JsonAnswer},
+    },
     Rendering,
     egress::{EgressReport, KernelCounters},
     layout::{after, age, field, heading, or_dash, table, tenths},
@@ -27,36 +30,29 @@ use crate::{
 
 /// The BGP speaker that bmpd is. The peers are looked at one after another, each when it is
 /// written. Field names are those of the JSON and are stable.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
+#[serde(bound = "")]
 pub(super) struct SpeakerReport<P: Iterator<Item = BgpPeerReport>> {
     pub(super) local_as: Option<u32>,
     pub(super) router_id: Option<Ipv4Addr>,
     pub(super) listener: BgpListenerReport,
-    #[serde(serialize_with = "as_sequence")]
-    pub(super) peers: Cell<Option<P>>,
-}
-
-/// Serializes an iterator, once.
-fn as_sequence<S: Serializer>(
-    peers: &Cell<Option<impl Iterator<Item = BgpPeerReport>>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(peers.take().into_iter().flatten())
+    #[schemars(with = "Vec<BgpPeerReport>")]
+    pub(super) peers: Elements<P>,
 }
 
 /// Where peers connect to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct BgpListenerReport {
     pub(super) port: Option<u16>,
     /// Why bmpd does not listen, or not for all peers.
     pub(super) trouble: Option<String>,
     /// Connections from hosts that are no peer, which were closed. Where the kernel programs are
-    /// loaded, such connections are not even answered.
-    pub(super) refused: u64,
+    /// loaded, such connections are not even answered. `None` where bmpd does not listen.
+    pub(super) refused: Option<u64>,
 }
 
 /// One peer. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct BgpPeerReport {
     pub(super) peer: IpAddr,
     #[serde(rename = "as")]
@@ -70,6 +66,10 @@ pub(super) struct BgpPeerReport {
     /// The last error in a sentence.
     pub(super) last_error: Option<Untrusted>,
     pub(super) established_count: u64,
+    /// Sessions that were closed because the peer had more routes than `maximum-routes`.
+    pub(super) closed_for_routes: u64,
+    /// Sessions that were closed because of `memory-limit`.
+    pub(super) closed_for_memory: u64,
     /// Seconds, to a tenth.
     pub(super) retry_in_seconds: Option<f64>,
     pub(super) local_address: Option<IpAddr>,
@@ -80,9 +80,9 @@ pub(super) struct BgpPeerReport {
     pub(super) hold_seconds: Option<u64>,
     pub(super) keepalive_seconds: Option<u64>,
     /// The peer's, by name.
-    pub(super) capabilities: Vec<String>,
+    pub(super) capabilities: Option<Vec<String>>,
     /// As negotiated.
-    pub(super) families: Vec<Family>,
+    pub(super) families: Option<Vec<Family>>,
     pub(super) routes: Vec<FamilyRoutes>,
     pub(super) received: BgpMessages,
     pub(super) sent: BgpMessages,
@@ -90,12 +90,12 @@ pub(super) struct BgpPeerReport {
     pub(super) restart_left_seconds: Option<u64>,
     /// Routes of a peer that restarts, which it has not sent again.
     pub(super) stale: usize,
-    /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
-    pub(super) treated_as_withdraw: u32,
+    /// UPDATEs whose routes were treated as withdrawn (RFC 7606). `None` before the first session.
+    pub(super) treated_as_withdraw: Option<u32>,
     /// Routes in those UPDATEs.
-    pub(super) prefixes_treated_as_withdraw: u32,
-    /// UPDATEs of which attributes were discarded (RFC 7606).
-    pub(super) attributes_discarded: u64,
+    pub(super) prefixes_treated_as_withdraw: Option<u32>,
+    /// UPDATEs of which attributes were discarded (RFC 7606). `None` before the first session.
+    pub(super) attributes_discarded: Option<u64>,
     /// The fault of the last UPDATE of either kind.
     pub(super) last_malformed: Option<String>,
     /// UPDATEs of families that were not negotiated.
@@ -107,14 +107,14 @@ pub(super) struct BgpPeerReport {
 }
 
 /// The routes of a peer in one family.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct FamilyRoutes {
     pub(super) family: Family,
     pub(super) routes: usize,
 }
 
 /// BGP messages by type.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct BgpMessages {
     pub(super) open: u64,
     pub(super) update: u64,
@@ -125,19 +125,23 @@ pub(super) struct BgpMessages {
 }
 
 /// The settings of a peer, with defaults.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct PeerSettings {
     pub(super) port: u16,
     pub(super) listen_only: bool,
     /// True if there is a secret of TCP MD5.
     pub(super) password: bool,
+    pub(super) keychain: Option<String>,
     pub(super) hold_seconds: u16,
     pub(super) keepalive_seconds: u16,
+    pub(super) maximum_routes: Option<u32>,
+    /// More routes are logged, and the session stays.
+    pub(super) maximum_routes_warning_only: bool,
     pub(super) families: Vec<Family>,
 }
 
 /// The connect-interface of a peer, as it is configured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct PeerSource {
     pub(super) interface: Option<String>,
     pub(super) address: Option<IpAddr>,
@@ -162,12 +166,15 @@ pub(super) fn write(
     let speaker = SpeakerReport {
         local_as: bgp.map(|bgp| bgp.asn),
         router_id: bgp.and_then(|bgp| bgp.router_id),
-        listener: BgpListenerReport { port: listener.port, trouble: listener.trouble, refused: listener.refused },
-        peers: Cell::new(Some(peers)),
+        listener: BgpListenerReport {
+            port: listener.port,
+            trouble: listener.trouble,
+            refused: listener.port.map(|_| listener.refused),
+        },
+        peers: Elements::new(peers),
     };
     if rendering == Rendering::Json {
-        serde_json::to_writer_pretty(&mut *out, &speaker)?;
-        return out.write_all(b"\n");
+        return JsonAnswer::new(AnswerSubject::BgpPeer, speaker).write(out);
     }
     let is_up = |address: &IpAddr| {
         context.bgp_peers.progress(*address).is_some_and(|progress| progress.state == BgpState::Established)
@@ -203,7 +210,7 @@ pub(super) fn write_text(
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = speaker.write_head(&mut text, totals);
-    let peers = speaker.peers.take().into_iter().flatten();
+    let peers = speaker.peers.take();
     if rendering == Rendering::Table {
         let _ = write_table(&mut text, peers);
         return write!(out, "{}", escaped_lines(&text));
@@ -241,12 +248,15 @@ impl BgpPeerReport {
         let seconds = |time: Duration| time.as_secs();
         let connect = configured.and_then(|peer| peer.connect_interface.as_ref());
         let (egress, kernel) = enforced(context, status.address);
+        let has_been_up = status.established_count > 0;
         Self {
             peer: status.address,
             asn: status.asn,
             state: status.state,
             age_seconds: seconds(status.age),
             established_count: status.established_count,
+            closed_for_routes: status.closed_for_routes,
+            closed_for_memory: status.closed_for_memory,
             retry_in_seconds: status.retry_in.map(tenths),
             local_address: session.map(|session| session.local.ip()),
             local_port: session.map(|session| session.local.port()),
@@ -254,8 +264,8 @@ impl BgpPeerReport {
             bgp_id: session.map(|session| session.bgp_id),
             hold_seconds: session.map(|session| seconds(session.hold)),
             keepalive_seconds: session.map(|session| seconds(session.keepalive)),
-            capabilities: session.map(|session| session.capabilities.clone()).unwrap_or_default(),
-            families: session.map(|session| session.families.clone()).unwrap_or_default(),
+            capabilities: session.map(|session| session.capabilities.clone()),
+            families: session.map(|session| session.families.clone()),
             routes: status
                 .routes
                 .iter()
@@ -265,9 +275,9 @@ impl BgpPeerReport {
             sent: BgpMessages::of(&status.sent),
             restart_left_seconds: status.restart_left.map(seconds),
             stale: status.stale,
-            treated_as_withdraw: status.treated_as_withdraw,
-            prefixes_treated_as_withdraw: status.prefixes_treated_as_withdraw,
-            attributes_discarded: status.attributes_discarded,
+            treated_as_withdraw: has_been_up.then_some(status.treated_as_withdraw),
+            prefixes_treated_as_withdraw: has_been_up.then_some(status.prefixes_treated_as_withdraw),
+            attributes_discarded: has_been_up.then_some(status.attributes_discarded),
             last_malformed: status.last_fault,
             not_negotiated: status.not_negotiated,
             configured: PeerSettings::of(configured.unwrap_or(&BgpPeerConfig::default())),
@@ -317,7 +327,7 @@ fn enforced(context: &ControlContext, address: IpAddr) -> (EgressReport, KernelC
         counters += context.pins.counters(pin);
     }
     let egress = EgressReport::of(context, grant.map(|grant| &grant.resolved), is_pinned, None);
-    (egress, KernelCounters::of(&counters, counters.retransmits))
+    (egress, KernelCounters::of_pin(context, &counters, is_pinned))
 }
 
 impl BgpMessages {
@@ -340,8 +350,11 @@ impl PeerSettings {
             port: peer.port.unwrap_or(BgpPeerConfig::PORT),
             listen_only: peer.listen_only,
             password: peer.password.is_some(),
+            keychain: peer.keychain.clone(),
             hold_seconds: timer.hold,
             keepalive_seconds: timer.keepalive,
+            maximum_routes: peer.maximum_routes.map(|limit| limit.routes),
+            maximum_routes_warning_only: peer.maximum_routes.is_some_and(|limit| limit.warning_only),
             families: peer.families.iter().copied().collect(),
         }
     }
@@ -373,14 +386,24 @@ impl fmt::Display for BgpPeerReport {
         for FamilyRoutes { family, routes } in &self.routes {
             field(f, &format!("Routes {family}"), routes)?;
         }
+        if let Some(most) = self.configured.maximum_routes {
+            let warning_only = if self.configured.maximum_routes_warning_only { " (warning-only)" } else { "" };
+            let closed = self.closed_for_routes;
+            field(f, "Maximum routes", format_args!("{most}{warning_only}, closed {closed} time(s) for more"))?;
+        }
+        if self.closed_for_memory > 0 {
+            field(f, "Memory limit", format_args!("closed {} time(s) for it", self.closed_for_memory))?;
+        }
         if self.stale > 0 {
             field(f, "Stale routes", self.stale)?;
         }
         field(f, "Received", &self.received)?;
         field(f, "Sent", &self.sent)?;
-        let (updates, prefixes) = (self.treated_as_withdraw, self.prefixes_treated_as_withdraw);
-        field(f, "Treat-as-withdraw", format_args!("{updates} UPDATEs with {prefixes} routes"))?;
-        field(f, "Attribute discard", format_args!("{} UPDATEs", self.attributes_discarded))?;
+        let withdrawn = self.treated_as_withdraw.zip(self.prefixes_treated_as_withdraw);
+        let withdrawn = withdrawn.map(|(updates, prefixes)| format!("{updates} UPDATEs with {prefixes} routes"));
+        field(f, "Treat-as-withdraw", or_dash(withdrawn))?;
+        let discarded = self.attributes_discarded.map(|updates| format!("{updates} UPDATEs"));
+        field(f, "Attribute discard", or_dash(discarded))?;
         if let Some(malformed) = &self.last_malformed {
             field(f, "Last malformed", malformed)?;
         }
@@ -399,8 +422,8 @@ impl BgpPeerReport {
         if let (Some(id), Some(hold), Some(keepalive)) = (self.bgp_id, self.hold_seconds, self.keepalive_seconds) {
             field(f, "Remote router ID", id)?;
             field(f, "Hold time", format_args!("{hold} s, keepalive every {keepalive} s"))?;
-            field(f, "Capabilities", self.capabilities.join(", "))?;
-            field(f, "Address families", listed(&self.families))?;
+            field(f, "Capabilities", or_dash(self.capabilities.as_ref().map(|names| names.join(", "))))?;
+            field(f, "Address families", or_dash(self.families.as_deref().map(listed)))?;
         }
         Ok(())
     }
@@ -428,8 +451,10 @@ impl fmt::Display for PeerSettings {
             false => write!(f, "port {}", self.port)?,
         }
         write!(f, "; hold time {} s, keepalive every {} s", self.hold_seconds, self.keepalive_seconds)?;
-        if self.password {
-            f.write_str("; TCP MD5")?;
+        match &self.keychain {
+            Some(keychain) => write!(f, "; keychain {keychain}")?,
+            None if self.password => f.write_str("; TCP MD5")?,
+            None => {}
         }
         match self.families.is_empty() {
             true => f.write_str("; no address family"),

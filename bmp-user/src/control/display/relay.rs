@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -19,10 +20,13 @@ use super::{
     routeless::{DaemonIdentity, RoutelessPeer},
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Config, MaximumRoutes},
     escape::Untrusted,
-    feed::{ConnectionId, InputId, InputTotals, PeerRibs},
-    input::relay::{ConnectionStatus, HeldConnection, RelayState, RelayStatus, connection_limits},
+    feed::{ConnectionId, InputId, InputTotals, MemoryStanding, PeerRibs},
+    input::budget::{ClosingCause, WARNS_AT_PERCENT},
+    input::relay::{
+        ConnectionStatus, HeldConnection, LimitedClient, RelayState, RelayStatus, connection_limits, looked_up_users,
+    },
 };
 
 /// How many peers of one kind are named in the text.
@@ -31,12 +35,12 @@ const PEERS_SHOWN: usize = 3;
 const REFUSED_SHOWN: usize = 10;
 
 /// All relays, by name.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 #[serde(transparent)]
 pub(super) struct RelayReports(pub(super) Vec<RelayReport>);
 
 /// One relay. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct RelayReport {
     pub(super) name: String,
     pub(super) listen: Option<SocketAddr>,
@@ -48,16 +52,32 @@ pub(super) struct RelayReport {
     pub(super) received: ReceivedMessages,
     /// Prefixes of other hosts that may connect.
     pub(super) allow: Vec<String>,
+    /// Users of this host that may connect besides system accounts, by name or number.
+    pub(super) allow_users: Vec<String>,
+    /// Names among them that this host does not know.
+    pub(super) unknown_users: Vec<String>,
     pub(super) hold_seconds: u64,
     pub(super) end_of_rib_after_seconds: u64,
     /// Connections at most: as configured, and as bmpd's descriptors allow.
     pub(super) max_connections: usize,
     pub(super) max_connections_per_source: usize,
+    /// Routes of each connection at most.
+    pub(super) maximum_routes: Option<u32>,
+    /// More routes are logged, and nothing is closed.
+    pub(super) maximum_routes_warning_only: bool,
+    /// Connections that were closed because they had more routes.
+    pub(super) closed_for_routes: u64,
+    /// Connections that were closed because of `memory-limit`.
+    pub(super) closed_for_memory: u64,
+    /// Daemons whose user or host is refused because of one of these limits.
+    pub(super) limited: Vec<LimitedDaemon>,
     /// Daemons that went away and whose peers are held.
     pub(super) held: Vec<HeldDaemon>,
     /// Peers of this relay whose daemon is not back.
     pub(super) held_peers: usize,
     pub(super) refused: RefusedConnections,
+    /// The last user of this host that was refused.
+    pub(super) last_refused_user: Option<Untrusted>,
     /// Peers that are up and of which there is no route.
     pub(super) peers_without_routes: Vec<RoutelessPeer>,
     /// Peers of which a late station lacks routes, because there are more than can be kept.
@@ -84,17 +104,26 @@ words!(ListenState {
 });
 
 /// Connections that were closed at once, by cause.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
 pub(super) struct RefusedConnections {
     /// From a host that may not connect.
     pub(super) not_allowed: u64,
+    /// From a user of this host that may not connect.
+    #[serde(rename = "user-not-allowed")]
+    pub(super) user_not_allowed: u64,
     /// There were too many already.
     #[serde(rename = "too-many-connections")]
     pub(super) too_many: u64,
+    /// Their user or host had a connection with too many routes.
+    #[serde(rename = "maximum-routes")]
+    pub(super) maximum_routes: u64,
+    /// Their user or host had a connection that had grown most.
+    #[serde(rename = "memory-limit")]
+    pub(super) memory_limit: u64,
 }
 
 /// A peer of which not all is kept.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct IncompletePeer {
     pub(super) peer: IpAddr,
     #[serde(rename = "as")]
@@ -104,8 +133,33 @@ pub(super) struct IncompletePeer {
     pub(super) not_kept: BTreeMap<String, u64>,
 }
 
+/// A daemon that was closed because of a limit.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub(super) struct LimitedDaemon {
+    pub(super) client: SocketAddr,
+    /// The number of its user, who is refused; `None` for another host, which is refused.
+    pub(super) uid: Option<u32>,
+    pub(super) cause: LimitName,
+    /// Routes that it had, if there were too many.
+    pub(super) routes: Option<usize>,
+    /// Seconds for which it is refused.
+    pub(super) left_seconds: u64,
+}
+
+/// The limit that a daemon was beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LimitName {
+    MaximumRoutes,
+    MemoryLimit,
+}
+
+words!(LimitName {
+    MaximumRoutes => "maximum-routes",
+    MemoryLimit => "memory-limit",
+});
+
 /// A daemon that went away.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct HeldDaemon {
     pub(super) client: SocketAddr,
     pub(super) sys_name: Option<Untrusted>,
@@ -114,7 +168,7 @@ pub(super) struct HeldDaemon {
 }
 
 /// What daemons sent to a relay since it is configured.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
 pub(super) struct ReceivedMessages {
     pub(super) messages: u64,
     pub(super) bytes: u64,
@@ -142,13 +196,17 @@ impl ReceivedMessages {
 }
 
 /// The connection of a daemon.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct DaemonConnection {
     pub(super) client: SocketAddr,
+    /// The number of the user of this host that the daemon runs as.
+    pub(super) uid: Option<u32>,
     pub(super) sys_name: Option<Untrusted>,
     pub(super) sys_descr: Option<Untrusted>,
     pub(super) messages: u64,
     pub(super) bytes: u64,
+    /// Routes of its peers.
+    pub(super) routes: usize,
     /// Messages with routes of peers that the daemon has not announced.
     pub(super) unannounced: u64,
     /// Messages that were passed on although something is wrong with them, by kind.
@@ -189,13 +247,21 @@ impl RelayReport {
             connections: Vec::new(),
             received: ReceivedMessages::default(),
             allow: configured.allow.iter().map(ToString::to_string).collect(),
+            allow_users: configured.allow_users.iter().map(ToString::to_string).collect(),
+            unknown_users: Vec::new(),
             hold_seconds: configured.hold.as_secs(),
             end_of_rib_after_seconds: configured.end_of_rib_after.as_secs(),
             max_connections,
             max_connections_per_source,
+            maximum_routes: configured.maximum_routes.map(|limit| limit.routes),
+            maximum_routes_warning_only: configured.maximum_routes.is_some_and(|limit| limit.warning_only),
+            closed_for_routes: 0,
+            closed_for_memory: 0,
+            limited: Vec::new(),
             held: Vec::new(),
             held_peers: 0,
             refused: RefusedConnections::default(),
+            last_refused_user: None,
             peers_without_routes: Vec::new(),
             incomplete_peers: Vec::new(),
             last_closed: None,
@@ -217,7 +283,7 @@ impl RelayReport {
         };
         let clients = status.connections.iter().map(|connection| (connection.id, connection.client)).collect();
         let connections =
-            status.connections.iter().map(|connection| DaemonConnection::of(context, connection, &clients));
+            status.connections.iter().map(|connection| DaemonConnection::of(context, connection, &clients, peers));
         Self {
             listen: Some(status.listen),
             state,
@@ -230,12 +296,38 @@ impl RelayReport {
                 .map(|peer| routeless(peer, &status))
                 .collect(),
             incomplete_peers: own().filter(|peer| peer.is_incomplete()).map(IncompletePeer::of).collect(),
-            refused: RefusedConnections { not_allowed: status.refused_hosts, too_many: status.refused_too_many },
+            unknown_users: unknown_users(context, configured),
+            refused: RefusedConnections {
+                not_allowed: status.refused_hosts,
+                user_not_allowed: status.refused_users,
+                too_many: status.refused_too_many,
+                maximum_routes: status.refused_for_routes,
+                memory_limit: status.refused_for_memory,
+            },
+            closed_for_routes: status.closed_for_routes,
+            closed_for_memory: status.closed_for_memory,
+            limited: still_limited(status.limited, configured.maximum_routes, &context.feed.memory_standing().borrow()),
+            last_refused_user: status.last_refused_user.map(Untrusted::new),
             held: status.held.into_iter().map(HeldDaemon::of).collect(),
             last_closed: status.last_closed.map(Untrusted::new),
             ..Self::idle(&status.name, configured)
         }
     }
+}
+
+fn unknown_users(context: &ControlContext, configured: &config::RelayConfig) -> Vec<String> {
+    let looked_up = looked_up_users(configured, &context.relays).into_iter();
+    looked_up.filter_map(|(name, is_known)| (!is_known).then_some(name)).collect()
+}
+
+/// Returns the daemons that these limits still refuse.
+fn still_limited(
+    limited: Vec<LimitedClient>,
+    routes: Option<MaximumRoutes>,
+    memory: &MemoryStanding,
+) -> Vec<LimitedDaemon> {
+    let is_refused = |limited: &LimitedClient| limited.still_holds(routes, memory);
+    limited.into_iter().filter(is_refused).map(LimitedDaemon::of).collect()
 }
 
 fn is_routeless(peer: &PeerRibs) -> bool {
@@ -260,6 +352,17 @@ impl IncompletePeer {
     }
 }
 
+impl LimitedDaemon {
+    fn of(limited: LimitedClient) -> Self {
+        let LimitedClient { client, user, cause, left } = limited;
+        let (cause, routes) = match cause {
+            ClosingCause::Routes { routes, .. } => (LimitName::MaximumRoutes, Some(routes)),
+            ClosingCause::Memory(_) => (LimitName::MemoryLimit, None),
+        };
+        Self { client, uid: user, cause, routes, left_seconds: left.as_secs() }
+    }
+}
+
 impl HeldDaemon {
     fn of(held: HeldConnection) -> Self {
         let HeldConnection { client, sys_name, left } = held;
@@ -268,15 +371,23 @@ impl HeldDaemon {
 }
 
 impl DaemonConnection {
-    /// `clients` are the connections of the relay that are open.
-    fn of(context: &ControlContext, status: &ConnectionStatus, clients: &BTreeMap<ConnectionId, SocketAddr>) -> Self {
-        let ConnectionStatus { client, sys_name, sys_descr, id, totals } = status;
+    /// `clients` are the connections of the relay that are open, `peers` those of the feed.
+    fn of(
+        context: &ControlContext,
+        status: &ConnectionStatus,
+        clients: &BTreeMap<ConnectionId, SocketAddr>,
+        peers: &[PeerRibs],
+    ) -> Self {
+        let ConnectionStatus { client, user, sys_name, sys_descr, id, totals } = status;
+        let own = peers.iter().filter(|peer| peer.connection() == *id);
         Self {
             client: *client,
+            uid: *user,
             sys_name: sys_name.clone().map(Untrusted::new),
             sys_descr: sys_descr.clone().map(Untrusted::new),
             messages: totals.frames,
             bytes: totals.bytes,
+            routes: own.flat_map(PeerRibs::ribs).map(|rib| rib.routes).sum(),
             unannounced: totals.unannounced,
             not_understood: totals.trouble.errors_by_kind().map(|(kind, count)| (kind.as_str(), count)).collect(),
             odd: totals.odd.iter().map(|(oddity, count)| (oddity.as_str(), count)).collect(),
@@ -305,13 +416,24 @@ impl fmt::Display for RelayReport {
         if self.held_peers > 0 {
             writeln!(f, "  Peers held: {}", self.held_peers)?;
         }
+        for LimitedDaemon { client, uid, cause, routes, left_seconds } in &self.limited {
+            let who = uid.map_or_else(|| "its host".to_owned(), |uid| format!("user {uid}"));
+            let with = routes.map(|routes| format!(" with {routes} routes")).unwrap_or_default();
+            writeln!(f, "  {client}: closed for {cause}{with}, {who} is refused for {left_seconds} s still")?;
+        }
         let (most, of_source) = (self.max_connections, self.max_connections_per_source);
-        let RefusedConnections { not_allowed, too_many } = self.refused;
-        if not_allowed + too_many > 0 {
+        let RefusedConnections { not_allowed, user_not_allowed, too_many, maximum_routes, memory_limit } = self.refused;
+        if not_allowed + user_not_allowed + too_many + maximum_routes + memory_limit > 0 {
             writeln!(
                 f,
-                "  Refused: {not_allowed} of other hosts, {too_many} too-many-connections (at most {most}, {of_source} of one source)"
+                "  Refused: {not_allowed} of other hosts, {user_not_allowed} user-not-allowed, {too_many} too-many-connections (at most {most}, {of_source} of one source), {maximum_routes} maximum-routes, {memory_limit} memory-limit"
             )?;
+        }
+        if let Some(user) = &self.last_refused_user {
+            writeln!(f, "  Last user refused: {user} (what lets it in: `allow user {user}`)")?;
+        }
+        if !self.unknown_users.is_empty() {
+            writeln!(f, "  Users that this host does not know: {}", self.unknown_users.join(", "))?;
         }
         for peer in self.peers_without_routes.iter().take(PEERS_SHOWN) {
             writeln!(f, "  {peer}")?;
@@ -336,11 +458,21 @@ impl fmt::Display for RelayReport {
 }
 
 impl RelayReport {
+    /// Counts the connections that are near the limit of routes, or beyond it.
+    pub(super) fn near_maximum_routes(&self) -> u64 {
+        let Some(most) = self.maximum_routes else { return 0 };
+        let is_near = |routes: usize| routes as u64 * 100 > u64::from(most) * WARNS_AT_PERCENT as u64;
+        self.connections.iter().filter(|connection| is_near(connection.routes)).count() as u64
+    }
+
     /// Returns the terms that are not the default.
     fn terms(&self) -> Vec<String> {
         let mut terms = Vec::new();
         if !self.allow.is_empty() {
             terms.push(format!("allow {}", self.allow.join(", ")));
+        }
+        if !self.allow_users.is_empty() {
+            terms.push(format!("allow user {}", self.allow_users.join(", ")));
         }
         if self.hold_seconds > 0 {
             terms.push(format!("hold {} s", self.hold_seconds));
@@ -352,19 +484,23 @@ impl RelayReport {
         if (most, of_source) != connection_limits(&config::RelayConfig::default()) {
             terms.push(format!("at most {most} connections, {of_source} of one source"));
         }
+        if let Some(most) = self.maximum_routes {
+            let warning_only = if self.maximum_routes_warning_only { " (warning-only)" } else { "" };
+            terms.push(format!("at most {most} routes of each connection{warning_only}"));
+        }
         terms
     }
 }
 
 impl fmt::Display for DaemonConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, messages, bytes, unannounced, not_understood, odd, refused_peers, .. } = self;
+        let Self { client, messages, bytes, routes, unannounced, not_understood, odd, refused_peers, .. } = self;
         let name = name_or_none(self.sys_name.as_ref());
         write!(f, "  {client} ({name}): {messages} messages, {bytes} bytes")?;
         if *unannounced > 0 {
             write!(f, ", {unannounced} of them with routes of peers that it has not announced")?;
         }
-        writeln!(f)?;
+        writeln!(f, "; {routes} routes")?;
         for (label, counts) in [("Not understood", not_understood), ("Left out", odd)] {
             if !counts.is_empty() {
                 let counts: Vec<_> = counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();

@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::{
-    super::{ControlContext, words::words},
+    super::{
+        ControlContext,
+        words::{schema_is_text, words},
+    },
     layout::{after, field, or_dash},
 };
 use crate::{
@@ -16,12 +20,12 @@ use crate::{
 };
 
 /// All replays, by name.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 #[serde(transparent)]
 pub(super) struct ReplayReports(pub(super) Vec<ReplayReport>);
 
 /// One replay. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct ReplayReport {
     pub(super) name: String,
     pub(super) file: Option<Untrusted>,
@@ -35,9 +39,11 @@ pub(super) struct ReplayReport {
     pub(super) rounds: u64,
     /// Bytes of the file as it is, packed or not.
     pub(super) bytes_read: u64,
-    pub(super) file_bytes: u64,
+    /// `None` before the file is opened.
+    pub(super) file_bytes: Option<u64>,
     pub(super) records: u64,
-    pub(super) file_records: u64,
+    /// `None` before the file is surveyed.
+    pub(super) file_records: Option<u64>,
     /// UPDATEs that were made of the records.
     pub(super) updates: u64,
     /// Records and parts of records that were passed over in this round, by kind.
@@ -85,6 +91,8 @@ impl fmt::Display for PaceReport {
     }
 }
 
+schema_is_text!(PaceReport);
+
 impl Serialize for PaceReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -92,7 +100,7 @@ impl Serialize for PaceReport {
 }
 
 /// Records of one kind that were passed over.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct PassedOverRecords {
     /// The kind in words.
     pub(super) what: String,
@@ -105,7 +113,7 @@ pub(super) struct PassedOverRecords {
 }
 
 /// Errors of one kind in UPDATEs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct UpdateErrors {
     pub(super) kind: TroubleKind,
     pub(super) updates: u64,
@@ -173,9 +181,9 @@ impl ReplayReport {
             why: Some("it replays nothing until it has `file PATH`".to_owned()),
             rounds: 0,
             bytes_read: 0,
-            file_bytes: 0,
+            file_bytes: None,
             records: 0,
-            file_records: 0,
+            file_records: None,
             updates: 0,
             passed_over: Vec::new(),
             not_understood: 0,
@@ -185,10 +193,11 @@ impl ReplayReport {
         }
     }
 
-    fn percent(&self) -> u64 {
+    /// Returns how much of the file is replayed in this round. `None` where that is not known.
+    fn percent(&self) -> Option<u64> {
         match self.state {
-            ReplayStage::Done => 100,
-            _ => (self.records * 100).checked_div(self.file_records).unwrap_or(0),
+            ReplayStage::Done => Some(100),
+            _ => (self.records * 100).checked_div(self.file_records?),
         }
     }
 }
@@ -215,9 +224,9 @@ impl fmt::Display for ReplayReport {
         let again = if self.looped { ", again and again" } else { "" };
         field(f, "Pace", format_args!("{}{again}", self.pace))?;
         field(f, "Round", self.rounds)?;
-        let (percent, records, all) = (self.percent(), self.records, self.file_records);
+        let (percent, records, all) = (or_dash(self.percent()), self.records, or_dash(self.file_records));
         field(f, "Progress", format_args!("{percent} %, {records} of {all} records"))?;
-        field(f, "Read", format_args!("{} of {} bytes", self.bytes_read, self.file_bytes))?;
+        field(f, "Read", format_args!("{} of {} bytes", self.bytes_read, or_dash(self.file_bytes)))?;
         field(f, "Updates", self.updates)?;
         let records: u64 = self.passed_over.iter().map(|passed_over| passed_over.records).sum();
         field(f, "Passed over", format_args!("{records} records"))?;
@@ -252,9 +261,9 @@ mod tests {
             state: ReplayState::Done,
             rounds: 1,
             bytes_read: 100,
-            file_bytes: 100,
+            file_bytes: Some(100),
             records: 1,
-            file_records: 1,
+            file_records: Some(1),
             updates: 1,
             passed_over: Vec::new(),
             not_understood: vec![misread(TroubleKind::MixedPathIds), misread(TroubleKind::MalformedAttributes)],

@@ -8,23 +8,23 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::runtime::Handle;
 
 use super::{
-    super::ControlContext,
-    egress::Enforcer,
-    session::{self, SessionFilter, SessionReason, SessionReport, UpDown},
+    super::{
+        ControlContext,
+        json::{AnswerSubject, JsonAnswer},
+        link_state::link_state,
+    },
+    egress::{DeniedCounters, Enforcer},
+    session::{self, SessionFilter, SessionReason, SessionReport, UpDown, UplinkLookup},
 };
-use crate::{
-    config::{Config, SessionId, effective},
-    link::{Host, Link},
-    sys,
-};
+use crate::{config::SessionId, link::Host, sys};
 
 /// One event of `/api/v1/events`. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
-struct StatusReport {
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub(super) struct StatusReport {
     sysname: String,
     version: &'static str,
     /// Milliseconds since the epoch.
@@ -34,7 +34,7 @@ struct StatusReport {
 }
 
 /// An interface that sessions leave by, or are to leave by.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 struct Uplink {
     /// Kernel name, or the configured name of an interface that is not there.
     name: String,
@@ -44,7 +44,7 @@ struct Uplink {
 }
 
 /// A session on its interface.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 struct StatusSession {
     name: String,
     station: IpAddr,
@@ -65,11 +65,12 @@ struct StatusSession {
     age_seconds: u64,
     established_count: u64,
     source_changes: u64,
-    /// IP bytes.
-    tx_bytes: u64,
-    lag_bytes: u64,
-    /// Of all causes.
-    denied_packets: u64,
+    /// IP bytes; `None` where nothing counts them.
+    tx_bytes: Option<u64>,
+    /// `None` while the session is down, and where another process tells the station.
+    lag_bytes: Option<u64>,
+    /// Of all causes; `None` where nothing counts them.
+    denied_packets: Option<u64>,
 }
 
 impl ControlContext {
@@ -80,7 +81,8 @@ impl ControlContext {
     ///
     /// The writer fails.
     pub(crate) fn write_status(&self, out: &mut dyn Write) -> io::Result<()> {
-        serde_json::to_writer(out, &StatusReport::of(self)).map_err(io::Error::from)
+        let answer = JsonAnswer::new(AnswerSubject::ApiEvents, StatusReport::of(self));
+        serde_json::to_writer(out, &answer).map_err(io::Error::from)
     }
 }
 
@@ -88,15 +90,9 @@ impl StatusReport {
     fn of(context: &ControlContext) -> Self {
         let config = context.store.running();
         let host = context.host.borrow().clone();
-        let reports = session::all(context, &config, &SessionFilter::default());
+        let reports = session::all(context, &config, &SessionFilter::default(), UplinkLookup::Done);
         let ids = config.bmp.sessions.keys();
-        let sessions: Vec<_> = ids
-            .zip(reports)
-            .map(|(id, report)| {
-                let interface = interface_of(context, &config, &host, id, &report);
-                StatusSession::of(id, report, interface)
-            })
-            .collect();
+        let sessions: Vec<_> = ids.zip(reports).map(|(id, report)| StatusSession::of(id, report)).collect();
         let mut interfaces = BTreeMap::new();
         for name in sessions.iter().filter_map(|session| session.interface.clone()) {
             interfaces.entry(name.clone()).or_insert_with(|| Uplink::of(name, &host));
@@ -112,62 +108,17 @@ impl StatusReport {
     }
 }
 
-/// Returns the interface that a session leaves by. Of a session that is down it is the one that is
-/// configured, under its kernel name if it is there.
-///
-/// Where a pin allows several interfaces or any, the kernel is asked which of them it chooses.
-fn interface_of(
-    context: &ControlContext,
-    config: &Config,
-    host: &Host,
-    id: &SessionId,
-    report: &SessionReport,
-) -> Option<String> {
-    if let [only] = &report.egress.interfaces[..] {
-        return Some(only.clone());
-    }
-    let vrf = id.vpn_instance.as_deref().and_then(|name| host.vrf_named(name)).map(|vrf| vrf.index);
-    let is_chosen = report.egress.any || !report.egress.interfaces.is_empty();
-    if is_chosen && (id.vpn_instance.is_none() || vrf.is_some()) {
-        let lookup = context.routes.route_in_vrf(id.station, vrf.unwrap_or(0), report.local_address);
-        let route = Handle::current().block_on(lookup).ok().flatten();
-        let name = route.and_then(|route| Some(host.links.get(&route.oif)?.name.clone()));
-        return name.or_else(|| report.egress.interfaces.first().cloned());
-    }
-    let configured = config.bmp.sessions.get(id)?;
-    let connect = effective(&config.bmp, id, configured).connect;
-    let named = configured.egress_interfaces.first().map(String::as_str);
-    let name = named.or(connect.as_ref().and_then(|connect| connect.interface()));
-    match name {
-        Some(name) => {
-            let link = host.link_named(name, &config.interface_aliases);
-            Some(link.map_or_else(|| name.to_owned(), |link| link.name.clone()))
-        }
-        // The interface that has the configured source address.
-        None => {
-            let address = connect.as_ref().and_then(|connect| connect.address())?;
-            host.link_with_address(address).filter(|link| !link.loopback).map(|link| link.name.clone())
-        }
-    }
-}
-
 impl Uplink {
     fn of(name: String, host: &Host) -> Self {
         let link = host.links.values().find(|link| link.name == name);
-        let state = match link {
-            None => "absent",
-            Some(Link { up: false, .. }) => "down",
-            Some(Link { carrier: false, .. }) => "no carrier",
-            Some(_) => "up",
-        };
+        let state = link_state(link);
         let addresses = link.map(|link| link.addresses.iter().filter(|address| address.global));
         Self { name, state, addresses: addresses.into_iter().flatten().map(|address| address.ip).collect() }
     }
 }
 
 impl StatusSession {
-    fn of(id: &SessionId, report: SessionReport, interface: Option<String>) -> Self {
-        let denied = &report.kernel.denied;
+    fn of(id: &SessionId, report: SessionReport) -> Self {
         Self {
             name: id.to_string(),
             station: report.station,
@@ -178,7 +129,7 @@ impl StatusSession {
             waits: matches!(report.reason, Some(SessionReason::Waits(_))),
             detail: report.detail,
             mend: report.mend,
-            interface,
+            interface: report.uplink,
             enforcement: report.egress.enforcement,
             lost: report.egress.lost.map(|lost| lost.why),
             local_address: report.local_address,
@@ -186,8 +137,8 @@ impl StatusSession {
             established_count: report.established_count,
             source_changes: report.source_changes,
             tx_bytes: report.kernel.tx_bytes,
-            lag_bytes: report.feed.lag_bytes,
-            denied_packets: denied.interface + denied.source + denied.mark + denied.no_pin,
+            lag_bytes: report.feed.and_then(|feed| feed.lag_bytes),
+            denied_packets: report.kernel.denied.as_ref().map(DeniedCounters::total),
         }
     }
 }

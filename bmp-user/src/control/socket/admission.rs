@@ -41,13 +41,13 @@ struct OperatorConnection {
 }
 
 impl OperatorConnections {
-    /// Admits a connection of `user`. If there are too many, tells another one to leave: the one
-    /// that is worth least and has been idle for longest, of the same user or of the user who has
-    /// most.
+    /// Admits a connection of `user`. If there are too many, tells another one to leave: of those
+    /// that are worth least, the one that has been idle for longest, of the same user or of the
+    /// user who has most. One that is worth more never leaves in its place.
     ///
     /// # Errors
     ///
-    /// There are too many, and none has been idle for long enough.
+    /// There are too many, and that one has not been idle for long enough.
     pub(super) fn admit(&self, user: u32) -> Result<AdmittedConnection, TooMany> {
         let mut connections = lock(&self.0);
         let of = |user: u32| connections.iter().filter(|connection| connection.user == user).count();
@@ -62,12 +62,10 @@ impl OperatorConnections {
         if let Some((user, too_many)) = crowded {
             let now = Instant::now();
             let own = connections.iter().filter(|connection| connection.user == user);
-            let idle = own.filter_map(|connection| {
-                let (worth, since) = (*lock(&connection.idle))?;
-                (now.duration_since(since) >= IDLE).then_some(((worth, since), connection))
-            });
-            let (_, leaves) = idle.min_by_key(|(order, _)| *order).ok_or(too_many)?;
-            let leaves = Arc::clone(leaves);
+            let idle = own.filter_map(|connection| Some(((*lock(&connection.idle))?, connection)));
+            let least = idle.min_by_key(|(order, _)| *order);
+            let leaves = least.filter(|((_, since), _)| now.duration_since(*since) >= IDLE);
+            let leaves = Arc::clone(leaves.ok_or(too_many)?.1);
             leaves.leave.notify_one();
             connections.retain(|connection| !Arc::ptr_eq(connection, &leaves));
         }
@@ -147,6 +145,20 @@ mod tests {
         let by_worth = [5].into_iter().chain((8..32).step_by(3)).chain((1..32).step_by(3)).chain((0..32).step_by(3));
         assert_eq!(gone, by_worth.collect::<Vec<_>>());
         connections.admit(0).unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_used_connection_does_not_leave_where_a_silent_one_soon_can() {
+        let connections = OperatorConnections::default();
+        let used: Vec<_> = (1..OF_ONE_USER).map(|_| connections.admit(0).unwrap()).collect();
+        used.iter().for_each(|connection| connection.set_idle(Worth::Used));
+        advance(IDLE).await;
+        let silent = connections.admit(0).unwrap();
+        assert_eq!(connections.admit(0).unwrap_err(), TooMany::OfSource(OF_ONE_USER));
+        assert!(!used.iter().any(leaves));
+        advance(IDLE).await;
+        let _new = connections.admit(0).unwrap();
+        assert!(leaves(&silent) && !used.iter().any(leaves));
     }
 
     #[tokio::test(start_paused = true)]

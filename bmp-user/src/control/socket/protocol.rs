@@ -5,6 +5,8 @@
 //! configuration that was in force when the candidate was begun. All of it ends with the
 //! connection.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Longest request line, in bytes.
@@ -81,6 +83,32 @@ pub struct Response {
     /// with exit status 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
+    /// The lines that lead from the user view to the operator's view, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub view: Vec<String>,
+    /// True if the command line was one of a configuration: it has changed the candidate, or could
+    /// have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub edited: bool,
+    /// Of the words that may come next: what some of them are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hints: BTreeMap<String, String>,
+}
+
+/// An answer, and nothing about the operator.
+impl From<CommandAnswer> for Response {
+    fn from(answer: CommandAnswer) -> Self {
+        Self {
+            answer,
+            prompt: String::new(),
+            pending: false,
+            secret: false,
+            lost: None,
+            view: Vec::new(),
+            edited: false,
+            hints: BTreeMap::new(),
+        }
+    }
 }
 
 /// The answer to a request.

@@ -6,7 +6,7 @@ use std::{
         fd::AsRawFd,
         unix::{
             fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
-            net::UnixStream as StdUnixStream,
+            net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
         },
     },
     path::{Path, PathBuf},
@@ -21,13 +21,16 @@ use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
     time::timeout,
 };
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     access::AccessGroups,
     admission::{AdmittedConnection, OperatorConnections, Worth},
     protocol::{CommandAnswer, LINE_MAX, Request, RequestMode, Response},
 };
+#[cfg(debug_assertions)]
+use crate::sandbox;
 use crate::{
     config::LineFilter,
     control::{
@@ -44,7 +47,7 @@ use crate::{
 /// made it.
 #[derive(Debug)]
 pub struct ControlSocket {
-    listener: UnixListener,
+    listener: StdUnixListener,
     access: AccessGroups,
     path: PathBuf,
     made_folder: Option<PathBuf>,
@@ -71,7 +74,8 @@ impl ControlSocket {
         }
         // Look again: the folder is there now, and another process may have made it.
         let bound = keep_to_its_owner(path).and_then(|()| remove_stale(path)).and_then(|()| {
-            let listener = UnixListener::bind(path)?;
+            let listener = StdUnixListener::bind(path)?;
+            listener.set_nonblocking(true)?;
             let_in(path, access)?;
             Ok(listener)
         });
@@ -85,6 +89,13 @@ impl ControlSocket {
                 Err(error.context(cannot_open(path)))
             }
         }
+    }
+}
+
+impl ControlSocket {
+    /// Returns the folder of the socket, if this made it.
+    pub fn made_folder(&self) -> Option<&Path> {
+        self.made_folder.as_deref()
     }
 }
 
@@ -160,10 +171,15 @@ const LINE_TIME: Duration = Duration::from_secs(10);
 
 /// Answers requests until it is dropped. Each connection has a task of its own.
 pub async fn serve(socket: &ControlSocket, context: ControlContext) {
+    let listener = match socket.listener.try_clone().and_then(UnixListener::from_std) {
+        Ok(listener) => listener,
+        // The end of this task ends bmpd.
+        Err(error) => return error!("cannot wait for clients of {}: {error}", socket.path.display()),
+    };
     let mut failing = false;
     let connections = OperatorConnections::default();
     loop {
-        match tasks::idle(socket.listener.accept()).await {
+        match tasks::idle(listener.accept()).await {
             Ok((stream, _)) => {
                 failing = false;
                 let peer = stream.peer_cred().ok();
@@ -230,9 +246,10 @@ async fn answer(
     let mut reader = BufReader::new(reader);
     let (notices, mut to_tell) = mpsc::channel(1);
     let mut operator = operator.with_notices(notices);
-    let mut line = Vec::new();
+    // A request may have a secret.
+    let mut line = Zeroizing::new(Vec::new());
     loop {
-        line.clear();
+        line.zeroize();
         let has_request = tokio::select! {
             more = reader.fill_buf() => !more?.is_empty(),
             () = admitted.told_to_leave() => {
@@ -263,15 +280,19 @@ async fn answer(
                     admitted.set_idle(Worth::Follows);
                     return tell_notices(reader, writer, context, &operator, admitted).await;
                 }
-                Ok(request) => {
+                Ok(mut request) => {
                     let is_told = request.mode == RequestMode::Interactive;
-                    let mut reply = pin!(operator.reply(&request));
-                    loop {
-                        tokio::select! {
-                            reply = &mut reply => break reply,
-                            Some(text) = to_tell.recv(), if is_told => send(&mut writer, &notice(text)).await?,
+                    let replied = {
+                        let mut reply = pin!(operator.reply(&request));
+                        loop {
+                            tokio::select! {
+                                reply = &mut reply => break reply,
+                                Some(text) = to_tell.recv(), if is_told => send(&mut writer, &notice(text)).await?,
+                            }
                         }
-                    }
+                    };
+                    request.command.zeroize();
+                    replied
                 }
                 Err(error) => Reply::Whole(operator.refuse(format!("not a request: {error}"))),
             }
@@ -292,7 +313,7 @@ async fn answer(
 
 /// Returns a message that answers no request.
 fn notice(text: String) -> Response {
-    Response { answer: CommandAnswer::Notice(text), prompt: String::new(), pending: false, secret: false, lost: None }
+    Response::from(CommandAnswer::Notice(text))
 }
 
 /// Sends the notices about trials to one operator, until the client closes the connection.
@@ -375,7 +396,11 @@ fn fault(line: &[u8], operator: &Operator) -> Option<String> {
     if !operator.may_configure() {
         return None;
     }
-    Some(tasks::fault::order(std::str::from_utf8(line).ok()?.trim_end().strip_prefix("fault ")?))
+    let order = std::str::from_utf8(line).ok()?.trim_end().strip_prefix("fault ")?;
+    Some(match order.strip_prefix("attempt ") {
+        Some(what) => sandbox::attempt(what),
+        None => tasks::fault::order(order),
+    })
 }
 
 #[cfg(not(debug_assertions))]

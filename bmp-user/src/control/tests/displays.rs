@@ -20,7 +20,7 @@ async fn displays_answer_from_any_view() {
     assert!(matches!(operator.answer(&in_json("reset bmp session all")).await.answer, CommandAnswer::Refused(_)));
     assert_eq!(operator.answer(&in_json("system-view")).await.answer, CommandAnswer::Done(String::new()));
     let CommandAnswer::Done(json) = operator.answer(&in_json("commit")).await.answer else { panic!() };
-    let said: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let said: serde_json::Value = read_json(&json).unwrap();
     assert_eq!(said, serde_json::json!([{ "severity": "info", "text": "there is nothing to commit" }]));
 }
 
@@ -84,4 +84,37 @@ async fn undo_of_a_session_names_the_others_to_its_station_that_stay() {
     // A script that asks for JSON gets no remark.
     let request = Request { command: "undo bmp-session 198.51.100.9".to_owned(), json: true, ..Request::default() };
     assert_eq!(operator.answer(&request).await.answer, CommandAnswer::Done(String::new()));
+}
+
+#[tokio::test]
+async fn a_part_of_the_configuration_is_shown_by_its_name_and_by_the_view_one_is_in() {
+    let device = TasklessDevice::new(
+        "sysname edge1\nbmp-relay frr\n listen 127.0.0.1 port 5000\nbmp\n bmp-session 198.51.100.7\n  \
+         tcp connect port 11019 password md5 hunter2\n bmp-session 198.51.100.8\n",
+    );
+    let mut operator = device.operator();
+    let said = refused(&mut operator, "display this").await;
+    assert!(said.contains("the user view configures nothing"), "{said}");
+    let session = "#\nbmp\n #\n bmp-session 198.51.100.7\n  tcp connect port 11019 password md5 ******\n#\nreturn\n";
+    assert_eq!(run(&mut operator, "display current-configuration bmp-session 198.51.100.7").await, session);
+    let relay = "#\nbmp-relay frr\n listen 127.0.0.1 port 5000\n#\nreturn\n";
+    assert_eq!(run(&mut operator, "display current-configuration bmp-relay frr").await, relay);
+    assert_eq!(run(&mut operator, "dis cu system").await, "#\nsysname edge1\n#\nreturn\n");
+    assert_eq!(run(&mut operator, "dis cu bmp | include session").await.lines().count(), 2);
+    assert_eq!(
+        refused(&mut operator, "display current-configuration bmp-session vpn-instance v 198.51.100.7 alias a").await,
+        "Error: no bmp-session vpn-instance v 198.51.100.7 alias a is configured."
+    );
+    assert_eq!(refused(&mut operator, "display current-configuration bgp").await, "Error: no bgp is configured.");
+    for command in ["system-view", "sysname edge2", "display this"] {
+        run(&mut operator, command).await;
+    }
+    assert_eq!(run(&mut operator, "display this").await, "#\nsysname edge2\n#\nreturn\n");
+    run(&mut operator, "bmp").await;
+    run(&mut operator, "bmp-session 198.51.100.9").await;
+    run(&mut operator, "hold-down 7").await;
+    let candidate = "#\nbmp\n #\n bmp-session 198.51.100.9\n  hold-down 7\n#\nreturn\n";
+    assert_eq!(run(&mut operator, "display this").await, candidate);
+    // It is not in force yet.
+    refused(&mut operator, "display current-configuration bmp-session 198.51.100.9").await;
 }

@@ -55,7 +55,10 @@ async fn help_and_completion_come_from_the_grammar_and_the_host() {
     let table = [
         ("con", "connect-interface connect-retry"),
         ("dis", "display"),
-        ("display ", "bgp bmp configuration current-configuration default-parameter http interface-binding mrt-replay"),
+        (
+            "display ",
+            "bgp bmp configuration current-configuration default-parameter http interface-binding logbuffer mrt-replay this version",
+        ),
         ("conn e", "eth1 eth2"),
         ("conn Gig", "GigabitEthernet0/1/0"),
         ("reset bmp session ", "198.51.100.7 all vpn-instance"),
@@ -93,4 +96,44 @@ async fn help_suggests_words_for_a_mistyped_one() {
         refused(&mut operator, "bpm-session").await.lines().last(),
         Some("Error: unknown command `bpm-session`: did you mean `bmp-session`?")
     );
+}
+
+#[tokio::test]
+async fn where_an_interface_may_stand_those_of_the_host_are_listed() {
+    let device = TasklessDevice::new("interface-alias eth1 GigabitEthernet0/1/0\ninterface-alias gone uplink\n");
+    let mut operator = device.operator();
+    for command in ["system-view", "bmp", "bmp-session 198.51.100.7"] {
+        run(&mut operator, command).await;
+    }
+    let CommandAnswer::Done(help) = ask(&mut operator, "connect-interface ", RequestMode::Help).await.answer else {
+        panic!()
+    };
+    let expected = "\n Interfaces of this host\n  GigabitEthernet0/1/0  up, eth1: no address\n  \
+                    eth1                  up: no address\n  eth2                  up: no address\n  \
+                    uplink                absent, gone\n";
+    assert!(help.ends_with(expected), "{help}");
+    let response = ask(&mut operator, "connect-interface e", RequestMode::Complete).await;
+    assert_eq!(response.answer, CommandAnswer::Words(vec!["eth1".to_owned(), "eth2".to_owned()]));
+    assert_eq!(response.hints.get("eth2").map(String::as_str), Some("up: no address"));
+}
+
+#[tokio::test]
+async fn save_says_where_commits_are_saved_and_what_is_not() {
+    let device = TasklessDevice::new(FILE);
+    let mut operator = device.operator();
+    let said = run(&mut operator, "save").await;
+    assert!(
+        said.starts_with("Info: the configuration in force is saved already") && said.contains("bmpd.conf"),
+        "{said}"
+    );
+    run(&mut operator, "system-view").await;
+    run(&mut operator, "sysname edge1").await;
+    let said = run(&mut operator, "save").await;
+    assert!(said.starts_with("Warning: ") && said.contains("`commit` puts them in force"), "{said}");
+    run(&mut operator, "commit trial 600").await;
+    let said = run(&mut operator, "save").await;
+    assert!(said.starts_with("Warning: ") && said.contains("`commit` keeps it"), "{said}");
+    assert_eq!(device.kept("bmpd.conf"), FILE);
+    // Quotes around the text of a filter go.
+    assert_eq!(run(&mut operator, "display current-configuration | include \"name edge1\"").await, "sysname edge1\n");
 }

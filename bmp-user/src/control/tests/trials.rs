@@ -87,7 +87,7 @@ async fn the_owner_confirms_a_trial_and_every_operator_sees_it() {
     drop(owner);
     let request = Request { command: "display configuration trial".to_owned(), json: true, ..Request::default() };
     let CommandAnswer::Done(json) = other.answer(&request).await.answer else { panic!() };
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let json: serde_json::Value = read_json(&json).unwrap();
     assert_eq!((&json["user"], &json["connected"]), (&"root".into(), &false.into()));
     assert_eq!(json["seconds_left"], 30);
     asked(&mut other, "commit").await;

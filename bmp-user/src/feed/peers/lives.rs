@@ -46,7 +46,8 @@ impl PeerTable {
     ) -> Arc<Incarnation> {
         let number = self.next_life();
         let life = Arc::new(Incarnation::unannounced(number, self.slots[slot as usize].id, input, header));
-        self.set_live(slot, LivePeer::new(Arc::clone(&life), connection));
+        let peer = LivePeer::new(Arc::clone(&life), connection, &self.meter);
+        self.set_live(slot, peer);
         life
     }
 
@@ -105,7 +106,8 @@ impl PeerTable {
         let number = self.next_life();
         let life = Incarnation::announced(number, self.slots[slot as usize].id, input, frame, &up);
         let life = Arc::new(life);
-        self.set_live(slot, LivePeer::new(Arc::clone(&life), connection));
+        let peer = LivePeer::new(Arc::clone(&life), connection, &self.meter);
+        self.set_live(slot, peer);
         let renewed = self.name_look_alikes(slot, changed);
         Some(AppliedFrame { ended, renewed, ..AppliedFrame::new(FrameSubject::Up(life), true) })
     }
@@ -181,11 +183,12 @@ impl PeerTable {
     ) -> Option<Arc<Incarnation>> {
         let mut peer = self.take_live(slot)?;
         let known = &mut self.slots[slot as usize];
-        known.last_end = Some(LastEnd { life: peer.life.number, peer_downs });
+        known.last_end = Some(LastEnd::new(peer.life.number, peer_downs, &self.meter));
         self.ended.push_back(EndedPeer { slot, id: known.id, changed });
         for rib in &mut peer.ribs {
             rib.release(&mut tables.attributes);
         }
+        tables.attributes.give_back();
         Some(peer.life)
     }
 
@@ -210,10 +213,12 @@ impl PeerTable {
         peer.more_ups = further.iter().map(|frame| StoredFrame { changed, frame: frame.clone() }).collect();
         peer.unrepeated_ups.retain(|up| table_of(up) != table);
         peer.life = Arc::new(life);
+        peer.count_frames();
         for rib in &mut peer.ribs {
             if has_family(&its, rib.family) && !has_family(&rest, rib.family) {
                 let opens = OpenHints::of(rest.iter(), rib.view, rib.family);
-                let empty = Rib::new(rib.view, rib.family, opens, true, rib.header, tables.hasher.clone());
+                let hasher = tables.hasher.clone();
+                let empty = Rib::new(rib.view, rib.family, opens, true, rib.header, hasher, &tables.meter);
                 mem::replace(rib, empty).release(&mut tables.attributes);
             } else {
                 // No walk that began in the life before goes on.
@@ -222,7 +227,7 @@ impl PeerTable {
         }
         tables.withdrawals.move_to_life(slot, before.number, number);
         let peer_downs = before.peer_downs();
-        known.last_end = Some(LastEnd { life: before.number, peer_downs: peer_downs.clone() });
+        known.last_end = Some(LastEnd::new(before.number, peer_downs.clone(), &self.meter));
         Some(EndedTable { ended: EndedLife { life: before, peer_downs }, renewed: Arc::clone(&peer.life) })
     }
 

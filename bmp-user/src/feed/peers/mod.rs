@@ -20,6 +20,7 @@ use super::{
     applied::RibPlace,
     incarnation::{ConnectionId, Incarnation, PeerId},
     journal::FrameSubject,
+    memory::{MemoryMeter, MeteredBytes},
     rib::Rib,
 };
 use crate::wire::bmp::{PeerIdentity, PeerKey, PeerUp};
@@ -32,6 +33,19 @@ pub(super) use peer::{LivePeer, MirroredMessage};
 ///
 /// Of a peer beyond that, a slow station is told the Peer Down in bmpd's own name.
 const MOST_ENDED: usize = 10_000;
+
+/// Bytes that a peer takes in the indexes, about.
+const INDEX_ENTRIES: usize = 256;
+
+/// What the peers of a connection hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionHoldings {
+    /// The peers that the connection owns.
+    pub peers: usize,
+    /// Their routes in all RIBs. Where routes cannot be told apart, a field of an UPDATE counts as
+    /// one.
+    pub routes: usize,
+}
 
 /// All that the feed knows about one peer.
 #[derive(Debug)]
@@ -48,6 +62,15 @@ pub(super) struct LastEnd {
     /// The number of the life.
     pub(super) life: u64,
     pub(super) peer_downs: Bytes,
+    _memory: MeteredBytes,
+}
+
+impl LastEnd {
+    fn new(life: u64, peer_downs: Bytes, meter: &MemoryMeter) -> Self {
+        let mut memory = MeteredBytes::new(meter);
+        memory.set(peer_downs.len());
+        Self { life, peer_downs, _memory: memory }
+    }
 }
 
 /// A peer that went down, or that a frame was about without its ever being up.
@@ -85,11 +108,15 @@ pub(super) struct PeerTable {
     last_life: u64,
     /// Live peers whose input is away, or is back and may not have repeated everything.
     held: usize,
+    /// How many peers are live.
+    live: usize,
     last_found: Option<LastFound>,
+    meter: MemoryMeter,
 }
 
 impl PeerTable {
-    pub(super) fn new(hasher: RandomState) -> Self {
+    /// No peers. `meter` counts the memory of what is kept about them.
+    pub(super) fn new(hasher: RandomState, meter: MemoryMeter) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -100,8 +127,47 @@ impl PeerTable {
             inputs: 0,
             last_life: 0,
             held: 0,
+            live: 0,
             last_found: None,
+            meter,
         }
+    }
+
+    /// How many peers are live.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Memory of the table itself, in bytes, estimated.
+    pub(super) fn memory(&self) -> usize {
+        self.slots.len() * (size_of::<PeerSlot>() + INDEX_ENTRIES)
+    }
+
+    /// The memory of RIBs and frames, and of the attribute sets that RIBs pay for, both looked up.
+    #[cfg(test)]
+    pub(super) fn walked_memory(&self, attributes: &super::attributes::AttributeSets) -> (usize, usize) {
+        let (mut memory, mut sets) = (0, 0);
+        for slot in &self.slots {
+            memory += slot.last_end.as_ref().map_or(0, |end| end.peer_downs.len());
+            let Some(peer) = &slot.peer else { continue };
+            let mut charged = peer.walked_frames();
+            memory += charged;
+            for rib in &peer.ribs {
+                let (own, paid) = rib.walked_memory(attributes);
+                memory += own;
+                sets += paid;
+                charged += own + paid;
+            }
+            assert_eq!(charged, peer.charged_memory());
+        }
+        (memory, sets)
+    }
+
+    /// The live peers: who they are, the connection that owns each, and the memory that would be
+    /// free without it, in bytes.
+    pub(super) fn charged(&self) -> impl Iterator<Item = (PeerId, ConnectionId, usize)> {
+        let live = self.slots.iter().filter_map(|slot| Some((slot.id, slot.peer.as_ref()?)));
+        live.map(|(id, peer)| (id, peer.ownership.connection, peer.charged_memory()))
     }
 
     /// How many slots there are.
@@ -233,6 +299,15 @@ impl PeerTable {
         self.by_connection.count(connection)
     }
 
+    /// Counts the peers that a connection owns, and what their RIBs hold.
+    pub(super) fn holdings_of(&self, connection: ConnectionId) -> ConnectionHoldings {
+        let owned = self.by_connection.each(connection).filter_map(|slot| self.get(slot));
+        owned.fold(ConnectionHoldings::default(), |ConnectionHoldings { peers, routes }, peer| ConnectionHoldings {
+            peers: peers + 1,
+            routes: routes + peer.ribs.iter().map(Rib::entries).sum::<usize>(),
+        })
+    }
+
     /// The peers that a connection owns, in the order in which they came up.
     pub(super) fn owned_by(&self, connection: ConnectionId) -> Vec<u32> {
         let mut slots = self.by_connection.owned(connection);
@@ -345,6 +420,7 @@ impl PeerTable {
     fn set_live(&mut self, slot: u32, peer: LivePeer) {
         let PeerId { input, identity } = self.slots[slot as usize].id;
         self.by_connection.insert(slot, peer.ownership);
+        self.live += usize::from(self.slots[slot as usize].peer.is_none());
         self.slots[slot as usize].peer = Some(peer);
         self.by_key.entry((input, identity.key)).or_default().push(slot);
         self.inputs = self.inputs.max(input.saturating_add(1));
@@ -357,6 +433,7 @@ impl PeerTable {
         let peer = known.peer.take()?;
         let PeerId { input, identity } = known.id;
         self.by_connection.remove(slot, peer.ownership);
+        self.live -= 1;
         let key = (input, identity.key);
         if let Some(live) = self.by_key.get_mut(&key) {
             live.retain(|other| *other != slot);

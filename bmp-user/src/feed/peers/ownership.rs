@@ -54,6 +54,11 @@ impl PeersByConnection {
         sorted(self.connections.get(&connection).map(|slots| &slots.owned))
     }
 
+    /// The peers that a connection owns, in no order.
+    pub(in crate::feed) fn each(&self, connection: ConnectionId) -> impl Iterator<Item = u32> {
+        self.connections.get(&connection).into_iter().flat_map(|slots| slots.owned.iter().copied())
+    }
+
     /// How many peers a connection owns.
     pub(in crate::feed) fn count(&self, connection: ConnectionId) -> usize {
         self.connections.get(&connection).map_or(0, |slots| slots.owned.len())

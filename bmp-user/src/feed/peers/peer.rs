@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     super::{
         incarnation::{ConnectionId, Incarnation},
+        memory::{MemoryMeter, MeteredBytes},
         rib::Rib,
         stored::{StoredFrame, TableName, differ_in_time_alone, parse_peer_up, table_of},
     },
@@ -36,6 +37,8 @@ pub(in crate::feed) struct LivePeer {
     pub(in crate::feed) renewed_at: u64,
     /// The last mirrored message that passed.
     pub(in crate::feed) last_mirrored: Option<MirroredMessage>,
+    /// Memory of the frames that are kept.
+    frames_memory: MeteredBytes,
 }
 
 /// A mirrored message (RFC 7854 §4.7), of which the feed keeps no more than this.
@@ -70,9 +73,9 @@ pub(super) enum PeerDownScope<'a> {
 }
 
 impl LivePeer {
-    /// A peer that has no routes yet.
-    pub(super) fn new(life: Arc<Incarnation>, connection: ConnectionId) -> Self {
-        Self {
+    /// A peer that has no routes yet. `meter` counts its memory.
+    pub(super) fn new(life: Arc<Incarnation>, connection: ConnectionId, meter: &MemoryMeter) -> Self {
+        let mut peer = Self {
             life,
             more_ups: Vec::new(),
             unrepeated_ups: Vec::new(),
@@ -82,7 +85,33 @@ impl LivePeer {
             renewed_at: 0,
             lacks_families: false,
             last_mirrored: None,
-        }
+            frames_memory: MeteredBytes::new(meter),
+        };
+        peer.count_frames();
+        peer
+    }
+
+    /// Counts the memory of the frames that are kept. Follows each change of them.
+    pub(super) fn count_frames(&mut self) {
+        self.frames_memory.set(self.walked_frames());
+    }
+
+    /// Memory of the frames that are kept, in bytes.
+    pub(in crate::feed) fn walked_frames(&self) -> usize {
+        let more = self.more_ups.iter().chain(&self.statistics);
+        self.life.memory() + more.map(StoredFrame::memory).sum::<usize>()
+    }
+
+    /// Keeps the latest Statistics Report.
+    pub(in crate::feed) fn set_statistics(&mut self, report: StoredFrame) {
+        let before = self.statistics.replace(report).map_or(0, |before| before.memory());
+        let now = self.statistics.as_ref().map_or(0, StoredFrame::memory);
+        self.frames_memory.set(self.frames_memory.get() - before + now);
+    }
+
+    /// Memory that would be free without the peer, in bytes: see [`Rib::charged_memory`].
+    pub(in crate::feed) fn charged_memory(&self) -> usize {
+        self.frames_memory.get() + self.ribs.iter().map(Rib::charged_memory).sum::<usize>()
     }
 
     /// True if there was a Peer Up.
@@ -148,12 +177,13 @@ impl LivePeer {
 
     /// Keeps a further Peer Up of the same life. Returns false if there is no room for it.
     pub(super) fn add_up(&mut self, frame: &Frame<'_>, up: &PeerUp<'_>, changed: u64) -> bool {
-        let bytes: usize = self.more_ups.iter().map(|more| more.frame.len() + size_of::<StoredFrame>()).sum();
+        let bytes: usize = self.more_ups.iter().map(StoredFrame::memory).sum();
         if bytes + frame.bytes().len() > MOST_UPS {
             return false;
         }
         self.life.add_table(up);
         self.more_ups.push(StoredFrame { changed, frame: Bytes::copy_from_slice(frame.bytes()) });
+        self.count_frames();
         true
     }
 

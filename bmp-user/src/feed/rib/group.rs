@@ -62,14 +62,16 @@ pub(super) struct RouteGroup {
     pub(super) key: GroupKey,
     pub(super) first: u32,
     pub(super) last: u32,
-    /// Bytes of the NLRI in it.
-    pub(super) bytes: u32,
+    /// Bytes of the NLRI in it, which fit into one message.
+    pub(super) bytes: u16,
+    /// Whether the RIB is charged for the attribute set because of this group.
+    pub(super) pays: bool,
 }
 
 impl Default for RouteGroup {
     fn default() -> Self {
         let key = GroupKey::withdrawn(ReceiveTime::default(), HeaderVariant::default());
-        Self { key, first: NONE, last: NONE, bytes: 0 }
+        Self { key, first: NONE, last: NONE, bytes: 0, pays: false }
     }
 }
 
@@ -97,7 +99,7 @@ impl Rib {
         }
         let group = self.groups.get_mut(group);
         group.last = number;
-        group.bytes += bytes as u32;
+        group.bytes += bytes as u16;
     }
 
     fn group_for(&mut self, key: GroupKey, bytes: usize, attributes: &mut AttributeSets) -> u32 {
@@ -112,26 +114,44 @@ impl Rib {
             latest.or_else(|| self.groups_index.find(hashed(), |group| self.groups.get(*group).key == key).copied());
         if let Some(group) = found {
             let set = if key.attributes == NONE { 0 } else { attributes.get(key.attributes).len() };
-            if self.fits(set, self.groups.get(group).bytes as usize + bytes) {
+            if self.fits(set, usize::from(self.groups.get(group).bytes) + bytes) {
                 self.latest = group;
                 return group;
             }
         }
         let hash = hashed();
-        if key.attributes != NONE {
-            attributes.retain(key.attributes);
-        }
+        let pays = self.retain_set(key, attributes);
         let Self { groups, groups_index, hasher, .. } = self;
-        let group = groups.insert(RouteGroup { key, ..RouteGroup::default() });
+        let group = groups.insert(RouteGroup { key, pays, ..RouteGroup::default() });
         self.latest = group;
         // A full group is left alone. The index leads to the group that has room.
         match groups_index.find_mut(hash, |other| Some(*other) == found) {
             Some(entry) => *entry = group,
             None => {
                 groups_index.insert_unique(hash, group, |group| hasher.hash_one(groups.get(*group).key));
+                self.count_groups_index();
             }
         }
         group
+    }
+
+    /// A new group uses its attribute set. Returns whether it pays for the set.
+    pub(super) fn retain_set(&mut self, key: GroupKey, attributes: &mut AttributeSets) -> bool {
+        if key.attributes == NONE {
+            return false;
+        }
+        attributes.retain(key.attributes);
+        let bytes = attributes.charge(key.attributes);
+        self.set_bytes += bytes;
+        bytes > 0
+    }
+
+    /// Counts the memory of the index of groups.
+    pub(super) fn count_groups_index(&mut self) {
+        let bytes = self.groups_index.allocation_size();
+        if bytes != self.groups_index_memory.get() {
+            self.groups_index_memory.set(bytes);
+        }
     }
 
     /// True if this many bytes of attributes and of NLRI fit into one message. The message has two
@@ -144,7 +164,7 @@ impl Rib {
     pub(super) fn take_out(&mut self, number: u32, attributes: &mut AttributeSets) {
         let route = *self.routes.get(number);
         self.unlink(&route);
-        let bytes = self.long.get(&route.nlri).len() as u32;
+        let bytes = self.long.get(&route.nlri).len() as u16;
         match route.before_in_group {
             NONE => self.groups.get_mut(route.group).first = route.after_in_group,
             before => self.routes.get_mut(before).after_in_group = route.after_in_group,
@@ -158,8 +178,11 @@ impl Rib {
         if group.first != NONE {
             return;
         }
-        let key = group.key;
+        let RouteGroup { key, pays, .. } = *group;
         self.groups.remove(route.group);
+        if pays {
+            self.set_bytes -= attributes.refund(key.attributes);
+        }
         if self.latest == route.group {
             self.latest = NONE;
         }

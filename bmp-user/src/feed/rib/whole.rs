@@ -64,6 +64,13 @@ impl WholeFields {
     fn memory(&self) -> usize {
         self.bytes + (self.entries + self.standing.len()) * TOMBSTONE
     }
+
+    /// Memory beside that of the entries, in bytes. A set of a tree takes half as much again.
+    pub(super) fn own_memory(&self) -> usize {
+        size_of::<Self>()
+            + self.announced.len() * size_of::<(u64, u32)>() * 3 / 2
+            + self.standing.len() * size_of::<StandingWithdrawal>()
+    }
 }
 
 /// The hash of a field.
@@ -156,6 +163,7 @@ impl Rib {
         let changed = self.routes.get(number).changed();
         if let Some(whole) = &mut self.whole {
             whole.announced.remove(&(changed, number));
+            self.count_own();
         }
     }
 
@@ -196,10 +204,9 @@ impl Rib {
     pub(super) fn group_of_one(&mut self, key: GroupKey, attributes: &mut AttributeSets) -> u32 {
         self.latest = NONE;
         self.groups_index = HashTable::new();
-        if key.attributes != NONE {
-            attributes.retain(key.attributes);
-        }
-        self.groups.insert(RouteGroup { key, ..RouteGroup::default() })
+        self.count_groups_index();
+        let pays = self.retain_set(key, attributes);
+        self.groups.insert(RouteGroup { key, pays, ..RouteGroup::default() })
     }
 
     /// True if a withdrawal says something to a station that is told all older entries.
@@ -230,6 +237,11 @@ impl Rib {
     /// Forgets the withdrawals that are of no use any more. Drops the oldest entries if the fields
     /// take too much memory.
     pub(super) fn settle(&mut self, attributes: &mut AttributeSets) {
+        self.forget_useless(attributes);
+        self.count_own();
+    }
+
+    fn forget_useless(&mut self, attributes: &mut AttributeSets) {
         while let Some(whole) = &mut self.whole {
             let front = whole.standing.front().copied();
             if let Some(StandingWithdrawal { changed, number }) = front {

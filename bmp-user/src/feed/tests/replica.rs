@@ -199,6 +199,7 @@ proptest! {
                     stations[*station].follower.select(selection(*number));
                 }
             }
+            feed.0.lock().check_memory();
             let stats = feed.stats();
             prop_assert!(stats.journal_bytes <= journal + 20_000 + largest, "the journal has {} bytes", stats.journal_bytes);
             prop_assert!(stats.withdrawal_bytes <= withdrawals, "withdrawals have {} bytes", stats.withdrawal_bytes);
@@ -223,5 +224,8 @@ proptest! {
         feed.input(InputId::relay("last")).append(BmpChunk::built(said[..].into()));
         let stats = feed.stats();
         prop_assert_eq!((stats.routes, stats.attribute_sets, stats.withdrawals, stats.peers), (0, 0, 0, 0));
+        feed.0.lock().check_memory();
+        // A connection that is open and has no peer takes nothing.
+        prop_assert_eq!(feed.0.lock().tables.meter.bytes(), 0);
     }
 }

@@ -18,7 +18,10 @@
     return element;
   };
 
+  // What nothing measures is null.
+  const orDash = (value) => value ?? "–";
   const bytes = (number) => {
+    if (number === null) return "–";
     const units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let unit = 0;
     while (number >= 1024 && unit < units.length - 1) { number /= 1024; unit += 1; }
@@ -81,7 +84,7 @@
         lines.push(svg("path", { class: session.kind, d: wide
           ? `M${from[0]} ${from[1]} C${from[0] + 40} ${from[1]} ${to[0] - 40} ${to[1]} ${to[0]} ${to[1]}`
           : `M${columns.uplink + 10} ${uplinkY + height} V${to[1]} H${to[0]}` }));
-        const measure = `${rate(session)}, lag ${bytes(session.lag_bytes)}, ${session.denied_packets} denied`;
+        const measure = `${rate(session)}, lag ${bytes(session.lag_bytes)}, ${orDash(session.denied_packets)} denied`;
         const node = box(columns.session, y, columns.of[2], height, `session ${session.kind}`,
           [session.name, words(session), measure]);
         node.setAttribute("tabindex", "0");
@@ -118,7 +121,7 @@
       html("td", {}, html("span", { class: `words ${session.kind}` }, words(session))),
       cell(session.interface ?? "none"),
       cell(session.mend ?? ""),
-      cell(rate(session), true), cell(bytes(session.lag_bytes), true), cell(session.denied_packets, true))));
+      cell(rate(session), true), cell(bytes(session.lag_bytes), true), cell(orDash(session.denied_packets), true))));
   };
 
   const details = (status) => {
@@ -130,7 +133,7 @@
       ["Detail", session.detail], ["What mends it", session.mend], ["Leaves by", session.interface ?? "no interface"],
       ["Source", session.local_address], ["Enforcement", session.lost ?? session.enforcement],
       ["Sent", `${bytes(session.tx_bytes)}, ${rate(session)}`], ["Lag", bytes(session.lag_bytes)],
-      ["Denied packets", session.denied_packets], ["Established", `${session.established_count} time(s)`],
+      ["Denied packets", orDash(session.denied_packets)], ["Established", `${session.established_count} time(s)`],
       ["Source changes", session.source_changes],
     ].filter(([, value]) => value !== null && value !== undefined);
     byId("entries").replaceChildren(...entries.flatMap(([name, value]) => [
@@ -155,7 +158,9 @@
       session.id = `${session.vpn_instance} ${session.station} ${session.alias ?? ""}`;
       session.kind = session.state === "up" ? "up" : session.waits ? "waiting" : "down";
       const old = before?.sessions.find((one) => one.id === session.id);
-      if (old !== undefined && seconds > 0) {
+      if (session.tx_bytes === null) {
+        rates.delete(session.id);
+      } else if (old !== undefined && old.tx_bytes !== null && seconds > 0) {
         rates.set(session.id, Math.max(0, (session.tx_bytes - old.tx_bytes) / seconds));
       }
       const said = words(session);
@@ -194,5 +199,5 @@
   const events = new EventSource("/api/v1/events");
   events.onopen = () => { connection.textContent = "live"; connection.className = ""; };
   events.onerror = () => { connection.textContent = "no connection to bmpd: what is shown is old"; connection.className = "lost"; };
-  events.onmessage = (event) => take(JSON.parse(event.data));
+  events.onmessage = (event) => take(JSON.parse(event.data).data);
 })();

@@ -8,14 +8,18 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::watch,
+};
 
-use super::connection::BgpSocket;
+use super::connection::{BgpSocket, Duplex};
 use crate::{
-    config::Secret,
+    config::{Config, Secret},
     link::Interface,
     pin::{Datapath, Grant},
-    sys,
+    signing::{ConnectionKeys, ListenerPeer, SignedStream},
+    sys::{self, tcp_ao::KeyScope},
 };
 
 /// The address of a peer.
@@ -25,14 +29,23 @@ pub(super) struct PeerTarget {
     pub(super) port: u16,
     /// The password for TCP MD5 (RFC 2385).
     pub(super) password: Option<Secret>,
+    /// The key chain, instead of a password.
+    pub(super) keychain: Option<String>,
 }
 
 impl PeerTarget {
+    /// Returns what connections with the peer are signed with.
+    pub(super) fn signing(&self) -> Option<ListenerPeer> {
+        let chain = self.keychain.clone().map(ListenerPeer::Chain);
+        chain.or_else(|| self.password.clone().map(ListenerPeer::Password))
+    }
+
     /// Returns the probable cause if the peer does not answer.
     pub(super) fn hint(&self) -> &'static str {
-        match self.password {
-            Some(_) => ": it is not there, or its password is another one",
-            None => ": it is not there, or wants a password",
+        match (&self.keychain, &self.password) {
+            (Some(_), _) => ": it is not there, or its keys are other ones",
+            (None, Some(_)) => ": it is not there, or its password is another one",
+            (None, None) => ": it is not there, or wants a password",
         }
     }
 }
@@ -50,6 +63,8 @@ pub(super) struct Dialer {
     pub(super) target: PeerTarget,
     pub(super) grant: Arc<Grant>,
     pub(super) datapath: Datapath,
+    /// The configuration in force, with the key chains.
+    pub(super) config: watch::Receiver<Arc<Config>>,
 }
 
 impl Dialer {
@@ -57,16 +72,25 @@ impl Dialer {
     pub(super) async fn dial(self) -> io::Result<BgpSocket> {
         let peer = SocketAddr::new(self.target.address, self.target.port);
         let socket = Socket::new(Domain::for_address(peer), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        if let Some(password) = &self.target.password {
-            sys::set_md5_secret(&socket, peer, password.reveal()).map_err(|error| explain(&error))?;
-        }
+        let keys = match (&self.target.keychain, &self.target.password) {
+            (Some(chain), _) => {
+                let config = Arc::clone(&self.config.borrow());
+                Some(ConnectionKeys::install(&socket, peer.ip(), chain, &config)?)
+            }
+            (None, Some(password)) => {
+                let set = password.reveal().and_then(|password| sys::set_md5_secret(&socket, peer, password));
+                set.map_err(|error| explain(&error))?;
+                None
+            }
+            (None, None) => None,
+        };
         self.grant
             .bind(&socket, &self.datapath)
             .map_err(|unbound| io::Error::new(unbound.error.kind(), unbound.to_string()))?;
         let stream = TcpSocket::from_std_stream(socket.into()).connect(self.grant.far_end()).await?;
         let confirmed = self.datapath.confirm(&stream, &self.grant.target);
         confirmed.map_err(|error| io::Error::other(format!("{error:#}")))?;
-        link(stream)
+        link(stream, keys, self.config)
     }
 }
 
@@ -75,6 +99,10 @@ impl Dialer {
 pub(super) struct AcceptGrant {
     pub(super) grant: Arc<Grant>,
     pub(super) datapath: Datapath,
+    /// The key chain that the peer signs with.
+    pub(super) keychain: Option<String>,
+    /// The configuration in force, with the key chains.
+    pub(super) config: watch::Receiver<Arc<Config>>,
 }
 
 impl AcceptGrant {
@@ -98,13 +126,39 @@ impl AcceptGrant {
         let key = self.datapath.key(&self.grant.target);
         self.datapath.admit(stream, &key).map_err(|error| io::Error::other(format!("{error:#}")))
     }
+
+    /// Wraps a connection that the peer opened, with the keys that its listener gave it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the connection is not signed as the key chain of the peer says, or is closed
+    /// already.
+    pub(super) fn link(&self, stream: TcpStream) -> io::Result<BgpSocket> {
+        let peer = self.grant.target.station.ip();
+        let keys = match &self.keychain {
+            Some(chain) => {
+                let config = Arc::clone(&self.config.borrow());
+                Some(ConnectionKeys::of_accepted(&stream, peer, KeyScope::Host(peer), chain, &config)?)
+            }
+            None => None,
+        };
+        link(stream, keys, self.config.clone())
+    }
 }
 
 /// Wraps an open connection, whoever opened it.
-pub(super) fn link(stream: TcpStream) -> io::Result<BgpSocket> {
+fn link(
+    stream: TcpStream,
+    keys: Option<ConnectionKeys>,
+    config: watch::Receiver<Arc<Config>>,
+) -> io::Result<BgpSocket> {
     stream.set_nodelay(true)?;
     let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-    Ok(BgpSocket { stream: Box::new(stream), local, remote })
+    let stream: Box<dyn Duplex> = match keys {
+        Some(keys) => Box::new(SignedStream::new(stream, keys, config)),
+        None => Box::new(stream),
+    };
+    Ok(BgpSocket { stream, local, remote })
 }
 
 /// Explains why a password cannot be set, and what to do.

@@ -18,14 +18,16 @@ use tokio::{
 use tracing::{debug, error, info};
 
 use super::{
-    dial::{AcceptGrant, explain, link},
+    dial::{AcceptGrant, explain},
     peer::PeerCommand,
     status::BgpPeers,
 };
 use crate::{
-    config::Secret,
+    config::Config,
     pin::Datapath,
-    sys, tasks,
+    signing::{ListenerKeys, ListenerPeer, SigningError, look_clock},
+    sys::tcp_ao::KeyScope,
+    tasks,
     visitors::{AdmittedStream, ClientSource, Visitors},
 };
 
@@ -65,37 +67,62 @@ impl ExpectedPeers {
     }
 }
 
-/// Passwords by peer address.
-pub(super) type Passwords = BTreeMap<IpAddr, Secret>;
+/// What the connections of peers are signed with, by peer address.
+pub(super) type PeerSigning = BTreeMap<IpAddr, ListenerPeer>;
+
+/// What listeners follow: which peers sign with what, and the key chains.
+#[derive(Clone, Debug)]
+pub(super) struct SigningWatch {
+    pub(super) peers: watch::Receiver<PeerSigning>,
+    pub(super) config: watch::Receiver<Arc<Config>>,
+}
+
+impl SigningWatch {
+    /// Gives a listener the keys and passwords of the peers with its IP version.
+    fn sign(&mut self, keys: &mut ListenerKeys, socket: &Socket, listen: SocketAddr) -> Result<(), SigningError> {
+        let (peers, config) = (self.peers.borrow_and_update(), Arc::clone(&self.config.borrow_and_update()));
+        let same_version = peers.iter().filter(|(peer, _)| peer.is_ipv6() == listen.is_ipv6());
+        keys.follow(socket, same_version.map(|(peer, signing)| (KeyScope::Host(*peer), signing)), &config)
+    }
+}
 
 /// Listens on `port` with both IP versions and never returns. Dropping this future closes the
 /// listeners.
 pub(super) async fn run(
     port: u16,
-    passwords: watch::Receiver<Passwords>,
+    signing: SigningWatch,
     expected: ExpectedPeers,
     peers: BgpPeers,
     datapath: Datapath,
 ) {
-    let v4 = serve((Ipv4Addr::UNSPECIFIED, port).into(), passwords.clone(), &expected, &peers, &datapath);
-    let v6 = serve((Ipv6Addr::UNSPECIFIED, port).into(), passwords, &expected, &peers, &datapath);
+    let v4 = serve((Ipv4Addr::UNSPECIFIED, port).into(), signing.clone(), &expected, &peers, &datapath);
+    let v6 = serve((Ipv6Addr::UNSPECIFIED, port).into(), signing, &expected, &peers, &datapath);
     tokio::join!(v4, v6);
 }
 
 async fn serve(
     listen: SocketAddr,
-    mut passwords: watch::Receiver<Passwords>,
+    mut signing: SigningWatch,
     expected: &ExpectedPeers,
     peers: &BgpPeers,
     datapath: &Datapath,
 ) {
-    let (listener, mut known) = open(listen, &mut passwords, peers, datapath).await;
+    let (listener, mut keys) = open(listen, &mut signing, peers, datapath).await;
     info!(%listen, "listening for BGP peers");
     peers.change_listener(|status| status.listens = true);
+    let (mut look, mut logged) = (look_clock(), None);
     let (mut failing, visitors) = (false, Visitors::configured(usize::MAX, OF_ONE_PEER));
     loop {
-        select! {
-            accepted = listener.accept() => match accepted {
+        let has_chains = keys.has_chains();
+        let accepted = select! {
+            accepted = listener.accept() => Some(accepted),
+            Ok(()) = signing.peers.changed() => None,
+            Ok(()) = signing.config.changed(), if has_chains => None,
+            _ = look.tick(), if has_chains => None,
+            never = tasks::until_woken() => match never {},
+        };
+        match accepted {
+            Some(accepted) => match accepted {
                 Ok((stream, peer)) => {
                     failing = false;
                     admit(stream, peer, expected, peers, &visitors);
@@ -108,15 +135,15 @@ async fn serve(
                     sleep(ACCEPT_RETRY).await;
                 }
             },
-            Ok(()) = passwords.changed() => {
-                let wanted = passwords.borrow_and_update().clone();
-                if let Err(error) = set_passwords(&SockRef::from(&listener), listen, &known, &wanted) {
-                    error!(%listen, "{error}");
-                    peers.change_listener(|status| status.trouble = Some(error.to_string()));
+            None => {
+                let trouble = signing.sign(&mut keys, &SockRef::from(&listener), listen).err().map(explained);
+                if trouble.is_some() && trouble != logged {
+                    let why = trouble.clone().unwrap_or_default();
+                    error!(%listen, "{why}");
+                    peers.change_listener(|status| status.trouble = Some(why));
                 }
-                known = wanted;
+                logged = trouble;
             }
-            never = tasks::until_woken() => match never {},
         }
     }
 }
@@ -136,7 +163,10 @@ fn admit(stream: TcpStream, peer: SocketAddr, expected: &ExpectedPeers, peers: &
         Ok(visitor) => visitor,
         Err(why) => return refuse(&why.to_string()),
     };
-    let Ok(mut link) = link(stream) else { return refuse("the connection is already closed") };
+    let mut link = match accepted.grant.link(stream) {
+        Ok(link) => link,
+        Err(error) => return refuse(&error.to_string()),
+    };
     link.stream = Box::new(AdmittedStream::new(link.stream, visitor));
     // If the task does not keep up, the peer must connect again.
     if accepted.commands.try_send(PeerCommand::Incoming(link)).is_err() {
@@ -144,23 +174,23 @@ fn admit(stream: TcpStream, peer: SocketAddr, expected: &ExpectedPeers, peers: &
     }
 }
 
-/// Retries until it listens with these passwords. Each new reason for a failure is logged once.
+/// Retries until it listens with the keys and passwords of its peers. Each new reason for a failure
+/// is logged once.
 async fn open(
     listen: SocketAddr,
-    passwords: &mut watch::Receiver<Passwords>,
+    signing: &mut SigningWatch,
     peers: &BgpPeers,
     datapath: &Datapath,
-) -> (TcpListener, Passwords) {
+) -> (TcpListener, ListenerKeys) {
     let (mut wait, longest) = RETRY;
     let mut logged = None;
     loop {
-        let wanted = passwords.borrow_and_update().clone();
-        match bind(listen, &wanted, datapath) {
-            Ok(listener) => {
+        match bind(listen, signing, datapath) {
+            Ok(opened) => {
                 if logged.is_some() {
                     peers.change_listener(|status| status.trouble = None);
                 }
-                return (listener, wanted);
+                return opened;
             }
             // A host without IPv6 has no IPv6 peers.
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
@@ -180,7 +210,11 @@ async fn open(
     }
 }
 
-fn bind(listen: SocketAddr, passwords: &Passwords, datapath: &Datapath) -> io::Result<TcpListener> {
+fn bind(
+    listen: SocketAddr,
+    signing: &mut SigningWatch,
+    datapath: &Datapath,
+) -> io::Result<(TcpListener, ListenerKeys)> {
     let socket = Socket::new(Domain::for_address(listen), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // The kernel programs then answer only to peers, and only within their pins.
     datapath.claim_listener(&socket).map_err(|error| io::Error::other(format!("{error:#}")))?;
@@ -189,26 +223,23 @@ fn bind(listen: SocketAddr, passwords: &Passwords, datapath: &Datapath) -> io::R
     }
     // Connections of an earlier listener in TIME_WAIT must not block the port.
     socket.set_reuse_address(true)?;
-    set_passwords(&socket, listen, &Passwords::new(), passwords)?;
+    let mut keys = ListenerKeys::default();
+    match signing.sign(&mut keys, &socket, listen) {
+        Err(SigningError::Password(error)) => return Err(explain(&error)),
+        // A peer whose key chain cannot sign is refused when it connects. The others may.
+        Err(error) => error!(%listen, "{error}"),
+        Ok(()) => {}
+    }
     socket.bind(&listen.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok((TcpListener::from_std(socket.into())?, keys))
 }
 
-/// Updates the passwords of the peers with the listener's IP version.
-fn set_passwords(socket: &Socket, listen: SocketAddr, known: &Passwords, wanted: &Passwords) -> io::Result<()> {
-    let same_version = |peer: &&IpAddr| peer.is_ipv6() == listen.is_ipv6();
-    for gone in known.keys().filter(same_version).filter(|peer| !wanted.contains_key(peer)) {
-        // An empty password removes it (tcp(7)). An error means that there was none.
-        let _ = sys::set_md5_secret(socket, SocketAddr::new(*gone, 0), "");
+fn explained(error: SigningError) -> String {
+    match error {
+        SigningError::Password(error) => explain(&error).to_string(),
+        error => error.to_string(),
     }
-    for (peer, password) in wanted.iter().filter(|(peer, _)| same_version(peer)) {
-        if known.get(peer) != Some(password) {
-            sys::set_md5_secret(socket, SocketAddr::new(*peer, 0), password.reveal())
-                .map_err(|error| explain(&error))?;
-        }
-    }
-    Ok(())
 }
 
 fn remedy(error: &io::Error) -> &'static str {

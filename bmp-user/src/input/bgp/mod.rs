@@ -53,7 +53,7 @@ use tokio::{
 use tracing::{error, info};
 
 use crate::{
-    config::{BgpConfig, BgpPeerConfig, BmpConfig, Config},
+    config::{BgpConfig, BgpPeerConfig, BmpConfig, Config, MaximumRoutes},
     feed::Feed,
     pin::{self, Grant, PinState, PinView, Pinned, Pins, Role, SessionPin, pin_changed},
     tasks::{self, Leave},
@@ -66,9 +66,9 @@ pub use status::{BgpPeers, EstablishedSession, ListenerStatus, MessageCounts, Pe
 
 use dial::{AcceptGrant, Dialer, PeerTarget};
 use fsm::OutgoingNotification;
-use listener::{ExpectedPeer, ExpectedPeers, Passwords};
+use listener::{ExpectedPeer, ExpectedPeers, PeerSigning, SigningWatch};
 use open::LocalSpeaker;
-use peer::{Dial, PeerCommand, PeerPlan, PeerTask};
+use peer::{Dial, PeerCommand, PeerPlan, PeerTask, PeerWatches};
 use status::PeerRegistration;
 
 /// Accepted connections of a peer that may wait for its task.
@@ -90,14 +90,16 @@ pub async fn run(
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut speaker = BgpSpeaker {
+        config: config.clone(),
         feed,
         pins,
         peers,
         statistics: watch::channel(BmpConfig::STATISTICS_TIMER).0,
+        limits: BTreeMap::new(),
         running: BTreeMap::new(),
         pins_of_peers: BTreeMap::new(),
         listener: None,
-        passwords: watch::channel(Passwords::new()).0,
+        signing: watch::channel(PeerSigning::new()).0,
         expected: ExpectedPeers::default(),
     };
     loop {
@@ -114,17 +116,21 @@ pub async fn run(
 }
 
 struct BgpSpeaker {
+    /// For connections, which follow their key chains by themselves.
+    config: watch::Receiver<Arc<Config>>,
     feed: Feed,
     pins: Pins,
     peers: BgpPeers,
     /// The interval of a peer's Statistics Reports (RFC 7854 §4.8). Zero disables them.
     statistics: watch::Sender<Duration>,
+    /// `maximum-routes` of each peer.
+    limits: BTreeMap<IpAddr, watch::Sender<Option<MaximumRoutes>>>,
     running: BTreeMap<IpAddr, RunningPeer>,
     /// The pins for connections to each peer and from each peer.
     pins_of_peers: BTreeMap<(IpAddr, Role), PeerPin>,
     /// The task of the listener and its port.
     listener: Option<(u16, JoinHandle<()>)>,
-    passwords: watch::Sender<Passwords>,
+    signing: watch::Sender<PeerSigning>,
     expected: ExpectedPeers,
 }
 
@@ -214,6 +220,7 @@ impl BgpSpeaker {
         let statistics = config.bmp.statistics_timer.unwrap_or(BmpConfig::STATISTICS_TIMER);
         self.statistics.send_if_modified(|now| std::mem::replace(now, statistics) != statistics);
         let bgp = config.bgp.as_ref();
+        self.follow_limits(bgp);
         let mut wanted = BTreeMap::<IpAddr, (Option<u32>, DesiredPeer)>::new();
         let mut pins_of_peers = BTreeSet::new();
         for (bgp, (address, peer)) in bgp.into_iter().flat_map(|bgp| bgp.peers.iter().map(move |peer| (bgp, peer))) {
@@ -257,16 +264,16 @@ impl BgpSpeaker {
         for task in ending {
             finished(task).await;
         }
-        // Passwords are set before any connection needs them.
+        // Keys and passwords are set before any connection needs them.
         let plans = wanted.values().filter_map(|(_, wanted)| match wanted {
             DesiredPeer::Active(plan, grants) if grants.listen.is_some() => Some(plan),
             _ => None,
         });
-        let passwords: Passwords =
-            plans.filter_map(|plan| Some((plan.target.address, plan.target.password.clone()?))).collect();
-        self.passwords.send_if_modified(|now| {
-            let differs = *now != passwords;
-            *now = passwords;
+        let signing: PeerSigning =
+            plans.filter_map(|plan| Some((plan.target.address, plan.target.signing()?))).collect();
+        self.signing.send_if_modified(|now| {
+            let differs = *now != signing;
+            *now = signing;
             differs
         });
         self.listen(bgp.and_then(|bgp| bgp.listen_port)).await;
@@ -277,13 +284,22 @@ impl BgpSpeaker {
             }
             let mut running = self.running.remove(&address);
             if let Some(same) = running.take_if(|running| running.wanted.is_same_session(&wanted)) {
-                let same = self.change_listening(address, same, wanted).await;
+                let same = self.change_listening(same, wanted).await;
                 self.running.insert(address, same);
                 continue;
             }
             let registered = running.map_or_else(|| self.peers.register(address, asn), |running| running.registered);
             let running = self.start(address, asn, wanted, registered);
             self.running.insert(address, running);
+        }
+    }
+
+    /// Passes `maximum-routes` on to the peers. A session stays.
+    fn follow_limits(&mut self, bgp: Option<&BgpConfig>) {
+        self.limits.retain(|address, _| bgp.is_some_and(|bgp| bgp.peers.contains_key(address)));
+        for (address, peer) in bgp.into_iter().flat_map(|bgp| &bgp.peers) {
+            let limit = self.limits.entry(*address).or_insert_with(|| watch::channel(None).0);
+            limit.send_if_modified(|now| std::mem::replace(now, peer.maximum_routes) != peer.maximum_routes);
         }
     }
 
@@ -365,11 +381,12 @@ impl BgpSpeaker {
             Ok((plan, grants, sent_open)) => {
                 let (sender, commands) = mpsc::channel(WAITING);
                 let datapath = self.pins.datapath();
-                self.expect(address, grants, &sender);
+                self.expect(plan, grants, &sender);
                 let dialer = grants.connect.as_ref().map(|grant| Dialer {
                     target: plan.target.clone(),
                     grant: Arc::clone(grant),
                     datapath: datapath.clone(),
+                    config: self.config.clone(),
                 });
                 let dial: Dial = Arc::new(move || match dialer.clone() {
                     Some(dialer) => Box::pin(dialer.dial()),
@@ -377,8 +394,10 @@ impl BgpSpeaker {
                 });
                 let shown = registered.shown.clone();
                 let listens = grants.listen.is_some();
-                let statistics = self.statistics.subscribe();
-                let task = PeerTask::new(plan.clone(), listens, sent_open, dial, &self.feed, shown, statistics);
+                let limit = self.limits.get(&address).map_or_else(|| watch::channel(None).1, watch::Sender::subscribe);
+                let (statistics, memory) = (self.statistics.subscribe(), self.feed.memory_standing());
+                let watches = PeerWatches { statistics, limit, memory };
+                let task = PeerTask::new(plan.clone(), listens, sent_open, dial, &self.feed, shown, watches);
                 let leave = Leave::default();
                 let task = tasks::until("BGP peer", &leave, task.run(commands));
                 Some((leave, sender, task))
@@ -388,20 +407,25 @@ impl BgpSpeaker {
     }
 
     /// Keeps the session of a peer for which only the listening side changed.
-    async fn change_listening(&self, address: IpAddr, running: RunningPeer, wanted: DesiredPeer) -> RunningPeer {
-        if let (DesiredPeer::Active(_, grants), Some((_, commands, _))) = (&wanted, &running.task) {
+    async fn change_listening(&self, running: RunningPeer, wanted: DesiredPeer) -> RunningPeer {
+        if let (DesiredPeer::Active(plan, grants), Some((_, commands, _))) = (&wanted, &running.task) {
             // If the channel is closed, the task has already ended.
             let _ = commands.send(PeerCommand::Listens(grants.listen.is_some())).await;
-            self.expect(address, grants, commands);
+            self.expect(plan, grants, commands);
         }
         RunningPeer { wanted, ..running }
     }
 
     /// Lets a peer connect, if it may.
-    fn expect(&self, address: IpAddr, grants: &PeerGrants, commands: &mpsc::Sender<PeerCommand>) {
+    fn expect(&self, plan: &PeerPlan, grants: &PeerGrants, commands: &mpsc::Sender<PeerCommand>) {
         if let Some(grant) = &grants.listen {
-            let grant = AcceptGrant { grant: Arc::clone(grant), datapath: self.pins.datapath().clone() };
-            self.expected.insert(address, ExpectedPeer { commands: commands.clone(), grant });
+            let grant = AcceptGrant {
+                grant: Arc::clone(grant),
+                datapath: self.pins.datapath().clone(),
+                keychain: plan.target.keychain.clone(),
+                config: self.config.clone(),
+            };
+            self.expected.insert(plan.target.address, ExpectedPeer { commands: commands.clone(), grant });
         }
     }
 
@@ -418,9 +442,10 @@ impl BgpSpeaker {
         }
         self.peers.change_listener(|status| *status = ListenerStatus { port, ..ListenerStatus::default() });
         self.listener = port.map(|port| {
-            let (passwords, expected, peers) = (self.passwords.subscribe(), self.expected.clone(), self.peers.clone());
+            let signing = SigningWatch { peers: self.signing.subscribe(), config: self.config.clone() };
+            let (expected, peers) = (self.expected.clone(), self.peers.clone());
             let datapath = self.pins.datapath().clone();
-            (port, tasks::forever("BGP listener", listener::run(port, passwords, expected, peers, datapath)))
+            (port, tasks::forever("BGP listener", listener::run(port, signing, expected, peers, datapath)))
         });
     }
 
@@ -466,15 +491,20 @@ pub fn missing(bgp: &BgpConfig, address: IpAddr, peer: &BgpPeerConfig) -> Option
     plan(bgp, address, peer).err()
 }
 
-/// True if a peer's session under one configuration serves another. If not, the session is closed
-/// with a Cease and opened again.
-pub fn is_same_session(
-    address: IpAddr,
-    (bgp, peer): (&BgpConfig, &BgpPeerConfig),
-    (other, other_peer): (&BgpConfig, &BgpPeerConfig),
-) -> bool {
-    let plans = plan(bgp, address, peer).ok().zip(plan(other, address, other_peer).ok());
-    plans.is_some_and(|(plan, other)| plan == other)
+/// What a configuration says about a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfiguredPeer<'a> {
+    /// The BGP view.
+    pub bgp: &'a BgpConfig,
+    /// The peer in it.
+    pub peer: &'a BgpPeerConfig,
+}
+
+/// True if the session with a peer under one configuration serves another. If not, the session is
+/// closed with a Cease and opened again.
+pub fn is_same_session(address: IpAddr, earlier: ConfiguredPeer<'_>, later: ConfiguredPeer<'_>) -> bool {
+    let plan_of = |settings: ConfiguredPeer<'_>| plan(settings.bgp, address, settings.peer).ok();
+    plan_of(earlier).is_some_and(|earlier| plan_of(later) == Some(earlier))
 }
 
 /// Builds the settings of a peer's session. The error says what is missing and how to configure it.
@@ -490,9 +520,15 @@ fn plan(bgp: &BgpConfig, address: IpAddr, peer: &BgpPeerConfig) -> Result<PeerPl
         return Err("listen-only, and there is nowhere to connect to: give this device a `listen-port NUMBER`");
     }
     let timer = peer.timer.unwrap_or(BgpPeerConfig::TIMER);
-    let (port, password) = (peer.port.unwrap_or(BgpPeerConfig::PORT), peer.password.clone());
+    let target = PeerTarget {
+        address,
+        port: peer.port.unwrap_or(BgpPeerConfig::PORT),
+        // A peer with a key chain does not use its password.
+        password: peer.password.clone().filter(|_| peer.keychain.is_none()),
+        keychain: peer.keychain.clone(),
+    };
     Ok(PeerPlan {
-        target: PeerTarget { address, port, password },
+        target,
         asn,
         local: LocalSpeaker {
             asn: bgp.asn,

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::{
@@ -21,7 +22,8 @@ use super::{
     updates::{MessageRun, UpdateCounters, UpdateTranslator},
 };
 use crate::{
-    feed::{Feed, Input, InputId, InputNotice},
+    feed::{Feed, Input, InputId, InputNotice, MemoryExcess},
+    input::budget::{BudgetNews, RouteBudget},
     wire::{
         bgp::{
             Family, Frame, Notification, RouteRefresh,
@@ -199,6 +201,23 @@ impl PeerFeed {
         }
     }
 
+    /// Ends a restart before its time is over.
+    pub(super) fn end_restart(&mut self) {
+        if let Some(restarting) = self.restarting.take() {
+            self.append(restarting.down);
+        }
+    }
+
+    /// See [`Input::orders_to_close`].
+    pub(super) fn orders_to_close(&self) -> watch::Receiver<Option<MemoryExcess>> {
+        self.input.orders_to_close()
+    }
+
+    /// See [`Input::has_closed`].
+    pub(super) fn has_closed(&mut self) {
+        self.input.has_closed();
+    }
+
     /// Ends the input because the peer is stopped.
     pub(super) fn end(mut self, notice: &OutgoingNotification) {
         if *notice != OutgoingNotification::cease(cease::DE_CONFIGURED)
@@ -216,6 +235,16 @@ impl PeerFeed {
             self.append(frames);
         }
         Some(run)
+    }
+
+    /// Looks whether the peer has more routes than its budget allows.
+    pub(super) fn look(&mut self, budget: &mut RouteBudget) -> Option<BudgetNews> {
+        budget.look(self.input.growth(), || self.input.count_routes())
+    }
+
+    /// Returns the family with most routes.
+    pub(super) fn largest_family(&self) -> Option<Family> {
+        self.feed.ribs(&self.id).iter().max_by_key(|rib| rib.routes).map(|rib| rib.family)
     }
 
     /// Handles the end of a family's routes: End-of-RIB, or the end of a route refresh.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::pin;
+use crate::{pin, signing::SigningError};
 
 /// Why a peer is not established, as `display` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub enum BgpDownReason {
     NotificationReceived,
     /// bmpd sent a NOTIFICATION that has no reason of its own here.
     NotificationSent,
+    /// The peer had more routes than `maximum-routes`.
+    MaximumRoutes,
+    /// The feed took more memory than `memory-limit`, and the peer had grown most.
+    MemoryLimit,
     /// The peer's OPEN was refused.
     OpenError,
     /// An UPDATE of the peer ended the session (RFC 7606 §2).
@@ -30,6 +34,21 @@ pub enum BgpDownReason {
 }
 
 impl BgpDownReason {
+    /// The reasons that only BGP peers have: all but those of [`Self::Pin`].
+    pub const OWN: [Self; 11] = [
+        Self::ConnectFailed,
+        Self::PeerClosed,
+        Self::ConnectionBroken,
+        Self::HoldTimerExpired,
+        Self::NotificationReceived,
+        Self::NotificationSent,
+        Self::MaximumRoutes,
+        Self::MemoryLimit,
+        Self::OpenError,
+        Self::UpdateError,
+        Self::MessageError,
+    ];
+
     /// Returns the word in `display` and in its JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,6 +59,8 @@ impl BgpDownReason {
             Self::HoldTimerExpired => "hold-timer-expired",
             Self::NotificationReceived => "notification-received",
             Self::NotificationSent => "notification-sent",
+            Self::MaximumRoutes => "maximum-routes",
+            Self::MemoryLimit => "memory-limit",
             Self::OpenError => "open-error",
             Self::UpdateError => "update-error",
             Self::MessageError => "message-error",
@@ -48,6 +69,9 @@ impl BgpDownReason {
 
     /// Returns the reason for a failed attempt to connect.
     pub(super) fn of_connect(error: &io::Error) -> Self {
+        if let Some(signing) = error.get_ref().and_then(|inner| inner.downcast_ref::<SigningError>()) {
+            return Self::Pin(signing.reason());
+        }
         // Errors that bmpd explains itself have a kind and no error number.
         let by_kind = match error.kind() {
             io::ErrorKind::ConnectionRefused => Some(pin::Reason::ConnectRefused),

@@ -10,9 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
+
 use super::{fsm::BgpState, reason::BgpDownReason, updates::UpdateCounters};
 use crate::{
     feed::{Feed, InputId},
+    pin,
     wire::{
         bgp::{Family, MessageType},
         bmp::RibView,
@@ -70,6 +73,10 @@ pub struct PeerStatus {
     pub session: Option<EstablishedSession>,
     /// How often a session has been established.
     pub established_count: u64,
+    /// How often a session was closed because the peer had more routes than `maximum-routes`.
+    pub closed_for_routes: u64,
+    /// How often a session was closed because of `memory-limit`.
+    pub closed_for_memory: u64,
     /// The time until the next attempt, if the peer is waiting after a failure.
     pub retry_in: Option<Duration>,
     /// The rest of the restart time (RFC 4724), if the peer is restarting.
@@ -171,6 +178,16 @@ impl BgpPeers {
         })
     }
 
+    /// Closes the session of a peer, or of all peers, and opens it again. Returns false if no such
+    /// peer is configured.
+    pub fn reset(&self, only: Option<IpAddr>) -> bool {
+        let peers = lock(&self.0.peers);
+        let mut named = peers.values().filter(|peer| only.is_none_or(|only| only == peer.address)).peekable();
+        let is_there = named.peek().is_some();
+        named.for_each(|peer| peer.resets.send_modify(|resets| *resets += 1));
+        is_there
+    }
+
     /// Returns the status of the listener.
     pub fn listener(&self) -> ListenerStatus {
         lock(&self.0.listener).clone()
@@ -183,7 +200,8 @@ impl BgpPeers {
     /// Registers a peer until the returned value is dropped.
     pub(super) fn register(&self, address: IpAddr, asn: Option<u32>) -> PeerRegistration {
         let (received, sent) = Default::default();
-        let shown = Arc::new(PeerEntry { address, asn, now: Mutex::default(), received, sent });
+        let resets = watch::channel(0).0;
+        let shown = Arc::new(PeerEntry { address, asn, now: Mutex::default(), received, sent, resets });
         lock(&self.0.peers).insert(address, Arc::clone(&shown));
         PeerRegistration { peers: self.clone(), shown: PeerStatusHandle(shown) }
     }
@@ -198,6 +216,8 @@ struct PeerEntry {
     now: Mutex<LivePeerStatus>,
     received: AtomicMessageCounts,
     sent: AtomicMessageCounts,
+    /// How often an operator has reset the peer.
+    resets: watch::Sender<u64>,
 }
 
 /// How many peers have been started. Each start gets a number of its own, even if a peer is
@@ -213,9 +233,14 @@ pub(super) struct LivePeerStatus {
     pub(super) last_error: Option<String>,
     /// True if `last_error` occurred after the last start.
     pub(super) has_failed: bool,
+    /// True if a message of the peer explains `last_error`, since the last start or session: a
+    /// NOTIFICATION, or a message that bmpd refused.
+    pub(super) is_explained: bool,
     pub(super) started: u64,
     pub(super) session: Option<EstablishedSession>,
     pub(super) established_count: u64,
+    pub(super) closed_for_routes: u64,
+    pub(super) closed_for_memory: u64,
     pub(super) retry_at: Option<Instant>,
     pub(super) restart_until: Option<Instant>,
     pub(super) stale: usize,
@@ -230,9 +255,12 @@ impl Default for LivePeerStatus {
             reason: None,
             last_error: None,
             has_failed: false,
+            is_explained: false,
             started: 0,
             session: None,
             established_count: 0,
+            closed_for_routes: 0,
+            closed_for_memory: 0,
             retry_at: None,
             restart_until: None,
             stale: 0,
@@ -246,9 +274,32 @@ impl LivePeerStatus {
     pub(super) fn begin(&mut self) {
         self.started = STARTS.fetch_add(1, Ordering::Relaxed) + 1;
         self.has_failed = false;
+        self.is_explained = false;
     }
 
+    /// Notes that a session is established.
+    pub(super) fn establish(&mut self, session: EstablishedSession) {
+        self.session = Some(session);
+        self.established_count += 1;
+        self.is_explained = false;
+    }
+
+    /// Notes a failure.
+    ///
+    /// A peer that refuses a session often says why once, and resets or closes its next
+    /// connections. Such an end says less than the message before it, whose reason stays.
     pub(super) fn fail(&mut self, reason: BgpDownReason, why: String) {
+        let is_plain = matches!(reason, BgpDownReason::PeerClosed | BgpDownReason::Pin(pin::Reason::ConnectionReset));
+        if is_plain && self.is_explained {
+            return;
+        }
+        self.is_explained = matches!(
+            reason,
+            BgpDownReason::NotificationReceived
+                | BgpDownReason::OpenError
+                | BgpDownReason::UpdateError
+                | BgpDownReason::MessageError
+        );
         self.reason = Some(reason);
         self.last_error = Some(why);
         self.has_failed = true;
@@ -279,6 +330,8 @@ impl PeerEntry {
             routes: ribs.map(|rib| (rib.family, rib.routes)).collect(),
             session: now.session,
             established_count: now.established_count,
+            closed_for_routes: now.closed_for_routes,
+            closed_for_memory: now.closed_for_memory,
             retry_in: left(now.retry_at),
             restart_left: left(now.restart_until),
             stale: now.stale,
@@ -307,6 +360,11 @@ impl PeerStatusHandle {
         change(&mut lock(&self.0.now));
     }
 
+    /// Follows the resets of the peer from now on.
+    pub(super) fn resets(&self) -> watch::Receiver<u64> {
+        self.0.resets.subscribe()
+    }
+
     pub(super) fn received(&self, message: MessageType, messages: u64) {
         self.0.received[usize::from(message.code()) - 1].fetch_add(messages, Ordering::Relaxed);
     }
@@ -329,4 +387,61 @@ impl Drop for PeerRegistration {
 /// show.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const TOLD: &str = "the peer sent a NOTIFICATION: Cease, Connection Rejected";
+
+    fn session() -> EstablishedSession {
+        let end = (Ipv4Addr::LOCALHOST, 179).into();
+        EstablishedSession {
+            hold: Duration::ZERO,
+            keepalive: Duration::ZERO,
+            bgp_id: Ipv4Addr::LOCALHOST,
+            capabilities: Vec::new(),
+            families: Vec::new(),
+            local: end,
+            remote: end,
+        }
+    }
+
+    #[test]
+    fn a_plain_end_does_not_hide_the_notification_of_an_earlier_attempt() {
+        let plain = [BgpDownReason::PeerClosed, pin::Reason::ConnectionReset.into()];
+        let mut status = LivePeerStatus::default();
+        status.begin();
+        status.fail(plain[0], "the peer closed the connection".to_owned());
+        for told in [BgpDownReason::NotificationReceived, BgpDownReason::OpenError] {
+            status.fail(told, TOLD.to_owned());
+            for reason in plain {
+                status.fail(reason, "an end without a word".to_owned());
+                assert_eq!(status.reason, Some(told));
+                assert_eq!((status.last_error.as_deref(), status.has_failed), (Some(TOLD), true));
+            }
+        }
+        // Another failure is news.
+        status.fail(pin::Reason::ConnectRefused.into(), "refused".to_owned());
+        assert_eq!(status.last_error.as_deref(), Some("refused"));
+        status.fail(plain[1], "reset".to_owned());
+        assert_eq!(status.last_error.as_deref(), Some("reset"));
+    }
+
+    #[test]
+    fn after_a_session_or_a_new_start_a_plain_end_is_the_reason() {
+        let mut status = LivePeerStatus::default();
+        for renew in [|status: &mut LivePeerStatus| status.establish(session()), LivePeerStatus::begin] {
+            status.fail(BgpDownReason::NotificationReceived, TOLD.to_owned());
+            renew(&mut status);
+            status.fail(BgpDownReason::PeerClosed, "closed".to_owned());
+            assert_eq!(
+                (status.reason, status.last_error.as_deref()),
+                (Some(BgpDownReason::PeerClosed), Some("closed"))
+            );
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 
+use super::status::FileSize;
 use crate::{
     sys,
     wire::mrt::{self, Record, records},
@@ -62,14 +63,14 @@ pub(super) struct RecordReader<'a> {
 impl<'a> RecordReader<'a> {
     /// Opens a file. `position` counts the packed bytes read; `size` receives the packed size of
     /// the file.
-    pub(super) fn open(path: &Path, position: &'a AtomicU64, size: &AtomicU64) -> Result<Self, FileError> {
+    pub(super) fn open(path: &Path, position: &'a AtomicU64, size: &FileSize) -> Result<Self, FileError> {
         let file = sys::open_regular(path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => FileError::NotRegular,
             _ => FileError::Open(error),
         })?;
         let length = file.metadata().map_err(FileError::Open)?.len();
         position.store(0, Ordering::Relaxed);
-        size.store(length, Ordering::Relaxed);
+        size.set(length);
         Self::new(CountingReader { inner: file, position }).map_err(|error| FileError::Read { offset: 0, error })
     }
 

@@ -36,6 +36,8 @@ mod translate;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    future::pending,
     sync::Arc,
 };
 
@@ -45,6 +47,7 @@ use tracing::{info, warn};
 use crate::{
     config::{self, Config},
     feed::{Feed, Input, InputId, InputNotice, Trouble, UpdateError},
+    input::budget,
     tasks::{self, Tasks},
 };
 use batch::{ReaderEvent, read};
@@ -52,6 +55,7 @@ use file::RecordReader;
 use pace::Metronome;
 use peers::RecordTime;
 use place::FrameOrigin;
+use status::ReplayHandle;
 use survey::Survey;
 use translate::RecordTranslator;
 
@@ -132,23 +136,45 @@ pub fn translate(file: &[u8]) -> Result<Translation, FileError> {
 ///
 /// If the file is not MRT, or is damaged so that the next record cannot be found, the replay fails
 /// and its peers go down, because their routes are incomplete. A record that can be found but not
-/// read, or that is of another type, is counted and passed over. `replays` shows the status of the
-/// replay as long as this future lives.
+/// read, or that is of another type, is counted and passed over. A replay that has grown most when
+/// the feed takes too much memory fails too. `replays` shows the status of the replay as long as
+/// this future lives.
 pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
     let status = replays.register(&replay);
     let name = replay.name.as_str();
     let file = replay.file.display();
     info!(replay = name, %file, "replay begins");
-    let (sender, mut events) = mpsc::channel(QUEUE);
+    let (sender, events) = mpsc::channel(QUEUE);
     let (thread_replay, thread_status) = (replay.clone(), status.progress());
     let spawned = tasks::thread("mrt", move || read(&thread_replay, &thread_status, &sender));
     if let Err(error) = spawned {
         status.set_state(ReplayState::Failed(format!("cannot start a thread to read the file: {error}")));
-        return tasks::idle(std::future::pending()).await;
+        return tasks::idle(pending()).await;
     }
-    let mut input = Some(feed.input(InputId::replay(name)));
+    let mut input = feed.input(InputId::replay(name));
     // If the routes of the file show their encoding, the OPENs of the Peer Ups agree with it.
-    input.iter_mut().for_each(Input::trust_opens);
+    input.trust_opens();
+    let mut orders = input.orders_to_close();
+    let mut input = Some(input);
+    let cause = tokio::select! {
+        never = play(&replay, events, &mut input, &status) => match never {},
+        cause = budget::ordered(&mut orders) => cause,
+    };
+    // The thread ends too, since nobody takes its events any more.
+    warn!(replay = name, "memory-limit: the replay ends: {cause}");
+    drop(input);
+    status.set_state(ReplayState::Failed(format!("memory-limit: {cause}")));
+    tasks::idle(pending()).await
+}
+
+/// Appends what the thread sends. Never returns, and keeps the input unless the replay fails.
+async fn play(
+    replay: &ReplayJob,
+    mut events: mpsc::Receiver<ReaderEvent>,
+    input: &mut Option<Input>,
+    status: &ReplayHandle,
+) -> Infallible {
+    let (name, file) = (replay.name.as_str(), replay.file.display());
     // The feed's errors of earlier rounds, and the kinds that the log already has a line about.
     let (mut before, mut logged) = (Trouble::default(), BTreeSet::new());
     let mut metronome = Metronome::new(replay.pace);
@@ -156,7 +182,7 @@ pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
         match event {
             ReaderEvent::Survey => {
                 status.begin();
-                if let Some(input) = &mut input {
+                if let Some(input) = input {
                     before = input.totals().trouble;
                     input.notice_again();
                 }
@@ -167,7 +193,7 @@ pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
             }
             ReaderEvent::Batch(batch) => {
                 tasks::idle(metronome.wait(batch.time, batch.updates)).await;
-                let Some(input) = &mut input else { break };
+                let Some(input) = input else { break };
                 let start = input.totals().bytes;
                 input.append(batch.chunk);
                 for notice in input.take_notices() {
@@ -197,11 +223,11 @@ pub async fn run(replay: ReplayJob, feed: Feed, replays: Replays) {
             }
             ReaderEvent::Failed(reason) => {
                 warn!(replay = name, "replay failed: {reason}");
-                input = None;
+                *input = None;
                 status.set_state(ReplayState::Failed(reason));
             }
         }
     }
-    // This future keeps the input, so the peers stay up until it is dropped.
-    tasks::idle(std::future::pending()).await
+    // The caller keeps the input, so the peers stay up until this future is dropped.
+    tasks::idle(pending()).await
 }

@@ -40,12 +40,12 @@ pub struct ReplayStatus {
     pub rounds: u64,
     /// Packed bytes of the file behind the records replayed in this round, or surveyed so far.
     pub bytes_read: u64,
-    /// The packed size of the file in bytes. Zero until the file is open.
-    pub file_bytes: u64,
+    /// The packed size of the file in bytes. `None` until the file is open.
+    pub file_bytes: Option<u64>,
     /// Records replayed in this round.
     pub records: u64,
-    /// Records in the file. Zero until the survey is complete.
-    pub file_records: u64,
+    /// Records in the file. `None` until the survey is complete.
+    pub file_records: Option<u64>,
     /// Route Monitoring frames built from those records.
     pub updates: u64,
     /// Records that were passed over, by kind.
@@ -127,7 +127,7 @@ impl ReplayEntry {
             pace,
             looped,
             bytes_read: if now.state == ReplayState::Surveying { surveyed() } else { position },
-            file_bytes: self.progress.size.load(Ordering::Relaxed),
+            file_bytes: self.progress.size.get(),
             state: now.state,
             rounds: now.rounds,
             records,
@@ -147,14 +147,37 @@ pub(super) struct ReplayProgress {
     now: Mutex<RoundProgress>,
     /// Packed bytes read by the survey.
     pub(super) surveyed: AtomicU64,
-    pub(super) size: AtomicU64,
+    pub(super) size: FileSize,
+}
+
+/// The packed size of a file in bytes, once the file has been opened.
+#[derive(Debug)]
+pub(super) struct FileSize(AtomicU64);
+
+impl FileSize {
+    /// No file is as large.
+    const UNKNOWN: u64 = u64::MAX;
+
+    pub(super) fn set(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|bytes| *bytes != Self::UNKNOWN)
+    }
+}
+
+impl Default for FileSize {
+    fn default() -> Self {
+        Self(AtomicU64::new(Self::UNKNOWN))
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 struct RoundProgress {
     state: ReplayState,
     rounds: u64,
-    file_records: u64,
+    file_records: Option<u64>,
     reached: ReplayPosition,
     /// The errors that the feed found, and the first record of each kind.
     trouble: Trouble,
@@ -198,7 +221,7 @@ impl ReplayHandle {
     /// Ends the survey, which found this many records.
     pub(super) fn surveyed(&self, records: u64) {
         let mut now = lock(&self.shown.progress.now);
-        (now.state, now.file_records) = (ReplayState::Reading, records);
+        (now.state, now.file_records) = (ReplayState::Reading, Some(records));
     }
 
     /// Sets how much of the file has been replayed, and the errors of this round.

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::keepalive::{probe_idle_daemon, probe_urgently};
-use crate::{feed::ConnectionId, sys};
+use crate::{feed::ConnectionId, signing::SignedStream, sys};
 
 /// How often an owner looks for signs of its daemon.
 const LOOK: Duration = Duration::from_millis(50);
@@ -124,6 +124,16 @@ pub(super) trait DaemonStream: AsyncRead + Unpin {
     /// Has the kernel probe the daemon's host: at once and often if `urgent`, otherwise when the
     /// daemon is idle.
     fn probe(&self, urgent: bool) -> io::Result<()>;
+}
+
+impl DaemonStream for SignedStream {
+    fn presence(&self) -> io::Result<sys::TcpPresence> {
+        sys::tcp_presence(self)
+    }
+
+    fn probe(&self, urgent: bool) -> io::Result<()> {
+        self.get_ref().probe(urgent)
+    }
 }
 
 impl DaemonStream for TcpStream {

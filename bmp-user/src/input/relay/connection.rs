@@ -17,7 +17,9 @@ use super::{
     status::ConnectionHandle,
 };
 use crate::{
-    feed::{Claim, HeldPeers, Input, InputNotice, UpdateError},
+    feed::{Claim, HeldPeers, Input, InputNotice, MemoryExcess, UpdateError},
+    input::budget::{BudgetNews, ClosingCause, HOLD, RouteBudget, RouteExcess, WARNS_AT_PERCENT, ordered},
+    visitors::ClientOrigin,
     wire::bmp,
 };
 
@@ -34,8 +36,10 @@ pub(super) enum RelayConnectionEnd {
     Invalid(bmp::Error),
     /// The connection broke.
     Broken(io::Error),
-    /// `allow` does not let the daemon in any more.
-    NotAllowed,
+    /// `allow` does not let this client in any more.
+    NotAllowed(ClientOrigin),
+    /// The daemon is beyond a limit.
+    Limited(ClosingCause),
 }
 
 impl RelayConnectionEnd {
@@ -55,7 +59,22 @@ impl fmt::Display for RelayConnectionEnd {
             }
             Self::Invalid(error) => write!(f, "{error}; closed"),
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
-            Self::NotAllowed => write!(f, "`allow` does not let this host connect any more; closed"),
+            Self::NotAllowed(ClientOrigin::Host(_)) => {
+                write!(f, "`allow` does not let this host connect any more; closed")
+            }
+            Self::NotAllowed(ClientOrigin::User(_) | ClientOrigin::UnknownUser(_)) => {
+                write!(f, "`allow user` does not let this user connect any more; closed")
+            }
+            Self::Limited(cause) => {
+                match cause {
+                    ClosingCause::Routes { routes, most } => {
+                        write!(f, "maximum-routes: the daemon had {routes} routes, and maximum-routes is {most}")?;
+                    }
+                    ClosingCause::Memory(_) => write!(f, "memory-limit: {cause}")?,
+                }
+                let seconds = HOLD.as_secs();
+                write!(f, "; closed, and its user or host is refused for {seconds} s, unless the limit is raised")
+            }
         }
     }
 }
@@ -70,14 +89,14 @@ pub(super) struct RelayLinks {
 /// Connections of one relay whose peers are held at one time, at most.
 const MOST_HELD: usize = 64;
 /// Peers of one connection, at most. A router with more peers reports to several relays.
-const MOST_PEERS: usize = 16_384;
+pub const MOST_PEERS_OF_CONNECTION: usize = 16_384;
 
 /// Feeds what `stream` sends until it ends. Then holds its peers for as long as the terms say.
 pub(super) async fn serve(stream: impl DaemonStream, mut input: Input, links: RelayLinks) {
     let RelayLinks { status, terms, owners } = links;
     let (relay, client) = (status.relay_name().to_owned(), status.client());
     info!(relay, %client, "daemon connected");
-    input.limit_peers(MOST_PEERS);
+    input.limit_peers(MOST_PEERS_OF_CONNECTION);
     let registration = owners.register(input.connection(), client);
     let mut connection = RelayConnection {
         stream,
@@ -86,6 +105,8 @@ pub(super) async fn serve(stream: impl DaemonStream, mut input: Input, links: Re
         owners: &owners,
         registration,
         inquiry: OwnerInquiry::default(),
+        budget: RouteBudget::default(),
+        orders: input.orders_to_close(),
         terms_are_final: false,
     };
     let end = connection.feed(&mut input).await;
@@ -94,8 +115,12 @@ pub(super) async fn serve(stream: impl DaemonStream, mut input: Input, links: Re
     } else {
         warn!(relay, %client, "{end}");
     }
+    if let RelayConnectionEnd::Limited(cause) = end {
+        status.limit(cause);
+    }
     status.closed(&end.to_string());
-    let is_wanted = !matches!(end, RelayConnectionEnd::NotAllowed) && !terms.borrow().hold.is_zero();
+    let is_unwanted = matches!(end, RelayConnectionEnd::NotAllowed(_) | RelayConnectionEnd::Limited(_));
+    let is_wanted = !is_unwanted && !terms.borrow().hold.is_zero();
     // A daemon that connects often, with other peers each time, must not fill the memory.
     let holds = is_wanted && status.held_connections() < MOST_HELD;
     if is_wanted && !holds {
@@ -116,7 +141,7 @@ pub(super) async fn serve(stream: impl DaemonStream, mut input: Input, links: Re
 
 /// Keeps peers up for as long as the terms say. The terms may change meanwhile.
 async fn hold(held: HeldPeers, status: ConnectionHandle, mut terms: watch::Receiver<Arc<RelayTerms>>) {
-    let began = Instant::now();
+    let (began, mut orders) = (Instant::now(), held.orders_to_close());
     let status = status.held();
     loop {
         let until = began + terms.borrow_and_update().hold;
@@ -125,6 +150,16 @@ async fn hold(held: HeldPeers, status: ConnectionHandle, mut terms: watch::Recei
             () = sleep_until(until) => break,
             // Without a sender, the relay is gone.
             changed = terms.changed() => if changed.is_err() { break },
+            cause = ordered(&mut orders) => {
+                status.limit(cause);
+                drop(held);
+                warn!(
+                    relay = status.relay_name(), client = %status.client(),
+                    "memory-limit: {cause}: the peers that were held are down, and its user or host is refused for {} s",
+                    HOLD.as_secs()
+                );
+                return;
+            }
         }
     }
     drop(held);
@@ -139,6 +174,8 @@ struct RelayConnection<'a, S> {
     owners: &'a PeerOwners,
     registration: OwnerRegistration,
     inquiry: OwnerInquiry,
+    budget: RouteBudget,
+    orders: watch::Receiver<Option<MemoryExcess>>,
     /// True once nobody can change the terms.
     terms_are_final: bool,
 }
@@ -149,11 +186,16 @@ impl<S: DaemonStream> RelayConnection<'_, S> {
         loop {
             let time = {
                 let terms = self.terms.borrow_and_update();
-                if !terms.lets_in(self.status.own(), self.status.client().ip()) {
-                    return RelayConnectionEnd::NotAllowed;
+                let origin = self.status.origin();
+                if !terms.lets_in(origin) {
+                    return RelayConnectionEnd::NotAllowed(origin);
                 }
+                self.budget.set(terms.maximum_routes);
                 terms.end_of_rib_after
             };
+            if let Some(excess) = self.look_at_budget(input) {
+                return RelayConnectionEnd::Limited(excess.into());
+            }
             let read = tokio::select! {
                 read = self.stream.read_buf(receiver.room()) => read,
                 () = sleep_until(quiet.next(Instant::now(), time)), if !time.is_zero() => {
@@ -166,12 +208,13 @@ impl<S: DaemonStream> RelayConnection<'_, S> {
                     self.terms_are_final = changed.is_err();
                     continue;
                 }
+                cause = ordered(&mut self.orders) => return RelayConnectionEnd::Limited(cause),
                 Some(question) = self.registration.questions.recv() => {
                     self.inquiry.begin(question, &self.stream);
                     continue;
                 }
                 () = self.inquiry.next() => {
-                    match self.inquiry.look(&self.stream, self.status.is_local(), true) {
+                    match self.inquiry.look(&self.stream, self.status.origin().is_local(), true) {
                         Ok(()) => continue,
                         Err(error) => return RelayConnectionEnd::Broken(error),
                     }
@@ -190,6 +233,23 @@ impl<S: DaemonStream> RelayConnection<'_, S> {
             if let Some(end) = self.receive(&mut receiver, input).await {
                 return end;
             }
+        }
+    }
+
+    /// Counts the routes of the connection where there may be too many. Returns how many, if the
+    /// connection has to be closed.
+    fn look_at_budget(&mut self, input: &mut Input) -> Option<RouteExcess> {
+        let (relay, client) = (self.status.relay_name(), self.status.client());
+        match self.budget.look(input.growth(), || input.count_routes())? {
+            BudgetNews::Near(RouteExcess { routes, most }) => {
+                warn!(relay, %client, "the daemon has {routes} routes, more than {WARNS_AT_PERCENT} % of maximum-routes {most}");
+                None
+            }
+            BudgetNews::Warning(RouteExcess { routes, most }) => {
+                warn!(relay, %client, "the daemon has {routes} routes, more than maximum-routes {most} (warning-only)");
+                None
+            }
+            BudgetNews::Beyond(excess) => Some(excess),
         }
     }
 
@@ -229,15 +289,18 @@ impl<S: DaemonStream> RelayConnection<'_, S> {
         loop {
             tokio::select! {
                 decision = &mut decision => return Ok(decision),
+                cause = ordered(&mut self.orders) => return Err(RelayConnectionEnd::Limited(cause)),
                 changed = self.terms.changed(), if !self.terms_are_final => {
                     self.terms_are_final = changed.is_err();
-                    if !self.terms.borrow_and_update().lets_in(self.status.own(), self.status.client().ip()) {
-                        return Err(RelayConnectionEnd::NotAllowed);
+                    let origin = self.status.origin();
+                    if !self.terms.borrow_and_update().lets_in(origin) {
+                        return Err(RelayConnectionEnd::NotAllowed(origin));
                     }
                 }
                 Some(question) = self.registration.questions.recv() => self.inquiry.begin(question, &self.stream),
                 () = self.inquiry.next() => {
-                    self.inquiry.look(&self.stream, self.status.is_local(), false).map_err(RelayConnectionEnd::Broken)?;
+                    let is_local = self.status.origin().is_local();
+                    self.inquiry.look(&self.stream, is_local, false).map_err(RelayConnectionEnd::Broken)?;
                 }
             }
         }

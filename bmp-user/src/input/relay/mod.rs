@@ -1,4 +1,4 @@
-//! `bmp-relay`: takes BMP from daemons on this host, and from where `allow` says.
+//! `bmp-relay`: takes BMP from daemons on this host, and from where and whom `allow` says.
 //!
 //! Each relay of the configuration has a listener, and each connection a task. Frames go into the
 //! feed byte for byte. Left out are Initiation and Termination, which are about the daemon's own
@@ -11,7 +11,9 @@
 //! * `receiver`: from bytes to frames in the feed.
 //! * `claims`: a peer that two connections want.
 //! * `quiet`: when a RIB is taken for complete.
+//! * `signing`: the key chain of a relay.
 //! * `status`: what displays show.
+//! * `users`: which users of this host may connect.
 
 mod claims;
 mod connection;
@@ -19,48 +21,60 @@ mod keepalive;
 mod listener;
 mod quiet;
 mod receiver;
+mod signing;
 mod status;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{select, sync::watch, task::JoinHandle, time::sleep};
 use tracing::info;
 
 use crate::{
-    config::{self, Config, Prefix},
+    config::{self, Config, MaximumRoutes, Prefix},
     feed::Feed,
+    link::Host,
     tasks,
-    visitors::{self, LimitRequest, Limits, SourceLimit},
+    visitors::{self, ClientOrigin, LimitRequest, Limits, SourceLimit},
 };
 
+pub use connection::MOST_PEERS_OF_CONNECTION;
 pub use receiver::{BmpReceiver, DaemonGoodbye, ReceiveOutcome};
-pub use status::{ConnectionStatus, HeldConnection, RelayState, RelayStatus, Relays, SystemInfo};
+pub use status::{ConnectionStatus, HeldConnection, LimitedClient, RelayState, RelayStatus, Relays, SystemInfo};
+pub use users::learn_system_accounts;
+
+use signing::RelaySigning;
+use users::{AllowedUsers, UserNumbers};
 
 /// Runs the relays of the configuration until its sender is gone. Dropping the future closes them
 /// all.
 ///
 /// Compares every new configuration with the running relays. A new relay gets a listener. A relay
 /// that is gone or listens elsewhere loses its listener and its connections. Any other relay goes
-/// on. `relays` shows their status.
-pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: Relays) {
+/// on. `relays` shows their status. `host` tells the addresses of this host.
+pub async fn run(
+    mut config: watch::Receiver<Arc<Config>>,
+    feed: Feed,
+    relays: Relays,
+    host: watch::Receiver<Arc<Host>>,
+) {
     let mut running: BTreeMap<String, RunningRelay> = BTreeMap::new();
     loop {
-        let wanted = {
-            let config = config.borrow_and_update();
-            // The limits of relays are made of what is left.
-            visitors::keep_for(config.session_count());
-            wanted(&config)
-        };
+        let now = Arc::clone(&config.borrow_and_update());
+        // The limits of relays are made of what is left.
+        visitors::keep_for(now.session_count());
+        let lacks_users = tasks::idle(relays.users().learn(&now)).await;
+        let wanted = wanted(&now, relays.users());
         let obsolete: Vec<String> = running
             .iter()
-            .filter(|(name, relay)| wanted.get(*name).is_none_or(|wanted| wanted.listen != relay.listen))
+            .filter(|(name, relay)| wanted.get(*name).is_none_or(|wanted| wanted.listening() != relay.listening()))
             .map(|(n, _)| n.clone())
             .collect();
         // Closed before any starts: a new relay may need an address that one of them holds.
@@ -80,28 +94,44 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, feed: Feed, relays: R
                     });
                 }
                 None => {
-                    let relay = RunningRelay::start(&name, wanted, &feed, &relays);
+                    let relay = RunningRelay::start(&name, wanted, &feed, &relays, host.clone(), config.clone());
                     running.insert(name, relay);
                 }
             }
         }
-        if tasks::idle(config.changed()).await.is_err() {
+        let changed = async {
+            select! {
+                changed = config.changed() => changed.is_ok(),
+                () = sleep(users::LOOK_AGAIN), if lacks_users => true,
+            }
+        };
+        if !tasks::idle(changed).await {
             return;
         }
     }
 }
 
 /// The relays that have a `listen`.
-fn wanted(config: &Config) -> BTreeMap<String, WantedRelay> {
+fn wanted(config: &Config, users: &UserNumbers) -> BTreeMap<String, WantedRelay> {
     let wanted = |relay: &config::RelayConfig| {
-        Some(WantedRelay { listen: relay.listen?, terms: Arc::new(RelayTerms::of(relay)) })
+        let (listen, keychain) = (relay.listen?, relay.keychain.clone());
+        Some(WantedRelay { listen, keychain, terms: Arc::new(RelayTerms::of(relay, users)) })
     };
     config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), wanted(relay)?))).collect()
 }
 
 struct WantedRelay {
     listen: SocketAddr,
+    /// The key chain that daemons sign with.
+    keychain: Option<String>,
     terms: Arc<RelayTerms>,
+}
+
+impl WantedRelay {
+    /// Returns what the listener is opened with.
+    fn listening(&self) -> (SocketAddr, Option<&str>) {
+        (self.listen, self.keychain.as_deref())
+    }
 }
 
 /// What may change while a relay listens.
@@ -109,12 +139,16 @@ struct WantedRelay {
 struct RelayTerms {
     /// Hosts that may connect besides this one.
     allow: BTreeSet<Prefix>,
+    /// Users of this host that may connect.
+    users: AllowedUsers,
     /// How long the peers of a daemon stay up after it went away.
     hold: Duration,
     /// How long a RIB is quiet before bmpd adds its End-of-RIB; zero for never.
     end_of_rib_after: Duration,
     /// How many connections the relay may have.
     limits: Limits,
+    /// How many routes each connection may have.
+    maximum_routes: Option<MaximumRoutes>,
 }
 
 /// How many connections a relay may have.
@@ -135,41 +169,66 @@ pub fn connection_limits(relay: &config::RelayConfig) -> (usize, usize) {
     (most, for_each_source)
 }
 
+/// Decides whether a relay with this configuration lets the client of a connection in.
+pub fn lets_in(relay: &config::RelayConfig, relays: &Relays, connection: &ConnectionStatus) -> bool {
+    RelayTerms::of(relay, relays.users()).lets_in(connection.origin())
+}
+
+/// Returns the names of `allow user` of a relay that were looked up, and whether this host knows
+/// them.
+pub fn looked_up_users(relay: &config::RelayConfig, relays: &Relays) -> Vec<(String, bool)> {
+    relays.users().looked_up(relay)
+}
+
 impl RelayTerms {
-    fn of(relay: &config::RelayConfig) -> Self {
+    fn of(relay: &config::RelayConfig, users: &UserNumbers) -> Self {
         Self {
             allow: relay.allow.clone(),
+            users: users.allowed_by(relay),
             hold: relay.hold,
             end_of_rib_after: relay.end_of_rib_after,
             limits: limits(relay),
+            maximum_routes: relay.maximum_routes,
         }
     }
 
-    /// True if `client` may connect to the address `own` of this host.
-    fn lets_in(&self, own: IpAddr, client: IpAddr) -> bool {
-        is_local(own, client) || self.allow.iter().any(|prefix| prefix.contains(client))
+    /// True if a client may connect.
+    fn lets_in(&self, origin: ClientOrigin) -> bool {
+        match origin {
+            ClientOrigin::User(user) => self.users.has(user),
+            ClientOrigin::UnknownUser(_) => false,
+            ClientOrigin::Host(address) => self.allow.iter().any(|prefix| prefix.contains(address)),
+        }
     }
-}
-
-/// True if a client is on this host: it comes from loopback, or from the address that it connected
-/// to.
-fn is_local(own: IpAddr, client: IpAddr) -> bool {
-    let client = client.to_canonical();
-    client.is_loopback() || own.to_canonical() == client
 }
 
 /// A relay that runs.
 struct RunningRelay {
     listen: SocketAddr,
+    keychain: Option<String>,
     terms: watch::Sender<Arc<RelayTerms>>,
     task: JoinHandle<()>,
 }
 
 impl RunningRelay {
-    fn start(name: &str, WantedRelay { listen, terms }: WantedRelay, feed: &Feed, relays: &Relays) -> Self {
+    fn start(
+        name: &str,
+        WantedRelay { listen, keychain, terms }: WantedRelay,
+        feed: &Feed,
+        relays: &Relays,
+        host: watch::Receiver<Arc<Host>>,
+        config: watch::Receiver<Arc<Config>>,
+    ) -> Self {
         let status = relays.register(name, listen);
         let (terms, receiver) = watch::channel(terms);
-        Self { listen, terms, task: tasks::forever("relay listener", listener::run(status, feed.clone(), receiver)) }
+        let signing = keychain.clone().map(|chain| RelaySigning::new(chain, listen, config));
+        let task = tasks::forever("relay listener", listener::run(status, feed.clone(), receiver, host, signing));
+        Self { listen, keychain, terms, task }
+    }
+
+    /// Returns what the listener was opened with.
+    fn listening(&self) -> (SocketAddr, Option<&str>) {
+        (self.listen, self.keychain.as_deref())
     }
 
     /// Closes the listener, and its connections with it. The address is free when this returns.
@@ -183,23 +242,5 @@ impl RunningRelay {
 impl Drop for RunningRelay {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-#[cfg(test)]
-mod terms {
-    use super::is_local;
-
-    #[test]
-    fn only_loopback_and_the_address_connected_to_are_local() {
-        let local = |own: &str, client: &str| is_local(own.parse().unwrap(), client.parse().unwrap());
-        assert!(local("127.0.0.1", "127.0.0.1"));
-        assert!(local("127.0.0.1", "127.9.9.9"));
-        assert!(local("::1", "::1"));
-        assert!(local("192.0.2.1", "192.0.2.1"));
-        assert!(local("::ffff:192.0.2.1", "192.0.2.1"));
-        assert!(!local("192.0.2.1", "192.0.2.2"));
-        assert!(!local("2001:db8::1", "2001:db8::2"));
-        assert!(!local("::ffff:192.0.2.1", "::ffff:192.0.2.2"));
     }
 }

@@ -1,23 +1,28 @@
 //! What `display` shows of relays.
 
 use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::is_local;
+use super::users::UserNumbers;
 use crate::{
-    feed::{ConnectionId, InputTotals},
-    visitors::Visitor,
+    config::MaximumRoutes,
+    feed::{ConnectionId, InputTotals, MemoryStanding},
+    input::budget::{ClosingCause, HOLD},
+    visitors::{ClientOrigin, ClientSource, Visitor},
 };
 
 /// The status of all relays. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Relays(Arc<Mutex<BTreeMap<String, Arc<RelayEntry>>>>);
+pub struct Relays {
+    entries: Arc<Mutex<BTreeMap<String, Arc<RelayEntry>>>>,
+    users: UserNumbers,
+}
 
 /// One relay at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +41,22 @@ pub struct RelayStatus {
     pub received: InputTotals,
     /// Connections of hosts that may not connect.
     pub refused_hosts: u64,
+    /// Connections of users of this host that may not connect.
+    pub refused_users: u64,
+    /// The last of these users, by name where this host knows one.
+    pub last_refused_user: Option<String>,
     /// Connections beyond the limits.
     pub refused_too_many: u64,
+    /// Connections of clients that had too many routes.
+    pub refused_for_routes: u64,
+    /// Connections of clients that had grown most when the feed took too much memory.
+    pub refused_for_memory: u64,
+    /// Connections that were closed because they had more routes than `maximum-routes`.
+    pub closed_for_routes: u64,
+    /// Connections that were closed because of `memory-limit`.
+    pub closed_for_memory: u64,
+    /// The clients that are refused because of one of these limits, the oldest first.
+    pub limited: Vec<LimitedClient>,
     /// The client of the connection that was closed last, and how it ended.
     pub last_closed: Option<String>,
 }
@@ -59,6 +78,8 @@ pub enum RelayState {
 pub struct ConnectionStatus {
     /// The daemon's end.
     pub client: SocketAddr,
+    /// The number of the user of this host that the daemon runs as; `None` for another host.
+    pub user: Option<u32>,
     /// sysName of its Initiation.
     pub sys_name: Option<String>,
     /// sysDescr of its Initiation.
@@ -67,6 +88,39 @@ pub struct ConnectionStatus {
     pub id: ConnectionId,
     /// What came in by it.
     pub totals: InputTotals,
+}
+
+impl ConnectionStatus {
+    /// Where the client is.
+    pub(super) fn origin(&self) -> ClientOrigin {
+        self.user.map_or_else(|| ClientOrigin::Host(self.client.ip().to_canonical()), ClientOrigin::User)
+    }
+}
+
+/// A client that was closed because of a limit, and whose user or host is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitedClient {
+    /// The daemon's end of the connection.
+    pub client: SocketAddr,
+    /// The number of its user; `None` for another host.
+    pub user: Option<u32>,
+    /// The limit, and how far the client was beyond it.
+    pub cause: ClosingCause,
+    /// How long it is refused.
+    pub left: Duration,
+}
+
+impl LimitedClient {
+    /// False if the time of the client is over in any case.
+    fn may_hold(&self) -> bool {
+        !self.left.is_zero() || matches!(self.cause, ClosingCause::Memory(_))
+    }
+
+    /// True if these limits still refuse the client.
+    pub fn still_holds(&self, routes: Option<MaximumRoutes>, memory: &MemoryStanding) -> bool {
+        let lasts = !self.left.is_zero() || self.cause.outlasts_its_time(memory);
+        lasts && self.cause.still_holds(routes, memory.limit)
+    }
 }
 
 /// A connection that ended and whose peers are held.
@@ -83,21 +137,26 @@ pub struct HeldConnection {
 impl Relays {
     /// The relays that are configured, by name.
     pub fn snapshot(&self) -> Vec<RelayStatus> {
-        let relays: Vec<Arc<RelayEntry>> = lock(&self.0).values().cloned().collect();
+        let relays: Vec<Arc<RelayEntry>> = lock(&self.entries).values().cloned().collect();
         relays.iter().map(|relay| relay.status()).collect()
     }
 
     /// Where a relay listens, and its state; `None` if there is no relay of that name.
     pub fn state(&self, name: &str) -> Option<(SocketAddr, RelayState)> {
-        let relay = lock(&self.0).get(name).cloned()?;
+        let relay = lock(&self.entries).get(name).cloned()?;
         let state = lock(&relay.now).state.clone();
         Some((relay.listen, state))
+    }
+
+    /// The numbers of the users that relays let in by name.
+    pub(super) fn users(&self) -> &UserNumbers {
+        &self.users
     }
 
     /// Shows a relay as long as the handle lives.
     pub(super) fn register(&self, name: &str, listen: SocketAddr) -> RelayHandle {
         let relay = Arc::new(RelayEntry { name: name.to_owned(), listen, now: Mutex::default() });
-        lock(&self.0).insert(name.to_owned(), Arc::clone(&relay));
+        lock(&self.entries).insert(name.to_owned(), Arc::clone(&relay));
         RelayHandle { relays: self.clone(), relay }
     }
 }
@@ -117,8 +176,44 @@ struct RelayProgress {
     /// What came in by connections that ended.
     ended: InputTotals,
     refused_hosts: u64,
+    refused_users: u64,
+    last_refused_user: Option<String>,
     refused_too_many: u64,
+    refused_for_routes: u64,
+    refused_for_memory: u64,
+    closed_for_routes: u64,
+    closed_for_memory: u64,
+    limited: VecDeque<LimitedSource>,
     last_closed: Option<String>,
+}
+
+/// A source that was closed because of a limit.
+#[derive(Clone, Copy, Debug)]
+struct LimitedSource {
+    source: ClientSource,
+    client: SocketAddr,
+    user: Option<u32>,
+    cause: ClosingCause,
+    until: Instant,
+}
+
+/// Sources that are refused at one time, at most. Each of them had as many routes, or as much
+/// memory, as one may have.
+const MOST_LIMITED: usize = 1024;
+
+impl RelayProgress {
+    /// Forgets sources whose time is over.
+    fn forget_limited(&mut self, memory: &MemoryStanding) {
+        let now = Instant::now();
+        self.limited.retain(|limited| limited.until > now || limited.cause.outlasts_its_time(memory));
+    }
+}
+
+impl LimitedSource {
+    fn shown(&self) -> LimitedClient {
+        let left = self.until.saturating_duration_since(Instant::now());
+        LimitedClient { client: self.client, user: self.user, cause: self.cause, left }
+    }
 }
 
 impl RelayEntry {
@@ -135,7 +230,14 @@ impl RelayEntry {
             received,
             held: now.held.iter().map(|(connection, until)| connection.held(*until)).collect(),
             refused_hosts: now.refused_hosts,
+            refused_users: now.refused_users,
+            last_refused_user: now.last_refused_user.clone(),
             refused_too_many: now.refused_too_many,
+            refused_for_routes: now.refused_for_routes,
+            refused_for_memory: now.refused_for_memory,
+            closed_for_routes: now.closed_for_routes,
+            closed_for_memory: now.closed_for_memory,
+            limited: now.limited.iter().map(|limited| limited.shown()).filter(LimitedClient::may_hold).collect(),
             last_closed: now.last_closed.clone(),
         }
     }
@@ -166,15 +268,39 @@ impl RelayHandle {
         lock(&self.relay.now).refused_hosts += 1;
     }
 
+    /// For a connection of a user of this host who may not connect.
+    pub(super) fn refused_user(&self, client: SocketAddr) -> RefusedUserHandle {
+        RefusedUserHandle { relay: Arc::clone(&self.relay), client }
+    }
+
     /// Counts a connection beyond the limits.
     pub(super) fn refused_too_many(&self) {
         lock(&self.relay.now).refused_too_many += 1;
     }
 
+    /// Counts the connection of a source that was beyond a limit, if these limits still refuse it.
+    pub(super) fn refuse_limited(
+        &self,
+        source: ClientSource,
+        routes: Option<MaximumRoutes>,
+        memory: &MemoryStanding,
+    ) -> Option<LimitedClient> {
+        let mut now = lock(&self.relay.now);
+        now.forget_limited(memory);
+        let is_refused =
+            |limited: &&LimitedSource| limited.source == source && limited.cause.still_holds(routes, memory.limit);
+        let limited = now.limited.iter().find(is_refused)?.shown();
+        match limited.cause {
+            ClosingCause::Routes { .. } => now.refused_for_routes += 1,
+            ClosingCause::Memory(_) => now.refused_for_memory += 1,
+        }
+        Some(limited)
+    }
+
     /// Shows a connection as long as the handle lives.
-    pub(super) fn connection(&self, id: ConnectionId, own: IpAddr, client: SocketAddr) -> ConnectionHandle {
+    pub(super) fn connection(&self, id: ConnectionId, origin: ClientOrigin, client: SocketAddr) -> ConnectionHandle {
         let (system, totals) = (Mutex::default(), Mutex::default());
-        let connection = Arc::new(ConnectionEntry { id, own, client, system, totals });
+        let connection = Arc::new(ConnectionEntry { id, origin, client, system, totals });
         lock(&self.relay.now).connections.push(Arc::clone(&connection));
         ConnectionHandle { relay: Arc::clone(&self.relay), connection, visitor: Mutex::default() }
     }
@@ -182,17 +308,41 @@ impl RelayHandle {
 
 impl Drop for RelayHandle {
     fn drop(&mut self) {
-        let mut relays = lock(&self.relays.0);
+        let mut relays = lock(&self.relays.entries);
         if relays.get(&self.relay.name).is_some_and(|shown| Arc::ptr_eq(shown, &self.relay)) {
             relays.remove(&self.relay.name);
         }
     }
 }
 
+/// A connection of a user of this host who may not connect.
+#[derive(Debug)]
+pub(super) struct RefusedUserHandle {
+    relay: Arc<RelayEntry>,
+    client: SocketAddr,
+}
+
+impl RefusedUserHandle {
+    pub(super) fn relay_name(&self) -> &str {
+        &self.relay.name
+    }
+
+    pub(super) fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// Counts the connection. `user` is the user's name, or number; `None` if it is not known.
+    pub(super) fn count(&self, user: Option<String>) {
+        let mut now = lock(&self.relay.now);
+        now.refused_users += 1;
+        now.last_refused_user = user.or_else(|| now.last_refused_user.take());
+    }
+}
+
 #[derive(Debug)]
 struct ConnectionEntry {
     id: ConnectionId,
-    own: IpAddr,
+    origin: ClientOrigin,
     client: SocketAddr,
     system: Mutex<SystemInfo>,
     totals: Mutex<InputTotals>,
@@ -212,6 +362,7 @@ impl ConnectionEntry {
         let SystemInfo { name, descr } = lock(&self.system).clone();
         ConnectionStatus {
             client: self.client,
+            user: self.origin.user(),
             sys_name: name,
             sys_descr: descr,
             id: self.id,
@@ -251,14 +402,9 @@ impl ConnectionHandle {
         self.connection.client
     }
 
-    /// The address of this host that the daemon connected to.
-    pub(super) fn own(&self) -> IpAddr {
-        self.connection.own
-    }
-
-    /// True if the daemon is on this host.
-    pub(super) fn is_local(&self) -> bool {
-        is_local(self.connection.own, self.connection.client.ip())
+    /// Where the daemon is.
+    pub(super) fn origin(&self) -> ClientOrigin {
+        self.connection.origin
     }
 
     /// How many ended connections of the relay have peers that are held.
@@ -280,9 +426,32 @@ impl ConnectionHandle {
         *lock(&self.connection.totals) = totals;
     }
 
+    /// Refuses the daemon's user or host for a while, because the connection was beyond a limit.
+    pub(super) fn limit(&self, cause: ClosingCause) {
+        self.relay.limit(&self.connection, cause);
+    }
+
     pub(super) fn closed(&self, how: &str) {
         drop(lock(&self.visitor).take());
         lock(&self.relay.now).last_closed = Some(format!("{}: {how}", self.connection.client));
+    }
+}
+
+impl RelayEntry {
+    fn limit(&self, connection: &ConnectionEntry, cause: ClosingCause) {
+        let ConnectionEntry { origin, client, .. } = *connection;
+        let until = Instant::now() + HOLD;
+        let limited = LimitedSource { source: origin.into(), client, user: origin.user(), cause, until };
+        let mut now = lock(&self.now);
+        match cause {
+            ClosingCause::Routes { .. } => now.closed_for_routes += 1,
+            ClosingCause::Memory(_) => now.closed_for_memory += 1,
+        }
+        now.limited.retain(|other| other.source != limited.source);
+        if now.limited.len() >= MOST_LIMITED {
+            now.limited.pop_front();
+        }
+        now.limited.push_back(limited);
     }
 }
 
@@ -308,6 +477,11 @@ impl HeldConnectionHandle {
 
     pub(super) fn client(&self) -> SocketAddr {
         self.connection.client
+    }
+
+    /// See [`ConnectionHandle::limit`].
+    pub(super) fn limit(&self, cause: ClosingCause) {
+        self.relay.limit(&self.connection, cause);
     }
 
     pub(super) fn set_until(&self, until: Instant) {

@@ -9,21 +9,7 @@ fn link(index: u32, name: &str) -> Link {
 }
 
 fn loopback() -> Link {
-    Link { loopback: true, addresses: vec![address("127.0.0.1/8")], ..link(1, "lo") }
-}
-
-fn address(text: &str) -> InterfaceAddress {
-    let (ip, prefix_len) = text.split_once('/').unwrap();
-    InterfaceAddress {
-        ip: ip.parse().unwrap(),
-        peer: None,
-        prefix_len: prefix_len.parse().unwrap(),
-        global: true,
-        secondary: false,
-        temporary: false,
-        unproven: false,
-        deprecated: false,
-    }
+    Link { loopback: true, addresses: vec![InterfaceAddress::in_words("127.0.0.1/8")], ..link(1, "lo") }
 }
 
 fn aliases(lines: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -97,9 +83,12 @@ fn the_vrf_of_an_interface_is_its_controller_or_itself() {
 
 #[test]
 fn the_loopback_interface_has_every_address_of_its_ipv4_prefixes() {
-    let eth0 = Link { addresses: vec![address("192.0.2.1/24"), address("2001:db8::1/64")], ..link(2, "eth0") };
+    let eth0 = Link {
+        addresses: vec![InterfaceAddress::in_words("192.0.2.1/24"), InterfaceAddress::in_words("2001:db8::1/64")],
+        ..link(2, "eth0")
+    };
     let mut lo = loopback();
-    lo.addresses.push(address("::1/64"));
+    lo.addresses.push(InterfaceAddress::in_words("::1/64"));
     let all = host([lo, eth0]);
     let owner = |ip: &str| all.link_with_address(ip.parse().unwrap()).map(|link| link.index);
     assert_eq!(owner("127.0.0.1"), Some(1));
@@ -112,7 +101,7 @@ fn the_loopback_interface_has_every_address_of_its_ipv4_prefixes() {
 
 #[test]
 fn a_point_to_point_address_puts_the_prefix_of_its_far_end_on_the_link() {
-    let holds = |prefix: &str, ip: &str| address(prefix).prefix_holds(ip.parse().unwrap());
+    let holds = |prefix: &str, ip: &str| InterfaceAddress::in_words(prefix).prefix_holds(ip.parse().unwrap());
     assert!(holds("192.0.2.1/24", "192.0.2.255") && !holds("192.0.2.1/24", "192.0.3.0"));
     assert!(holds("192.0.2.1/31", "192.0.2.0") && !holds("192.0.2.1/31", "192.0.2.2"));
     assert!(holds("192.0.2.1/32", "192.0.2.1") && !holds("192.0.2.1/32", "192.0.2.0"));
@@ -120,14 +109,14 @@ fn a_point_to_point_address_puts_the_prefix_of_its_far_end_on_the_link() {
     assert!(holds("2001:db8::1/64", "2001:db8::ffff") && !holds("2001:db8::1/64", "2001:db8:0:1::1"));
     assert!(holds("2001:db8::1/0", "::1") && !holds("2001:db8::1/128", "2001:db8::"));
     assert!(holds("192.0.2.1/200", "192.0.2.1"), "a prefix length out of range means the whole address");
-    let far = InterfaceAddress { peer: Some([198, 51, 100, 9].into()), ..address("192.0.2.1/32") };
+    let far = InterfaceAddress { peer: Some([198, 51, 100, 9].into()), ..InterfaceAddress::in_words("192.0.2.1/32") };
     assert!(far.prefix_holds([198, 51, 100, 9].into()) && !far.prefix_holds([192, 0, 2, 1].into()));
 }
 
 #[test]
 fn a_broadcast_address_is_found_only_in_the_vrf_of_its_subnet() {
     let with = |index, name: &str, addresses: &[&str], controller| Link {
-        addresses: addresses.iter().map(|text| address(text)).collect(),
+        addresses: addresses.iter().map(|text| InterfaceAddress::in_words(text)).collect(),
         controller,
         ..link(index, name)
     };

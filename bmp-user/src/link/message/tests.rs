@@ -85,7 +85,7 @@ fn a_link_with_a_name_that_is_not_utf_8_is_still_parsed() {
 fn the_flags_attribute_of_an_address_wins_over_the_header() {
     let local = attribute(libc::IFA_ADDRESS, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     let flags = |flags: u32| attribute(libc::IFA_FLAGS, &flags.to_ne_bytes());
-    let parsed = |attributes: &[Vec<u8>]| address(&address_message(libc::AF_INET6, 0xff, attributes)).unwrap().1;
+    let parsed = |attributes: &[Vec<u8>]| address(&address_message(libc::AF_INET6, 0xff, attributes)).unwrap().address;
     let plain = parsed(&[local.clone(), flags(0x800 | libc::IFA_F_PERMANENT)]);
     assert!(!plain.temporary && !plain.unproven && !plain.deprecated && !plain.secondary && plain.global);
     assert!(parsed(&[local.clone(), flags(libc::IFA_F_TENTATIVE)]).unproven);
@@ -101,10 +101,11 @@ fn the_flags_attribute_of_an_address_wins_over_the_header() {
 fn a_point_to_point_address_is_the_local_one_with_its_far_end() {
     let far = attribute(libc::IFA_ADDRESS, &[192, 0, 2, 2]);
     let local = attribute(libc::IFA_LOCAL, &[192, 0, 2, 1]);
-    let (index, both) = address(&address_message(libc::AF_INET, 0, &[far, local.clone()])).unwrap();
-    assert_eq!((index, both.ip, both.peer), (7, [192, 0, 2, 1].into(), Some([192, 0, 2, 2].into())));
+    let AddressOfInterface { interface, address: both } =
+        address(&address_message(libc::AF_INET, 0, &[far, local.clone()])).unwrap();
+    assert_eq!((interface, both.ip, both.peer), (7, [192, 0, 2, 1].into(), Some([192, 0, 2, 2].into())));
     let same = attribute(libc::IFA_ADDRESS, &[192, 0, 2, 1]);
-    assert_eq!(address(&address_message(libc::AF_INET, 0, &[same, local.clone()])).unwrap().1.peer, None);
+    assert_eq!(address(&address_message(libc::AF_INET, 0, &[same, local.clone()])).unwrap().address.peer, None);
     assert_eq!(address(&address_message(libc::AF_INET6, 0, &[local])), None, "four bytes are no IPv6 address");
 }
 

@@ -1,7 +1,7 @@
 use programs::Program;
 
 use super::namespace::{in_namespace, ip};
-use crate::link::{MARKS, PRIORITY, PROTOCOL, Steer, SteeredMark, Steering};
+use crate::link::{MARKS, MarkRoute, PRIORITY, PROTOCOL, Steer, SteeredMark, Steering};
 
 const LAB: &str = "
     link set lo up
@@ -31,7 +31,7 @@ fn east() -> u32 {
 }
 
 fn steer(next_hop: &str) -> Steer {
-    Steer { mark: MARK, next_hop: next_hop.parse().unwrap(), oif: east() }
+    Steer { mark: MARK, route: MarkRoute { next_hop: next_hop.parse().unwrap(), oif: east() } }
 }
 
 #[test]
@@ -45,12 +45,11 @@ fn packets_with_a_mark_are_steered_until_the_mark_is_removed() {
             assert!(steering.add(&steer(next_hop)).await.unwrap());
             assert!(!steering.add(&steer(next_hop)).await.unwrap(), "it is all there");
             assert!(!steering.is_free(MARK).await.unwrap());
-            let [rule, routes @ ..] = &shown()[..] else { panic!("{:?}", shown()) };
+            let [rule, last, default] = &shown()[..] else { panic!("{:?}", shown()) };
             assert_eq!(rule, &format!("{PRIORITY}: from all fwmark {MARK:#x} lookup {MARK} proto {PROTOCOL}"));
-            let [way, last] = routes else { panic!("{routes:?}") };
-            assert!(way.starts_with(&format!("default via {next_hop} dev east table {MARK}")), "{way}");
-            assert!(last.starts_with("unreachable default") && last.contains("metric 4278198272"), "{last}");
-            let found = SteeredMark { mark: MARK, way: Some((next_hop.parse().unwrap(), east())) };
+            assert_eq!(last, &format!("901: from all fwmark {MARK:#x} unreachable proto {PROTOCOL}"));
+            assert!(default.starts_with(&format!("default via {next_hop} dev east table {MARK}")), "{default}");
+            let found = SteeredMark { mark: MARK, route: Some(steer(next_hop).route) };
             assert_eq!(steering.steered_marks().await.unwrap(), [found]);
 
             // A removed rule or route is added again, and a next hop is replaced.
@@ -58,9 +57,16 @@ fn packets_with_a_mark_are_steered_until_the_mark_is_removed() {
             ip(&format!("{family}rule del priority {PRIORITY}\n{family}route flush table {MARK}"));
             assert!(steering.add(&steer(next_hop)).await.unwrap());
             assert_eq!(shown().len(), 3);
+            ip(&format!("{family}rule del priority 901"));
+            assert!(steering.add(&steer(next_hop)).await.unwrap());
+            assert_eq!(shown().len(), 3);
+            // What version 0.1 had instead of the second rule goes.
+            ip(&format!("{family}route add unreachable default table {MARK} metric 4278198272 proto {PROTOCOL}"));
+            assert!(!steering.add(&steer(next_hop)).await.unwrap());
+            assert_eq!(shown().len(), 3);
             assert!(steering.add(&steer(other)).await.unwrap());
             let now = shown();
-            assert!(now.len() == 3 && now[1].starts_with(&format!("default via {other} ")), "{now:?}");
+            assert!(now.len() == 3 && now[2].starts_with(&format!("default via {other} ")), "{now:?}");
 
             steering.remove(MARK).await.unwrap();
             assert_eq!(shown(), Vec::<String>::new());
@@ -99,10 +105,11 @@ fn a_refusal_of_the_kernel_is_an_error_with_its_error_number() {
     in_namespace(|| async {
         ip(LAB);
         let mut steering = Steering::open().unwrap();
-        let refused = steering.add(&Steer { oif: 999, ..steer("192.0.2.2") }).await.unwrap_err();
+        let route = MarkRoute { oif: 999, ..steer("192.0.2.2").route };
+        let refused = steering.add(&Steer { mark: MARK, route }).await.unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::ENODEV));
         // A partial addition is found and removed.
-        assert_eq!(steering.steered_marks().await.unwrap(), [SteeredMark { mark: MARK, way: None }]);
+        assert_eq!(steering.steered_marks().await.unwrap(), [SteeredMark { mark: MARK, route: None }]);
         steering.remove(MARK).await.unwrap();
         assert_eq!(shown(), Vec::<String>::new());
     });

@@ -102,8 +102,25 @@ pub(super) fn connections(role: Role, port: u16) -> io::Result<Vec<DiagSocket>> 
 ///
 /// # Errors
 ///
-/// The socket does not exist or is closed, or the kernel does not answer.
+/// The socket does not exist or its program has closed it, or the kernel does not answer.
 pub(crate) fn user_of(own: SocketAddr, far: SocketAddr) -> io::Result<u32> {
+    users_of(own, far, NLM_F_ACK)?.first().copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Returns the same for a socket that may be bound to an interface. It looks at all TCP sockets:
+/// the kernel finds no such socket by its ends.
+///
+/// # Errors
+///
+/// Like [`user_of`]. Sockets of several users, in several VRFs, have these ends.
+pub(crate) fn user_of_bound(own: SocketAddr, far: SocketAddr) -> io::Result<u32> {
+    match users_of(own, far, NLM_F_DUMP)?[..] {
+        [user, ref others @ ..] if others.iter().all(|other| *other == user) => Ok(user),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+fn users_of(own: SocketAddr, far: SocketAddr, flag: u16) -> io::Result<Vec<u32>> {
     let (own_ip, far_ip) = (own.ip().to_canonical(), far.ip().to_canonical());
     let (family, mut id) =
         if own_ip.is_ipv4() { (AF_INET, SocketId::new_v4()) } else { (AF_INET6, SocketId::new_v6()) };
@@ -111,20 +128,31 @@ pub(crate) fn user_of(own: SocketAddr, far: SocketAddr) -> io::Result<u32> {
     (id.destination_address, id.destination_port) = (far_ip, far.port());
     // `INET_DIAG_NOCOOKIE`: the ends identify the socket.
     id.cookie = [0xff; 8];
-    let request = InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
-        states: StateFlags::all(),
-        socket_id: id,
-    };
-    /// `TCP_ESTABLISHED` of net/tcp_states.h. For a closed socket the kernel may name root.
-    const ESTABLISHED: u8 = 1;
-    let mut user = None;
-    ask(SockDiagMessage::InetRequest(request), NLM_F_REQUEST | NLM_F_ACK, |header| {
-        user = (header.state == ESTABLISHED).then_some(header.uid);
-    })?;
-    user.ok_or_else(|| io::ErrorKind::NotFound.into())
+    let mut users = Vec::new();
+    // A dump has IPv4-mapped sockets among those of IPv6.
+    let families = if flag == NLM_F_DUMP { &[AF_INET, AF_INET6][..] } else { &[family][..] };
+    for &family in families {
+        let request = InetRequest {
+            family,
+            protocol: IPPROTO_TCP,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::all(),
+            socket_id: id.clone(),
+        };
+        ask(SockDiagMessage::InetRequest(request), NLM_F_REQUEST | flag, |header| {
+            // A socket that its program has closed has no inode, and root for its user
+            // (`sock_i_uid` in net/core/sock.c).
+            let (inode, user) = (header.inode, header.uid);
+            let found = DiagSocket::new(header);
+            // In a dump the kernel compares the ports and ignores the addresses.
+            let ends = (found.local(), found.remote());
+            let wanted = (SocketAddr::new(own_ip, own.port()), SocketAddr::new(far_ip, far.port()));
+            if inode != 0 && ends == wanted {
+                users.push(user);
+            }
+        })?;
+    }
+    Ok(users)
 }
 
 /// Closes a socket of any process: the process gets `ECONNABORTED`, the far end a reset. A socket

@@ -17,7 +17,7 @@ use super::{
     ForeignSockets,
     diag::{self, DiagSocket},
     holder::{self, SocketHolder, name_of},
-    lookup::{blocking, holders_of},
+    lookup::{blocking, holders_of, socket_of},
 };
 use crate::{
     escape::Untrusted,
@@ -93,13 +93,13 @@ impl ForeignSockets {
         // A socket without an inode has no holder any more and only says farewell.
         let held: Vec<_> = sockets.iter().filter(|socket| socket.inode != 0).collect();
         let held: Vec<_> = held.into_iter().filter_map(|socket| Some((number(socket)?, socket))).collect();
-        let holders = holders_of(held.iter().map(|(_, socket)| *socket)).await?;
+        let holders = holders_of(&self.inspector, held.iter().map(|(_, socket)| *socket)).await?;
         let mut found = BTreeMap::<_, Vec<_>>::new();
         for (number, socket) in held {
             let Some(&holder) = holders.get(&socket.inode) else { continue };
             let cookie = socket.cookie();
             let is_known = searches.get(number).is_some_and(|search| search.pin.has_connection(cookie));
-            if is_known || self.is_pinned(holder, cookie) {
+            if is_known || self.is_pinned(holder, cookie).await {
                 continue;
             }
             let process = holder.process;
@@ -115,8 +115,8 @@ impl ForeignSockets {
     }
 
     /// True if a slot holds a process's socket, or the socket is gone.
-    fn is_pinned(&self, holder: SocketHolder, cookie: u64) -> bool {
-        match holder::socket_of(holder, cookie) {
+    async fn is_pinned(&self, holder: SocketHolder, cookie: u64) -> bool {
+        match socket_of(&self.inspector, holder, cookie).await {
             Ok(copy) => self.pins.datapath().is_held(&copy).unwrap_or(false),
             // A socket that bmpd may not inspect counts as not held.
             Err(error) => matches!(error.kind(), ErrorKind::NotFound) || error.raw_os_error() == Some(libc::ESRCH),

@@ -2,8 +2,12 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
+    },
     path::Path,
 };
 
@@ -18,6 +22,9 @@ pub(super) struct SocketHolder {
     descriptor: RawFd,
 }
 
+/// The most descriptors of a process that are copied to find a socket among them.
+const COPIES_MAX: RawFd = 1 << 16;
+
 /// Returns the process that holds each of these sockets, by the numbers of their inodes
 /// (proc_pid_fd(5)). Of several processes the first one counts.
 ///
@@ -27,20 +34,49 @@ pub(super) fn holders(inodes: &[u32]) -> HashMap<u32, SocketHolder> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for entry in processes {
         let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        for descriptor in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
-            let inode = inode_of(&descriptor.path());
-            let number = descriptor.file_name().to_str().and_then(|name| name.parse().ok());
-            if let (Some(inode), Some(descriptor)) = (inode, number)
-                && inodes.contains(&inode)
-            {
-                holders.entry(inode).or_insert(SocketHolder { process, descriptor });
-            }
+        let found = match fs::read_dir(entry.path().join("fd")) {
+            Ok(descriptors) => descriptors
+                .flatten()
+                .filter_map(|entry| Some((inode_of(&entry.path())?, entry.file_name().to_str()?.parse().ok()?)))
+                .collect(),
+            // The folder is open to its user and to root. CAP_SYS_PTRACE is for copies.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => sockets_by_copies(process),
+            Err(_) => Vec::new(),
+        };
+        for (inode, descriptor) in found.into_iter().filter(|(inode, _)| inodes.contains(inode)) {
+            holders.entry(inode).or_insert(SocketHolder { process, descriptor });
         }
         if holders.len() == inodes.len() {
             break;
         }
     }
     holders
+}
+
+/// Returns inode and descriptor of each socket of a process, by a copy of each of its descriptors.
+/// Empty if bmpd may not take copies.
+fn sockets_by_copies(process: u32) -> Vec<(u32, RawFd)> {
+    let Ok(opened) = open_process(process) else { return Vec::new() };
+    let mut sockets = Vec::new();
+    for descriptor in 0..descriptor_slots(process).min(COPIES_MAX) {
+        match copy_of(&opened, descriptor).map(File::from) {
+            Ok(copy) => {
+                let metadata = copy.metadata().ok().filter(|metadata| metadata.file_type().is_socket());
+                sockets.extend(metadata.and_then(|metadata| Some((metadata.ino().try_into().ok()?, descriptor))));
+            }
+            // Nothing is open there.
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => {}
+            Err(_) => break,
+        }
+    }
+    sockets
+}
+
+/// Returns the size of a process's table of descriptors (`FDSize` of proc_pid_status(5)).
+fn descriptor_slots(process: u32) -> RawFd {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")?.trim().parse().ok());
+    size.unwrap_or_default()
 }
 
 /// Returns the inode of the socket that an entry of /proc/PID/fd leads to, if it is a socket.
@@ -62,18 +98,45 @@ pub(crate) fn name_of(process: u32) -> Option<Untrusted> {
 /// The descriptor leads to a socket with another cookie by now (`NotFound`), the process is gone
 /// (`ESRCH`), or bmpd may not inspect it.
 pub(super) fn socket_of(holder: SocketHolder, cookie: u64) -> io::Result<OwnedFd> {
-    let descriptor = |returned: libc::c_long| match libc::c_int::try_from(returned) {
-        // SAFETY: the system call has just opened the descriptor, and nobody else knows it.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    };
-    // SAFETY: integers only.
-    let process = descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, holder.process, 0) })?;
-    // SAFETY: integers only, and the descriptor is open.
-    let socket =
-        descriptor(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), holder.descriptor, 0) })?;
+    let socket = copy_of(&open_process(holder.process)?, holder.descriptor)?;
     if SockRef::from(&socket).cookie()? != cookie {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the descriptor is of another socket by now"));
     }
     Ok(socket)
+}
+
+fn open_process(process: u32) -> io::Result<OwnedFd> {
+    // SAFETY: integers only.
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) })
+}
+
+fn copy_of(process: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: integers only, and the descriptor of the process is open.
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })
+}
+
+/// Owns the descriptor that a system call has just opened.
+fn descriptor(returned: libc::c_long) -> io::Result<OwnedFd> {
+    match libc::c_int::try_from(returned) {
+        // SAFETY: the system call has just opened the descriptor, and nobody else knows it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_found_by_copies_as_by_the_folder_of_its_process() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = Path::new("/proc/self/fd").join(socket.as_raw_fd().to_string());
+        let inode = inode_of(&own).unwrap();
+        let expected = SocketHolder { process: std::process::id(), descriptor: socket.as_raw_fd() };
+        assert_eq!(holders(&[inode]).get(&inode), Some(&expected));
+        assert!(sockets_by_copies(std::process::id()).contains(&(inode, socket.as_raw_fd())));
+    }
 }

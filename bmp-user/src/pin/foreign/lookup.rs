@@ -8,7 +8,7 @@ use super::{
     diag::DiagSocket,
     holder::{self, SocketHolder},
 };
-use crate::tasks;
+use crate::{sandbox::ApartThread, tasks};
 
 /// A socket, the process that holds it, and a descriptor of bmpd's own for it.
 pub(super) struct CopiedSocket {
@@ -23,6 +23,7 @@ pub(super) struct CopiedSocket {
 ///
 /// The runtime ends meanwhile.
 pub(super) async fn holders_of<'a>(
+    inspector: &ApartThread,
     sockets: impl IntoIterator<Item = &'a DiagSocket>,
 ) -> io::Result<HashMap<u32, SocketHolder>> {
     // A socket without a holder has no inode.
@@ -30,7 +31,12 @@ pub(super) async fn holders_of<'a>(
     if inodes.is_empty() {
         return Ok(HashMap::new());
     }
-    blocking(move || Ok(holder::holders(&inodes))).await
+    inspector.run(move || holder::holders(&inodes)).await
+}
+
+/// Returns a descriptor of bmpd's own for another process's socket; see [`holder::socket_of`].
+pub(super) async fn socket_of(inspector: &ApartThread, holder: SocketHolder, cookie: u64) -> io::Result<OwnedFd> {
+    inspector.run(move || holder::socket_of(holder, cookie)).await?
 }
 
 /// Returns a descriptor for each socket that a process holds. A socket without a holder only says
@@ -39,12 +45,12 @@ pub(super) async fn holders_of<'a>(
 /// # Errors
 ///
 /// bmpd may not take a descriptor.
-pub(super) async fn copies(sockets: Vec<DiagSocket>) -> anyhow::Result<Vec<CopiedSocket>> {
-    let holders = holders_of(&sockets).await?;
+pub(super) async fn copies(inspector: &ApartThread, sockets: Vec<DiagSocket>) -> anyhow::Result<Vec<CopiedSocket>> {
+    let holders = holders_of(inspector, &sockets).await?;
     let mut copies = Vec::new();
     for socket in sockets {
         let Some(&holder) = holders.get(&socket.inode) else { continue };
-        match holder::socket_of(holder, socket.cookie()) {
+        match socket_of(inspector, holder, socket.cookie()).await {
             Ok(copy) => copies.push(CopiedSocket { socket, holder, copy }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).context("cannot take hold of a connection"),

@@ -11,7 +11,12 @@ mod earlier;
 mod holder;
 mod lookup;
 
-use std::{io, os::fd::AsRawFd as _, sync::Arc, time::Instant};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::Context as _;
 use socket2::SockRef;
@@ -30,14 +35,15 @@ use crate::{
     config::SessionId,
     escape::Untrusted,
     link::{Host, RouteLookup},
+    sandbox::ApartThread,
     sys,
 };
 use diag::DiagSocket;
 use holder::SocketHolder;
-use lookup::{CopiedSocket, blocking, copies, holders_of};
+use lookup::{CopiedSocket, blocking, copies, holders_of, socket_of};
 
 pub(super) use diag::DestroyedSockets;
-pub(crate) use diag::user_of;
+pub(crate) use diag::{user_of, user_of_bound};
 pub(super) use earlier::EarlierSearch;
 pub(crate) use holder::name_of;
 
@@ -47,12 +53,18 @@ pub struct ForeignSockets {
     pins: Pins,
     routes: RouteLookup,
     host: watch::Receiver<Arc<Host>>,
+    inspector: ApartThread,
 }
 
 impl ForeignSockets {
     /// Serves the network namespace that this process is in.
-    pub fn new(pins: Pins, routes: RouteLookup, host: watch::Receiver<Arc<Host>>) -> Self {
-        Self { pins, routes, host }
+    pub(crate) fn new(
+        pins: Pins,
+        routes: RouteLookup,
+        host: watch::Receiver<Arc<Host>>,
+        inspector: ApartThread,
+    ) -> Self {
+        Self { pins, routes, host, inspector }
     }
 
     /// See [`led_astray`].
@@ -62,8 +74,9 @@ impl ForeignSockets {
     }
 
     /// Takes in the sockets that other processes have connected to the target. A socket that is
-    /// older than the pin of `grant` and complies with it is held to it from now on. One that does
-    /// not comply is closed. `left_alone` are not touched.
+    /// older than the pin of `grant` and complies with it is held to it from now on, or ends by
+    /// itself if its process has closed it. One that does not comply is closed. `left_alone` are
+    /// not touched.
     ///
     /// Afterwards `pin` knows the connections as the kernel has them. Returns why a connection was
     /// closed, if one was.
@@ -92,7 +105,7 @@ impl ForeignSockets {
         if news.is_empty() {
             return Ok(closed);
         }
-        let holders = holders_of(news.iter().copied()).await?;
+        let holders = holders_of(&self.inspector, news.iter().copied()).await?;
         for socket in news {
             let holder = holders.get(&socket.inode).copied();
             if holder.is_some_and(|holder| holder.process == std::process::id()) || is_among(left_alone, socket) {
@@ -100,8 +113,10 @@ impl ForeignSockets {
             }
             let complies = self.complies(socket, &grant.resolved).await;
             let held = match holder {
-                Some(holder) if complies => self.hold(socket, holder, grant, slot),
-                // Its process has closed it.
+                Some(holder) if complies => self.hold(socket, holder, grant, slot).await,
+                // Its process has closed it, and it ends within its interface. A reset would cross
+                // the station's FIN, and the kernel answers that one by any interface.
+                None if complies && socket.device != 0 => continue,
                 _ => Err(io::ErrorKind::NotFound.into()),
             };
             match held {
@@ -132,7 +147,7 @@ impl ForeignSockets {
     pub(super) async fn close_under(&self, slot: &PinSlot, target: PinTarget) {
         let closed = async {
             let sockets = blocking(move || diag::connections_of(&target)).await?;
-            for CopiedSocket { socket, holder, copy } in copies(sockets).await? {
+            for CopiedSocket { socket, holder, copy } in copies(&self.inspector, sockets).await? {
                 if self.pins.datapath().is_under(&copy, slot)? {
                     let of = format!("station {} port {}", target.station.ip(), target.station.port());
                     let why = "no session has the pin any more that an earlier bmpd held it to";
@@ -163,7 +178,7 @@ impl ForeignSockets {
     ) -> anyhow::Result<()> {
         let sockets = self.connected_to(target).await?;
         let known = pin.connections().borrow().clone();
-        let holders = holders_of(&sockets).await?;
+        let holders = holders_of(&self.inspector, &sockets).await?;
         for socket in &sockets {
             let holder = holders.get(&socket.inode).copied();
             let is_kept = known.open.get(&socket.cookie()).is_some_and(|known| Some(&known.slot) == but);
@@ -188,7 +203,7 @@ impl ForeignSockets {
         from: &PinSlot,
         to: &PinSlot,
     ) -> anyhow::Result<()> {
-        for CopiedSocket { socket, copy, .. } in copies(self.connected_to(target).await?).await? {
+        for CopiedSocket { socket, copy, .. } in copies(&self.inspector, self.connected_to(target).await?).await? {
             if self.pins.datapath().retag(&copy, from, to)? {
                 pin.record_move(socket.cookie(), to);
             }
@@ -228,14 +243,14 @@ impl ForeignSockets {
     }
 
     /// Puts a socket under a slot and binds it as the pin says.
-    fn hold(
+    async fn hold(
         &self,
         socket: &DiagSocket,
         holder: SocketHolder,
         grant: &Grant,
         slot: &PinSlot,
     ) -> io::Result<KernelConnection> {
-        let copy = holder::socket_of(holder, socket.cookie())?;
+        let copy = socket_of(&self.inspector, holder, socket.cookie()).await?;
         // The mark comes before the tag: under the tag, packets without the mark are dropped.
         if grant.mark != 0 {
             SockRef::from(&copy).set_mark(grant.mark)?;
@@ -262,15 +277,14 @@ impl ForeignSockets {
     async fn close(&self, of: &str, socket: &DiagSocket, holder: Option<SocketHolder>, why: &str) -> Option<String> {
         let (local, remote) = (socket.local(), socket.remote());
         let closing = socket.clone();
-        let closed = blocking(move || match diag::destroy(&closing) {
+        let closed = match (blocking(move || diag::destroy(&closing)).await, holder) {
             // A kernel without CONFIG_INET_DIAG_DESTROY: do what the process itself could do.
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => match holder {
-                Some(holder) => shut_down(holder, closing.cookie()),
-                None => Err(error),
-            },
-            done => done,
-        });
-        match closed.await {
+            (Err(error), Some(holder)) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                socket_of(&self.inspector, holder, socket.cookie()).await.and_then(|copy| shut_down(&copy))
+            }
+            (closed, _) => closed,
+        };
+        match closed {
             Ok(()) => {
                 let Some(SocketHolder { process, .. }) = holder else {
                     debug!(of = %of, "closed the connection from {local} to {remote}, which no process had any more: {why}");
@@ -306,8 +320,7 @@ fn why_not_compliant(socket: &DiagSocket, resolved: &ResolvedPin) -> String {
 
 /// Ends both directions of another process's connection. To the process it looks as if the far end
 /// had closed.
-fn shut_down(holder: SocketHolder, cookie: u64) -> io::Result<()> {
-    let copy = holder::socket_of(holder, cookie)?;
+fn shut_down(copy: &OwnedFd) -> io::Result<()> {
     // SAFETY: the descriptor is open.
     if unsafe { libc::shutdown(copy.as_raw_fd(), libc::SHUT_RDWR) } == 0 {
         return Ok(());

@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use tracing::warn;
 
 use super::PinKeeper;
-use crate::{
-    pin::{
-        kernel::Mended,
-        plan::{PinDecision, PinDemand, Pinned},
-        vrfs::Vrfs,
-    },
-    tasks,
+use crate::pin::{
+    kernel::Mended,
+    plan::{PinDecision, PinDemand, Pinned},
+    vrfs::Vrfs,
 };
 
 impl PinKeeper {
@@ -22,7 +19,9 @@ impl PinKeeper {
     /// their pin now, or closed. bmpd's own sockets check that themselves
     /// ([`Datapath::confirm`](crate::pin::kernel::Datapath::confirm)).
     pub(super) async fn mend(&mut self, demands: &BTreeMap<Pinned, PinDemand>) -> bool {
-        match self.pins.datapath().mend() {
+        let datapath = self.pins.datapath().clone();
+        // An error means that bmpd ends.
+        match self.pins.mender().run(move || datapath.mend()).await.unwrap_or(Mended::Nothing) {
             Mended::Nothing | Mended::NotYet => return false,
             Mended::Pins => return true,
             Mended::Enforcement => {}
@@ -71,8 +70,9 @@ impl PinKeeper {
     /// force anew, and the sessions connect again.
     pub(super) async fn load_again(&mut self) -> bool {
         let datapath = self.pins.datapath().clone();
-        let is_loaded = tasks::blocking(move || datapath.try_again()).await.unwrap_or_default();
+        let is_loaded = self.pins.mender().run(move || datapath.try_again()).await.unwrap_or_default();
         if is_loaded {
+            self.pins.datapath().follow_log();
             self.vrfs = Vrfs::default();
             self.lingering.clear();
             self.sessions.values_mut().for_each(super::tracked::TrackedPin::forget_kernel);

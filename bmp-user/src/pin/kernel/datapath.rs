@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bmp_ebpf::{Counters, GuardKey, InetFamily, NO_SLOT, Pin, PinKey, RefusedTraffic};
@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::cgroup::Scope;
 use super::health::{Loss, Mended};
-use super::home::{DEFAULT_BPFFS, FolderRefusal, Home};
+use super::home::{self, DEFAULT_BPFFS, FolderRefusal, Home};
 use super::loaded::LoadedPrograms;
 use super::options::{DatapathMode, DatapathOptions, Enforcement};
 use super::retry::{AGAIN, is_short_of_means, load};
@@ -167,6 +167,19 @@ impl Datapath {
         let _ = self.shared.loaded.subscribe().wait_for(|loaded| *loaded).await;
     }
 
+    /// Begins to hand the programs' log lines on to `log`, on the runtime of the calling thread.
+    pub fn follow_log(&self) {
+        self.with(LoadedPrograms::follow_log);
+    }
+
+    /// Ends the kernel's side after a start that failed. What an earlier bmpd left stays in force.
+    pub fn abandon(self) {
+        let is_anothers = self.with(|programs| programs.taken_over) == Some(true);
+        if let Err(error) = self.detach(is_anothers) {
+            warn!("the kernel programs are left behind (`bmpd detach` removes them): {error:#}");
+        }
+    }
+
     /// Ends the kernel's side: takes programs, tables and links out of the kernel and of the BPF
     /// file system. With `keep`, everything but guards stays in force for the next bmpd: the
     /// listeners end with this one. Other clones do nothing from then on.
@@ -218,9 +231,9 @@ impl Datapath {
         self.with(|programs| programs.health.now.clone()).flatten()
     }
 
-    /// Returns how many losses there were since bmpd began.
-    pub fn losses(&self) -> u64 {
-        self.with(|programs| programs.health.losses).unwrap_or_default()
+    /// Returns how many losses there were since bmpd began. `None` while no programs are loaded.
+    pub fn losses(&self) -> Option<u64> {
+        self.with(|programs| programs.health.losses)
     }
 
     /// Returns when [`Self::look`] has found a loss.
@@ -541,6 +554,12 @@ impl fmt::Debug for Datapath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Datapath").field("netns", &self.shared.netns).field("enforcement", &self.enforcement()).finish()
     }
+}
+
+/// Returns the folder of the BPF file system in which bmpd pins programs and tables, if there is
+/// one.
+pub fn pinned_in(options: &DatapathOptions) -> Option<PathBuf> {
+    home::around(options.bpffs.as_deref())
 }
 
 /// Removes everything that a bmpd of any version left in the kernel, and returns a line for each

@@ -383,6 +383,14 @@ pub(super) fn inspect(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// Returns the folder in which bmpd makes its own folder, and removes it again. `None` if there is
+/// none. Below its unit, bmpd sees its own folder of the BPF file system alone, and this is that.
+pub(super) fn around(given: Option<&Path>) -> Option<PathBuf> {
+    let path = std::path::absolute(given.unwrap_or(Path::new(DEFAULT_BPFFS))).ok()?;
+    let around = path.parent()?.to_owned();
+    [around, path].into_iter().find(|folder| is_within_bpffs(folder))
+}
+
 /// Mounts a BPF file system at the usual place, as iproute2 and bpftool do.
 pub(super) fn mount() -> io::Result<()> {
     // One process at a time may mount: of two mounts one would hide the other.

@@ -91,7 +91,6 @@ impl LoadedPrograms {
 
     fn assemble(loaded: Loaded, options: &DatapathOptions, netns: u64, layout: Option<Layout>) -> anyhow::Result<Self> {
         let Loaded { mut ebpf, links, taken_over, has_lapsed, slots } = loaded;
-        let log = log::forward(&mut ebpf);
         Ok(Self {
             tables: Tables::take(&mut ebpf, slots)?,
             guards: Guards::take(&mut ebpf, netns)?,
@@ -103,8 +102,15 @@ impl LoadedPrograms {
             home: None,
             taken_over,
             compared: None,
-            log,
+            log: None,
         })
+    }
+
+    /// Begins to hand the programs' log lines on to `log`.
+    pub(super) fn follow_log(&mut self) {
+        if self.log.is_none() {
+            self.log = log::forward(&mut self.programs);
+        }
     }
 
     /// Takes over what an earlier bmpd left in the tables and on interfaces.

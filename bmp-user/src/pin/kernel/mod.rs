@@ -47,7 +47,7 @@ mod vrfs;
 mod written;
 mod xdp_guards;
 
-pub use datapath::{Datapath, detach};
+pub use datapath::{Datapath, detach, pinned_in};
 pub use events::{ConnectRefusal, Events, Occurrence, SocketChange, SocketEvent};
 pub use health::Loss;
 pub(super) use health::{LOOK, Mended};

@@ -106,16 +106,7 @@ mod tests {
     const STATION: &str = "198.51.100.7";
 
     fn host() -> Host {
-        let address = InterfaceAddress {
-            ip: [192, 0, 2, 65].into(),
-            peer: None,
-            prefix_len: 26,
-            global: true,
-            secondary: false,
-            temporary: false,
-            unproven: false,
-            deprecated: false,
-        };
+        let address = InterfaceAddress::in_words("192.0.2.65/26");
         let link =
             Link { index: 3, name: "up2".into(), up: true, carrier: true, addresses: vec![address], ..Link::default() };
         Host { links: BTreeMap::from([(3, link)]), routes_epoch: 0 }

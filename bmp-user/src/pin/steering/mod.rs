@@ -6,7 +6,7 @@
 
 mod overruled;
 
-use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{sync::Mutex, time::Instant};
@@ -19,7 +19,7 @@ use super::{
 };
 pub(super) use overruled::{MarkedSession, NextHopAnswer, overruled};
 
-use crate::link::{EarlierRule, Host, MARKS, Marks, OwnedMark, RouteLookup, Steer, Steering};
+use crate::link::{EarlierRule, Host, MARKS, MarkRoute, Marks, OwnedMark, RouteLookup, Steer, Steering};
 
 /// How long after a failed removal the next attempt is made.
 const RETRY: Duration = Duration::from_secs(1);
@@ -45,8 +45,8 @@ struct HeldMark {
     _owned: OwnedMark,
     /// `None` for a mark that an earlier bmpd left.
     session: Option<Pinned>,
-    /// Next hop, and index of the interface that leads to it.
-    path: Option<(IpAddr, u32)>,
+    /// The route in its table. `None` for a mark that an earlier bmpd left without one.
+    route: Option<MarkRoute>,
     /// When it is removed, unless a session takes it again.
     until: Option<Instant>,
 }
@@ -103,11 +103,12 @@ impl NextHopRoutes {
     }
 
     async fn take(&self, id: &Pinned, path: &NextHopPath, inherited: Option<u32>) -> anyhow::Result<u32> {
-        let wanted = Some((path.next_hop, path.interface.index));
+        let route = MarkRoute { next_hop: path.next_hop, oif: path.interface.index };
         let mut book = self.0.lock().await;
-        let is_same = |(_, held): &(&u32, &HeldMark)| held.session.as_ref() == Some(id) && held.path == wanted;
-        let is_ownerless =
-            |mark: &u32| book.marks_held.get(mark).is_some_and(|held| held.session.is_none() && held.path == wanted);
+        let is_same = |(_, held): &(&u32, &HeldMark)| held.session.as_ref() == Some(id) && held.route == Some(route);
+        let is_ownerless = |mark: &u32| {
+            book.marks_held.get(mark).is_some_and(|held| held.session.is_none() && held.route == Some(route))
+        };
         let known = book.marks_held.iter().find(is_same).map(|(mark, _)| *mark);
         let mark = match known.or_else(|| inherited.filter(is_ownerless)) {
             Some(mark) => mark,
@@ -116,7 +117,7 @@ impl NextHopRoutes {
                 // Recorded before the kernel has the route, so that a half-added one is removed
                 // too.
                 let until = Some(Instant::now() + LINGER);
-                book.marks_held.insert(mark, HeldMark { _owned: owned, session: None, path: wanted, until });
+                book.marks_held.insert(mark, HeldMark { _owned: owned, session: None, route: Some(route), until });
                 mark
             }
         };
@@ -124,7 +125,7 @@ impl NextHopRoutes {
         if held.session.replace(id.clone()).is_some() && held.until.is_none() {
             return Ok(mark);
         }
-        book.add(&Steer { mark, next_hop: path.next_hop, oif: path.interface.index }).await?;
+        book.add(&Steer { mark, route }).await?;
         if let Some(held) = book.marks_held.get_mut(&mark) {
             held.until = None;
         }
@@ -150,15 +151,15 @@ impl NextHopRoutes {
             return;
         }
         let steers = book.marks_held.iter().filter_map(|(&mark, held)| {
-            let (next_hop, oif) = held.path.filter(|_| held.session.is_some())?;
-            Some(Steer { mark, next_hop, oif })
+            let route = held.route.filter(|_| held.session.is_some())?;
+            Some(Steer { mark, route })
         });
         for steer in steers.collect::<Vec<_>>() {
             match book.add(&steer).await {
                 Ok(false) => {}
-                Ok(true) => warn!("the route to next hop {} was incomplete, and is restored", steer.next_hop),
+                Ok(true) => warn!("the route to next hop {} was incomplete, and is restored", steer.route.next_hop),
                 // The interface is down or gone, for which the session is down already.
-                Err(error) => debug!("the route to next hop {} is not in the kernel: {error:#}", steer.next_hop),
+                Err(error) => debug!("the route to next hop {} is not in the kernel: {error:#}", steer.route.next_hop),
             }
         }
     }
@@ -194,7 +195,8 @@ impl NextHopBook {
             // Otherwise another running bmpd has it.
             if let Some(owned) = self.own(found.mark)? {
                 let until = Some(Instant::now() + LINGER);
-                self.marks_held.insert(found.mark, HeldMark { _owned: owned, session: None, path: found.way, until });
+                self.marks_held
+                    .insert(found.mark, HeldMark { _owned: owned, session: None, route: found.route, until });
             }
         }
         Ok(())

@@ -105,8 +105,8 @@ async fn ask(
         // Somebody else's route in the session's own table.
         Some(route) if route.table == flow.mark => None,
         Some(route) => next_hop_routes.earlier_rule(ipv4, Some(route.table)).await?,
-        // The session's own table ends in an unreachable route, so only a rule that forbids the
-        // packets itself gives no route.
+        // What the session's own table has no route for is refused behind it, so only a rule that
+        // forbids the packets itself gives no route.
         None => match next_hop_routes.earlier_rule(ipv4, None).await? {
             None => return Ok(Overruling::Nothing),
             rule => rule,

@@ -78,6 +78,12 @@ pub enum RibView {
     LocRib,
 }
 
+impl RibView {
+    /// All views.
+    pub const ALL: [Self; 5] =
+        [Self::AdjRibInPre, Self::AdjRibInPost, Self::AdjRibOutPre, Self::AdjRibOutPost, Self::LocRib];
+}
+
 /// The key of a peer within one BMP stream (RFC 7854 §4.2): type, distinguisher and address of the
 /// per-peer header, as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

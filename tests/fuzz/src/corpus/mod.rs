@@ -35,6 +35,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "config" => config(),
         "control" => control(),
         "feed" => feed(),
+        "keychain" => keychains(),
         other => panic!("there is no target {other}"),
     };
     // Each seed once, in the order of discovery.
@@ -148,6 +149,27 @@ fn feed() -> Vec<Vec<u8>> {
         histories.push(history);
     }
     histories
+}
+
+/// Returns key chains of up to four keys, whose lifetimes follow one another, overlap, or leave a
+/// gap. Each key is its id, what it has, and four times of two bytes.
+fn keychains() -> Vec<Vec<u8>> {
+    let key = |number: u8, has: u8, overlap: i16| {
+        let begin = 1000 * i16::from(number);
+        let [send, receive] = [[begin, 1000 + overlap], [begin - overlap.abs(), 1000 + 2 * overlap.abs()]];
+        let times = send.into_iter().chain(receive).flat_map(i16::to_be_bytes);
+        [number, has].into_iter().chain(times).collect::<Vec<u8>>()
+    };
+    let mut chains = vec![key(1, 0b1100, 0)];
+    for overlap in [-200, 0, 200] {
+        for has in [0, 0b1000, 0b0100_0000, 0b1100_0000] {
+            chains.extend((1..5).map(|keys| (1..=keys).flat_map(|number| key(number, has, overlap)).collect()));
+        }
+    }
+    // Keys that are not whole, and one of TCP MD5 among others.
+    chains.push([key(1, 1, 0), key(2, 2, 0), key(3, 0, 0)].concat());
+    chains.push([key(1, 0, 0), key(2, 0b1100_0000, 0)].concat());
+    chains
 }
 
 /// Picks up to [`ENOUGH`] short pieces that differ in beginning or length.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use bmp_user::{
     config::{
-        CandidateEditor, CommandView, Config, ConfigStore, ParsedCommand, next_words, parse_file, parse_line, print,
+        CandidateEditor, CommandView, Config, ConfigStore, ParsedCommand, StartLimits, next_words, parse_file,
+        parse_line, print,
     },
     control::{LINE_MAX, Request, RequestMode},
 };
@@ -21,8 +22,11 @@ pub fn control(lines: &[u8]) {
 }
 
 fn play(lines: &[u8]) {
-    let mut editor =
-        CandidateEditor::new(ConfigStore::new(Path::new("/nonexistent/bmpd.conf"), Config::default(), usize::MAX));
+    let mut editor = CandidateEditor::new(ConfigStore::new(
+        Path::new("/nonexistent/bmpd.conf"),
+        Config::default(),
+        StartLimits::sessions(usize::MAX),
+    ));
     for line in lines.split(|byte| *byte == b'\n') {
         let request = match serde_json::from_slice::<Request>(line) {
             Ok(request) => {
@@ -62,7 +66,9 @@ fn run(editor: &mut CandidateEditor, line: &str) {
         ParsedCommand::Display(_, Some(filter)) => drop(filter.apply("one\ntwo\n")),
         ParsedCommand::Display(_, None)
         | ParsedCommand::Reset(_)
+        | ParsedCommand::ResetBgpPeer(_)
         | ParsedCommand::Candidate(_)
+        | ParsedCommand::Save
         | ParsedCommand::Nothing => {}
         ParsedCommand::Quit if *editor.view() == CommandView::User => {}
         ParsedCommand::Configure(_) | ParsedCommand::Quit | ParsedCommand::Return | ParsedCommand::SystemView => {

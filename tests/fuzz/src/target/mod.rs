@@ -5,6 +5,7 @@ mod bmp;
 mod config;
 mod control;
 mod feed;
+mod keychain;
 mod mrt;
 mod replay;
 mod update;
@@ -14,6 +15,7 @@ pub use bmp::bmp;
 pub use config::config;
 pub use control::control;
 pub use feed::{HistoryStep, feed};
+pub use keychain::keychain;
 pub use mrt::mrt;
 pub use replay::replay;
 pub use update::update;
@@ -22,7 +24,7 @@ pub use update::update;
 pub type FuzzFunction = fn(&[u8]);
 
 /// All targets, by name.
-pub const ALL: [(&str, FuzzFunction); 8] = [
+pub const ALL: [(&str, FuzzFunction); 9] = [
     ("bmp", bmp),
     ("bgp", bgp),
     ("update", update),
@@ -30,6 +32,7 @@ pub const ALL: [(&str, FuzzFunction); 8] = [
     ("replay", replay),
     ("config", config),
     ("control", control),
+    ("keychain", keychain),
     ("feed", feed),
 ];
 

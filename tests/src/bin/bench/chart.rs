@@ -16,6 +16,20 @@ const LEFT: f64 = 120.0;
 const PLOT: f64 = 500.0;
 const BAR: f64 = 18.0;
 const ROW: f64 = 26.0;
+/// Between a bar and its figure.
+const GAP: f64 = 6.0;
+/// Between a figure and a line of the grid.
+const CLEAR: f64 = 3.0;
+/// Width of a character at most.
+const CHARACTER: f64 = 8.0;
+
+/// The colours of a light and of a dark page.
+const STYLE: &str = "<style>
+.ground{fill:#ffffff}text{fill:#1a202c}.axis{fill:#4a5568}.grid{stroke:#cbd5e0}.own{fill:#2b6cb0}.other{fill:#a0aec0}
+@media(prefers-color-scheme:dark){.ground{fill:#0d1117}text{fill:#e6edf3}.axis{fill:#9da7b3}.grid{stroke:#30363d}
+.own{fill:#4c9be8}.other{fill:#586574}}
+</style>
+";
 
 /// The rate of one subject in one benchmark.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,34 +104,60 @@ fn svg(rates: &[MeasuredRate]) -> String {
     let height = y + 4.0;
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
-         viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"13\" fill=\"#1a202c\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
+         viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n{STYLE}\
+         <rect class=\"ground\" width=\"100%\" height=\"100%\" rx=\"6\"/>\n\
          <text x=\"{LEFT}\" y=\"22\" font-size=\"15\" font-weight=\"bold\">\
          Routes per second, logarithmic; longer is better</text>\n{body}</svg>\n"
     )
 }
 
-fn panel(out: &mut String, top: f64, heading: &str, bars: &[&MeasuredRate]) -> std::fmt::Result {
+/// A bar with its figure behind it.
+struct DrawnBar<'a> {
+    rate: &'a MeasuredRate,
+    /// The upper edge of its row.
+    top: f64,
+    width: f64,
+    figure: String,
+}
+
+impl DrawnBar<'_> {
+    /// Returns true if the figure would stand on a line at `x`.
+    fn figure_is_at(&self, x: f64) -> bool {
+        let begin = LEFT + self.width + GAP;
+        (begin - CLEAR..=begin + CHARACTER * self.figure.len() as f64 + CLEAR).contains(&x)
+    }
+}
+
+fn panel(out: &mut String, top: f64, heading: &str, rates: &[&MeasuredRate]) -> std::fmt::Result {
     writeln!(out, "<text x=\"{LEFT}\" y=\"{}\">{heading}</text>", top + 12.0)?;
-    let (begin, end) = (top + 20.0, top + 20.0 + ROW * bars.len() as f64);
+    let begin = top + 20.0;
+    let bars = rates.iter().enumerate().map(|(number, rate)| DrawnBar {
+        rate,
+        top: begin + ROW * number as f64,
+        width: place(rate.routes_per_second) - LEFT,
+        figure: short(rate.routes_per_second),
+    });
+    let bars: Vec<_> = bars.collect();
     for decade in DECADES {
         let x = place(10_f64.powi(decade as i32));
-        writeln!(out, "<line x1=\"{x}\" y1=\"{begin}\" x2=\"{x}\" y2=\"{end}\" stroke=\"#cbd5e0\"/>")?;
+        // The line has a gap where a figure is.
+        for bar in bars.iter().filter(|bar| !bar.figure_is_at(x)) {
+            let (from, to) = (bar.top, bar.top + ROW);
+            writeln!(out, "<line class=\"grid\" x1=\"{x}\" y1=\"{from}\" x2=\"{x}\" y2=\"{to}\"/>")?;
+        }
         let text = short(10_f64.powi(decade as i32));
-        let y = end + 14.0;
+        let y = begin + ROW * bars.len() as f64 + 14.0;
         writeln!(
             out,
-            "<text x=\"{x}\" y=\"{y}\" font-size=\"11\" fill=\"#4a5568\" text-anchor=\"middle\">{text}</text>"
+            "<text class=\"axis\" x=\"{x}\" y=\"{y}\" font-size=\"11\" text-anchor=\"middle\">{text}</text>"
         )?;
     }
-    for (number, bar) in bars.iter().enumerate() {
-        let y = begin + 4.0 + ROW * number as f64;
-        let (width, text) = (place(bar.routes_per_second) - LEFT, y + 13.0);
-        let colour = if bar.subject.starts_with("bmpd") { "#2b6cb0" } else { "#a0aec0" };
-        writeln!(out, "<text x=\"{}\" y=\"{text}\" text-anchor=\"end\">{}</text>", LEFT - 8.0, bar.subject)?;
-        writeln!(out, "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"{BAR}\" fill=\"{colour}\"/>")?;
-        let value = short(bar.routes_per_second);
-        writeln!(out, "<text x=\"{:.1}\" y=\"{text}\">{value}</text>", LEFT + width + 6.0)?;
+    for DrawnBar { rate, top, width, figure } in &bars {
+        let (y, text) = (top + 4.0, top + 17.0);
+        let class = if rate.subject.starts_with("bmpd") { "own" } else { "other" };
+        writeln!(out, "<text x=\"{}\" y=\"{text}\" text-anchor=\"end\">{}</text>", LEFT - 8.0, rate.subject)?;
+        writeln!(out, "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"{BAR}\"/>")?;
+        writeln!(out, "<text x=\"{:.1}\" y=\"{text}\">{figure}</text>", LEFT + width + GAP)?;
     }
     Ok(())
 }
@@ -156,6 +196,17 @@ mod tests {
         assert!(svg.contains(">70.4 M<") && svg.contains(">520 k<") && !svg.contains("rib.mrt"), "{svg}");
         assert_eq!(svg.matches("<rect").count(), 3, "the background and two bars: {svg}");
         assert!(!svg.contains("live:"), "{svg}");
+    }
+
+    #[test]
+    fn no_line_of_the_grid_crosses_a_figure_and_a_dark_page_has_colours_of_its_own() {
+        // The figure begins shortly before the line of 1,000,000 routes, or far from it.
+        let lines = |rate| {
+            let svg = draw(&[figures("FRR", "8.4.4", rate)]).unwrap();
+            assert!(svg.contains("prefers-color-scheme:dark") && !svg.contains(" fill="), "{svg}");
+            svg.matches("<line").count()
+        };
+        assert_eq!((lines(585_000.0), lines(100_000_000.0), lines(200_000.0)), (4, 5, 5));
     }
 
     #[test]

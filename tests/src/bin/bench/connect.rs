@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bmp_user::control::{Client, CommandAnswer, Request};
+use bmp_user::control::{Client, CommandAnswer, Request, read_json};
 use lab::{
     bmpd::Bmpd,
     table::{TableShape, UpdateTable},
@@ -288,7 +288,8 @@ fn look(setting: &BenchSetting, bmpd: &Bmpd, crowd: &Crowd) -> io::Result<(Vec<f
         let start = Instant::now();
         let output = bmpd.bmpctl("display bmp session --json").stdin(Stdio::null()).output()?;
         let took = start.elapsed();
-        let sessions: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
+        let answer = String::from_utf8_lossy(&output.stdout);
+        let sessions: Vec<serde_json::Value> = read_json(&answer).map_err(io::Error::other)?;
         let up = sessions.iter().filter(|session| session["state"] == "up").count();
         if up != SESSIONS {
             return Err(io::Error::other(format!("{up} of {SESSIONS} sessions are displayed as up")));

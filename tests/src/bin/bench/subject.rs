@@ -164,7 +164,7 @@ impl BenchSubject {
 
     fn feed(&self) -> Option<Value> {
         match &self.running {
-            RunningSubject::Bmpd(bmpd) => serde_json::from_str(&bmpd.display("display bmp feed --json")).ok(),
+            RunningSubject::Bmpd(bmpd) => Some(bmpd.display_json("display bmp feed")),
             RunningSubject::Other(..) => None,
         }
     }

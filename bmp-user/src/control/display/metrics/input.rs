@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use super::{
     super::{
-        feed::FeedReport,
+        feed::{FeedReport, MemoryState},
         relay::{ListenState, RelayReport},
         replay::{ReplayReport, ReplayStage},
     },
-    metric::{Metric, MetricReading, MetricSubject, NumbersByLabel, Series, counter, each, gauge, labelled, number},
+    metric::{
+        Metric, MetricReading, MetricSubject, NumbersByLabel, Series, counted, counter, each, gauge, labelled, number,
+    },
 };
 
 impl MetricSubject for FeedReport {
@@ -24,7 +26,7 @@ const BYTES: Option<&str> = Some("bytes");
 const MESSAGES: Option<&str> = Some("messages");
 
 /// The metrics of the feed.
-pub(super) static FEED: [Metric<FeedReport>; 13] = [
+pub(super) static FEED: [Metric<FeedReport>; 19] = [
     gauge(
         "bmpd_feed_peers",
         None,
@@ -106,6 +108,53 @@ pub(super) static FEED: [Metric<FeedReport>; 13] = [
             labelled(&[("part", "journal")], "memory.journal", |feed| feed.memory.journal as u64),
         ],
     ),
+    gauge(
+        "bmpd_feed_memory_in_use",
+        BYTES,
+        "memory of the feed that counts towards `memory-limit`",
+        &[number("memory.in_use", |feed| feed.memory.in_use as u64)],
+    ),
+    gauge(
+        "bmpd_feed_memory_limit",
+        BYTES,
+        "`memory-limit`; no series without a limit",
+        &[counted("memory.limit", |feed| feed.memory.limit.map(|limit| limit as u64))],
+    ),
+    gauge(
+        "bmpd_feed_memory_stuck",
+        None,
+        "1 if the feed takes more than `memory-limit`, and no input has grown",
+        &[number("", |feed| u64::from(feed.memory.state == MemoryState::Stuck))],
+    ),
+    counter(
+        "bmpd_feed_closed_for_memory",
+        None,
+        "inputs that were closed because the feed took more than `memory-limit`",
+        &[number("memory.closed", |feed| feed.memory.closed)],
+    ),
+    gauge(
+        "bmpd_feed_limited",
+        None,
+        "what inputs hold of what is limited, by limit",
+        &[
+            labelled(&[("limit", "inputs")], "limits.inputs", |feed| feed.limits.inputs as u64),
+            labelled(&[("limit", "connections")], "limits.connections", |feed| feed.limits.connections as u64),
+            labelled(&[("limit", "peers")], "limits.peers", |feed| feed.limits.peers as u64),
+        ],
+    ),
+    gauge(
+        "bmpd_feed_limit",
+        None,
+        "the limits of what inputs hold",
+        &[
+            labelled(&[("limit", "inputs")], "limits.most_inputs", |feed| feed.limits.most_inputs as u64),
+            labelled(&[("limit", "connections")], "limits.most_connections", |f| f.limits.most_connections as u64),
+            labelled(&[("limit", "peers")], "limits.most_peers", |feed| feed.limits.most_peers as u64),
+            labelled(&[("limit", "peers-of-connection")], "limits.most_peers_of_connection", |feed| {
+                feed.limits.most_peers_of_connection as u64
+            }),
+        ],
+    ),
     counter("bmpd_feed_received", MESSAGES, "BMP messages that inputs gave", &[number("frames", |feed| feed.frames)]),
     counter(
         "bmpd_feed_trouble",
@@ -134,7 +183,7 @@ impl MetricSubject for RelayReport {
 }
 
 /// The metrics of each relay.
-pub(super) static RELAY: [Metric<RelayReport>; 14] = [
+pub(super) static RELAY: [Metric<RelayReport>; 18] = [
     gauge(
         "bmpd_relay_up",
         None,
@@ -219,8 +268,35 @@ pub(super) static RELAY: [Metric<RelayReport>; 14] = [
         "connections that were closed at once, by cause",
         &[
             labelled(&[("cause", "not-allowed")], "refused.not_allowed", |relay| relay.refused.not_allowed),
+            labelled(&[("cause", "user-not-allowed")], "refused.user-not-allowed", |r| r.refused.user_not_allowed),
             labelled(&[("cause", "too-many-connections")], "refused.too-many-connections", |r| r.refused.too_many),
+            labelled(&[("cause", "maximum-routes")], "refused.maximum-routes", |relay| relay.refused.maximum_routes),
+            labelled(&[("cause", "memory-limit")], "refused.memory-limit", |relay| relay.refused.memory_limit),
         ],
+    ),
+    gauge(
+        "bmpd_relay_near_maximum_routes",
+        None,
+        "connections with more than 75 % of `maximum-routes`",
+        &[number("", RelayReport::near_maximum_routes)],
+    ),
+    counter(
+        "bmpd_relay_closed_for_routes",
+        None,
+        "connections that were closed because they had more routes than `maximum-routes`",
+        &[number("closed_for_routes", |relay| relay.closed_for_routes)],
+    ),
+    counter(
+        "bmpd_relay_closed_for_memory",
+        None,
+        "connections that were closed because the feed took more than `memory-limit`",
+        &[number("closed_for_memory", |relay| relay.closed_for_memory)],
+    ),
+    gauge(
+        "bmpd_relay_limited",
+        None,
+        "users and hosts that are refused because of `maximum-routes` or `memory-limit`",
+        &[number("", |relay| relay.limited.len() as u64)],
     ),
 ];
 
@@ -252,7 +328,7 @@ pub(super) static REPLAY: [Metric<ReplayReport>; 10] = [
         "bytes of the file that were surveyed, or read for what was replayed in this round",
         &[number("bytes_read", |replay| replay.bytes_read)],
     ),
-    gauge("bmpd_replay_file", BYTES, "size of the file", &[number("file_bytes", |replay| replay.file_bytes)]),
+    gauge("bmpd_replay_file", BYTES, "size of the file", &[counted("file_bytes", |replay| replay.file_bytes)]),
     gauge(
         "bmpd_replay_records",
         None,
@@ -262,8 +338,8 @@ pub(super) static REPLAY: [Metric<ReplayReport>; 10] = [
     gauge(
         "bmpd_replay_file_records",
         None,
-        "records of the file; 0 before it is surveyed",
-        &[number("file_records", |replay| replay.file_records)],
+        "records of the file; no series before it is surveyed",
+        &[counted("file_records", |replay| replay.file_records)],
     ),
     gauge(
         "bmpd_replay_updates",

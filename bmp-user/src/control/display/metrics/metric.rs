@@ -54,6 +54,8 @@ pub(super) type NumbersByPair = Vec<([String; 2], u64)>;
 #[derive(Debug)]
 pub(super) enum MetricReading<T: 'static> {
     Number(fn(&T) -> u64),
+    /// Nothing where nothing counts.
+    Counted(fn(&T) -> Option<u64>),
     /// Nothing where there is nothing to measure.
     Measured(fn(&T) -> Option<f64>),
     /// A series for each value of a label.
@@ -109,6 +111,20 @@ pub(super) const fn gauge<T>(
 /// Makes a series that has the number of a field.
 pub(super) const fn number<T>(json: &'static str, read: fn(&T) -> u64) -> Series<T> {
     Series { labels: &[], json, reading: MetricReading::Number(read) }
+}
+
+/// Makes a series for a whole number that is not always counted.
+pub(super) const fn counted<T>(json: &'static str, read: fn(&T) -> Option<u64>) -> Series<T> {
+    Series { labels: &[], json, reading: MetricReading::Counted(read) }
+}
+
+/// Makes a series with a label of its own, for a whole number that is not always counted.
+pub(super) const fn labelled_count<T>(
+    labels: &'static [(&'static str, &'static str)],
+    json: &'static str,
+    read: fn(&T) -> Option<u64>,
+) -> Series<T> {
+    Series { labels, json, reading: MetricReading::Counted(read) }
 }
 
 /// Makes a series for a number that there is not always.
@@ -212,6 +228,7 @@ impl<T> Series<T> {
         };
         match &self.reading {
             MetricReading::Number(read) => put(&[], MetricValue::Whole(read(report))),
+            MetricReading::Counted(read) => read(report).map_or(Ok(()), |value| put(&[], MetricValue::Whole(value))),
             MetricReading::Measured(read) => read(report).map_or(Ok(()), |value| put(&[], MetricValue::Real(value))),
             MetricReading::Each(label, read) => read(report)
                 .into_iter()

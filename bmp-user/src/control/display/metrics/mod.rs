@@ -22,6 +22,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub(super) use self::process::process_start;
 use self::{
     metric::{Labelled, TextWriter},
     process::{ProcessReport, WholeReport},
@@ -35,7 +36,7 @@ use super::{
     peer::{self as bgp, BgpPeerReport},
     relay::{RelayReport, RelayReports},
     replay::{ReplayReport, ReplayReports},
-    session::{self as sessions, SessionFilter, SessionReport},
+    session::{self as sessions, SessionFilter, SessionReport, UplinkLookup},
 };
 use crate::config::Config;
 
@@ -60,8 +61,8 @@ impl Scrape {
         let with_peers = config.http_peer_metrics;
         Self {
             whole: WholeReport::of(context, config),
-            sessions: sessions::all(context, config, &SessionFilter::default()),
-            feed: FeedReport::of(&context.feed),
+            sessions: sessions::all(context, config, &SessionFilter::default(), UplinkLookup::Omitted),
+            feed: FeedReport::of(context, config),
             relays: RelayReports::of(context, config).0,
             replays: ReplayReports::of(context, config).0,
             bgp_peers: if with_peers { bgp::all(context, config) } else { Vec::new() },

@@ -4,8 +4,8 @@
 use super::{
     super::{monitored::MonitoredPeer, peer::BgpPeerReport},
     metric::{
-        Metric, MetricKind, MetricReading, MetricSubject, Series, counter, each, gauge, kernel_counter, labelled,
-        measured, number,
+        Metric, MetricKind, MetricReading, MetricSubject, Series, counted, counter, each, gauge, kernel_counter,
+        labelled, labelled_count, measured, number,
     },
 };
 use crate::input::bgp::BgpState;
@@ -27,7 +27,7 @@ const UPDATES: Option<&str> = Some("updates");
 const ROUTES: Option<&str> = Some("routes");
 
 /// The metrics of each peer of the bgp view.
-pub(super) static BGP_PEER: [Metric<BgpPeerReport>; 24] = [
+pub(super) static BGP_PEER: [Metric<BgpPeerReport>; 26] = [
     gauge(
         "bmpd_bgp_peer_up",
         None,
@@ -62,6 +62,18 @@ pub(super) static BGP_PEER: [Metric<BgpPeerReport>; 24] = [
         None,
         "times that the peer was established",
         &[number("peers[].established_count", |peer| peer.established_count)],
+    ),
+    counter(
+        "bmpd_bgp_peer_closed_for_routes",
+        None,
+        "sessions that were closed because the peer had more routes than `maximum-routes`",
+        &[number("peers[].closed_for_routes", |peer| peer.closed_for_routes)],
+    ),
+    counter(
+        "bmpd_bgp_peer_closed_for_memory",
+        None,
+        "sessions that were closed because the feed took more than `memory-limit`",
+        &[number("peers[].closed_for_memory", |peer| peer.closed_for_memory)],
     ),
     gauge(
         "bmpd_bgp_peer_routes",
@@ -111,19 +123,19 @@ pub(super) static BGP_PEER: [Metric<BgpPeerReport>; 24] = [
         "bmpd_bgp_peer_treated_as_withdraw",
         UPDATES,
         "UPDATEs whose routes were treated as withdrawn, in this session or the last",
-        &[number("peers[].treated_as_withdraw", |peer| peer.treated_as_withdraw.into())],
+        &[counted("peers[].treated_as_withdraw", |peer| Some(peer.treated_as_withdraw?.into()))],
     ),
     gauge(
         "bmpd_bgp_peer_treated_as_withdraw",
         ROUTES,
         "routes of those UPDATEs",
-        &[number("peers[].prefixes_treated_as_withdraw", |peer| peer.prefixes_treated_as_withdraw.into())],
+        &[counted("peers[].prefixes_treated_as_withdraw", |peer| Some(peer.prefixes_treated_as_withdraw?.into()))],
     ),
     gauge(
         "bmpd_bgp_peer_attributes_discarded",
         UPDATES,
         "UPDATEs of which attributes were discarded, in this session or the last",
-        &[number("peers[].attributes_discarded", |peer| peer.attributes_discarded)],
+        &[counted("peers[].attributes_discarded", |peer| peer.attributes_discarded)],
     ),
     counter(
         "bmpd_bgp_peer_not_negotiated",
@@ -135,60 +147,68 @@ pub(super) static BGP_PEER: [Metric<BgpPeerReport>; 24] = [
         "bmpd_bgp_peer_transmit",
         BYTES,
         "IP bytes sent",
-        &[number("peers[].kernel.tx_bytes", |peer| peer.kernel.tx_bytes)],
+        &[counted("peers[].kernel.tx_bytes", |peer| peer.kernel.tx_bytes)],
     ),
     kernel_counter(
         "bmpd_bgp_peer_transmit",
         PACKETS,
         "packets sent",
-        &[number("peers[].kernel.tx_packets", |peer| peer.kernel.tx_packets)],
+        &[counted("peers[].kernel.tx_packets", |peer| peer.kernel.tx_packets)],
     ),
     kernel_counter(
         "bmpd_bgp_peer_transmit_payload",
         BYTES,
         "bytes of TCP payload sent",
-        &[number("peers[].kernel.tx_payload_bytes", |peer| peer.kernel.tx_payload_bytes)],
+        &[counted("peers[].kernel.tx_payload_bytes", |peer| peer.kernel.tx_payload_bytes)],
     ),
     kernel_counter(
         "bmpd_bgp_peer_receive",
         BYTES,
         "IP bytes received",
-        &[number("peers[].kernel.rx_bytes", |peer| peer.kernel.rx_bytes)],
+        &[counted("peers[].kernel.rx_bytes", |peer| peer.kernel.rx_bytes)],
     ),
     kernel_counter(
         "bmpd_bgp_peer_receive",
         PACKETS,
         "packets received",
-        &[number("peers[].kernel.rx_packets", |peer| peer.kernel.rx_packets)],
+        &[counted("peers[].kernel.rx_packets", |peer| peer.kernel.rx_packets)],
     ),
     kernel_counter(
         "bmpd_bgp_peer_retransmitted",
         Some("segments"),
         "segments sent again",
-        &[number("peers[].kernel.retransmits", |peer| peer.kernel.retransmits)],
+        &[counted("peers[].kernel.retransmits", |peer| peer.kernel.retransmits)],
     ),
     kernel_counter(
         "bmpd_bgp_peer_denied",
         PACKETS,
         "packets dropped and connects refused, by cause",
         &[
-            labelled(&[("cause", "interface")], "peers[].kernel.denied.interface", |p| p.kernel.denied.interface),
-            labelled(&[("cause", "source")], "peers[].kernel.denied.source", |peer| peer.kernel.denied.source),
-            labelled(&[("cause", "mark")], "peers[].kernel.denied.mark", |peer| peer.kernel.denied.mark),
-            labelled(&[("cause", "no-pin")], "peers[].kernel.denied.no_pin", |peer| peer.kernel.denied.no_pin),
+            labelled_count(&[("cause", "interface")], "peers[].kernel.denied.interface", |peer| {
+                Some(peer.kernel.denied.as_ref()?.interface)
+            }),
+            labelled_count(&[("cause", "source")], "peers[].kernel.denied.source", |peer| {
+                Some(peer.kernel.denied.as_ref()?.source)
+            }),
+            labelled_count(&[("cause", "mark")], "peers[].kernel.denied.mark", |peer| {
+                Some(peer.kernel.denied.as_ref()?.mark)
+            }),
+            labelled_count(&[("cause", "no-pin")], "peers[].kernel.denied.no_pin", |peer| {
+                Some(peer.kernel.denied.as_ref()?.no_pin)
+            }),
         ],
     ),
     kernel_counter(
         "bmpd_bgp_peer_foreign_transmit",
         BYTES,
         "IP bytes sent by other processes' connections to the peer",
-        &[number("peers[].kernel.foreign.tx_bytes", |peer| peer.kernel.foreign.tx_bytes)],
+        &[counted("peers[].kernel.foreign.tx_bytes", |peer| Some(peer.kernel.foreign.as_ref()?.tx_bytes))],
     ),
     kernel_counter(
         "bmpd_bgp_peer_foreign_transmit",
         PACKETS,
         "packets sent by other processes' connections to the peer",
-        &[number("peers[].kernel.foreign.tx_packets", |peer| peer.kernel.foreign.tx_packets)],
+        &[counted("peers[].kernel.foreign.tx_packets", |peer| Some(peer.kernel.foreign.as_ref()?.tx_packets))],
     ),
     gauge(
         "bmpd_bgp_peer_hold",

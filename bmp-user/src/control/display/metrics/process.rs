@@ -7,7 +7,9 @@ use super::{
         super::ControlContext,
         http::{HttpReport, HttpState},
     },
-    metric::{Metric, MetricKind, MetricReading, MetricSubject, Series, counter, each, gauge, measured, number},
+    metric::{
+        Metric, MetricKind, MetricReading, MetricSubject, Series, counted, counter, each, gauge, measured, number,
+    },
 };
 use crate::{config::Config, input::bgp::BgpState, sys};
 
@@ -20,7 +22,7 @@ pub(super) struct WholeReport {
     sessions: usize,
     is_ready: bool,
     is_on_trial: bool,
-    losses: u64,
+    losses: Option<u64>,
     lost_seconds: Option<f64>,
     bgp_peers: Vec<(BgpState, u64)>,
     bgp_refused: u64,
@@ -54,7 +56,7 @@ impl WholeReport {
             sessions: 3,
             is_ready: false,
             is_on_trial: true,
-            losses: 1,
+            losses: Some(1),
             lost_seconds: Some(2.5),
             bgp_peers: vec![(BgpState::Idle, 1), (BgpState::Established, 2)],
             bgp_refused: 4,
@@ -101,7 +103,7 @@ pub(super) static WHOLE: [Metric<WholeReport>; 8] = [
         "bmpd_enforcement_losses",
         None,
         "how many times bmpd found that the kernel did not enforce what it should",
-        &[number("", |whole| whole.losses)],
+        &[counted("", |whole| whole.losses)],
     ),
     gauge(
         "bmpd_enforcement_lost",
@@ -178,6 +180,11 @@ pub(super) struct ProcessReport {
     threads: Option<f64>,
     open_files: Option<f64>,
     most_files: u64,
+}
+
+/// Returns when bmpd began, in seconds since the epoch.
+pub(in crate::control::display) fn process_start() -> Option<f64> {
+    ProcessReport::of_this().start_seconds
 }
 
 impl ProcessReport {

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::PathBuf};
 use serde_json::Value;
 
 use super::{
-    super::{golden, json::as_json, json_document, samples},
+    super::{golden, json_document, samples},
     input,
     metric::{Metric, MetricKind, MetricReading, MetricSubject, Series},
     peer, process, session, *,
@@ -26,10 +26,13 @@ enum Unmeasured {
 use Unmeasured::{Identity, MetricHas, Setting};
 
 /// The numbers of displays without a metric of the same value.
-static UNMEASURED: [(&str, &str, Unmeasured); 41] = [
+static UNMEASURED: [(&str, &str, Unmeasured); 52] = [
     ("display bmp session", "port", Setting),
     ("display bmp session", "process.pid", Identity),
     ("display bmp session", "local_port", Identity),
+    ("display bmp session", "keychain.current_key", Identity),
+    ("display bmp session", "keychain.requested_key", Identity),
+    ("display bmp session", "keychain.next_key", Identity),
     ("display bmp session", "egress.lost.for_seconds", MetricHas("bmpd_enforcement_lost_seconds")),
     ("display bmp session", "egress.losses", MetricHas("bmpd_enforcement_losses_total")),
     ("display bmp session", "unheld.connections[].pid", Identity),
@@ -48,12 +51,15 @@ static UNMEASURED: [(&str, &str, Unmeasured); 41] = [
     ("display bgp peer", "peers[].configured.port", Setting),
     ("display bgp peer", "peers[].configured.hold_seconds", Setting),
     ("display bgp peer", "peers[].configured.keepalive_seconds", Setting),
+    ("display bgp peer", "peers[].configured.maximum_routes", Setting),
     ("display bgp peer", "peers[].egress.lost.for_seconds", MetricHas("bmpd_enforcement_lost_seconds")),
     ("display bgp peer", "peers[].egress.losses", MetricHas("bmpd_enforcement_losses_total")),
     ("display bgp bmp-monitor all", "as", Identity),
     ("display bmp feed", "routes", MetricHas("bmpd_feed_routes")),
+    ("display bmp relay", "connections[].uid", Identity),
     ("display bmp relay", "connections[].messages", MetricHas("bmpd_relay_received_messages_total")),
     ("display bmp relay", "connections[].bytes", MetricHas("bmpd_relay_received_bytes_total")),
+    ("display bmp relay", "connections[].routes", MetricHas("bmpd_feed_routes")),
     ("display bmp relay", "connections[].unannounced", MetricHas("bmpd_relay_unannounced_messages_total")),
     ("display bmp relay", "connections[].not_understood", MetricHas("bmpd_relay_not_understood_messages_total")),
     ("display bmp relay", "connections[].odd", MetricHas("bmpd_relay_left_out_messages_total")),
@@ -65,17 +71,25 @@ static UNMEASURED: [(&str, &str, Unmeasured); 41] = [
     ("display bmp relay", "end_of_rib_after_seconds", Setting),
     ("display bmp relay", "max_connections", Setting),
     ("display bmp relay", "max_connections_per_source", Setting),
+    ("display bmp relay", "maximum_routes", Setting),
+    ("display bmp relay", "limited[].uid", Identity),
+    ("display bmp relay", "limited[].routes", MetricHas("bmpd_relay_limited")),
+    ("display bmp relay", "limited[].left_seconds", MetricHas("bmpd_relay_limited")),
     ("display bmp relay", "held[].left_seconds", MetricHas("bmpd_relay_held_daemons")),
     ("display bmp relay", "peers_without_routes[].as", Identity),
     ("display bmp relay", "incomplete_peers[].as", Identity),
+    ("display version", "uptime_seconds", MetricHas("process_start_time_seconds")),
 ];
 
 /// The same for fields that lie below a field.
-static UNMEASURED_BELOW: [(&str, &str, Unmeasured); 5] = [
+static UNMEASURED_BELOW: [(&str, &str, Unmeasured); 7] = [
     ("display bmp relay", "incomplete_peers[].not_kept", MetricHas("bmpd_feed_trouble_total")),
     ("display mrt-replay", "passed_over[].first_", Identity),
     ("display mrt-replay", "not_understood", MetricHas("bmpd_replay_not_understood_updates")),
     ("display configuration trial", "", MetricHas("bmpd_configuration_trial")),
+    ("display configuration commit list", "", Identity),
+    // The log itself is what is watched.
+    ("display logbuffer", "", Identity),
     ("commit", "", Identity),
 ];
 
@@ -93,7 +107,7 @@ struct Described {
 fn described<T: MetricSubject>(metrics: &'static [Metric<T>]) -> Vec<Described> {
     let of_series = |series: &Series<T>| -> Vec<&'static str> {
         let own = match &series.reading {
-            MetricReading::Number(_) | MetricReading::Measured(_) => Vec::new(),
+            MetricReading::Number(_) | MetricReading::Counted(_) | MetricReading::Measured(_) => Vec::new(),
             MetricReading::Each(label, _) => vec![*label],
             MetricReading::EachOfTwo(labels, _) => labels.to_vec(),
             MetricReading::Labels(labels, _) => labels.to_vec(),
@@ -175,6 +189,7 @@ fn values_are_those_of_json<T: MetricSubject>(metrics: &'static [Metric<T>], rep
         let read = |report: &T| -> Vec<f64> {
             match &series.reading {
                 MetricReading::Number(read) => vec![read(report) as f64],
+                MetricReading::Counted(read) => read(report).into_iter().map(|number| number as f64).collect(),
                 MetricReading::Measured(read) => read(report).into_iter().collect(),
                 MetricReading::Each(_, read) => read(report).into_iter().map(|(_, number)| number as f64).collect(),
                 MetricReading::EachOfTwo(_, read) => {
@@ -192,19 +207,19 @@ fn values_are_those_of_json<T: MetricSubject>(metrics: &'static [Metric<T>], rep
 #[test]
 fn the_values_are_those_of_the_json() {
     let sessions = samples::sessions();
-    values_are_those_of_json(&session::SESSION, &sessions, &as_json(&sessions).unwrap());
+    values_are_those_of_json(&session::SESSION, &sessions, &serde_json::to_string(&sessions).unwrap());
     let feed = samples::feed();
-    values_are_those_of_json(&input::FEED, std::slice::from_ref(&feed), &as_json(&feed).unwrap());
+    values_are_those_of_json(&input::FEED, std::slice::from_ref(&feed), &serde_json::to_string(&feed).unwrap());
     let relays = samples::relays();
-    values_are_those_of_json(&input::RELAY, &relays.0, &as_json(&relays).unwrap());
+    values_are_those_of_json(&input::RELAY, &relays.0, &serde_json::to_string(&relays).unwrap());
     let replays = samples::replays();
-    values_are_those_of_json(&input::REPLAY, &replays.0, &as_json(&replays).unwrap());
-    let peers: Vec<_> = samples::speaker().peers.take().into_iter().flatten().collect();
-    values_are_those_of_json(&peer::BGP_PEER, &peers, &as_json(&samples::speaker()).unwrap());
+    values_are_those_of_json(&input::REPLAY, &replays.0, &serde_json::to_string(&replays).unwrap());
+    let peers: Vec<_> = samples::speaker().peers.take().collect();
+    values_are_those_of_json(&peer::BGP_PEER, &peers, &serde_json::to_string(&samples::speaker()).unwrap());
     let monitored = samples::monitored();
-    values_are_those_of_json(&peer::PEER, &monitored, &as_json(&monitored).unwrap());
+    values_are_those_of_json(&peer::PEER, &monitored, &serde_json::to_string(&monitored).unwrap());
     let http = samples::http();
-    values_are_those_of_json(&process::HTTP, &http, &as_json(&http).unwrap());
+    values_are_those_of_json(&process::HTTP, &http, &serde_json::to_string(&http).unwrap());
 }
 
 #[test]
@@ -254,7 +269,7 @@ fn labels_are_escaped_and_a_scrape_is_whole() {
         feed: samples::feed(),
         relays: samples::relays().0,
         replays: samples::replays().0,
-        bgp_peers: samples::speaker().peers.take().into_iter().flatten().collect(),
+        bgp_peers: samples::speaker().peers.take().collect(),
         peers: samples::monitored(),
         http: samples::http().remove(0),
         process: ProcessReport::of_this(),

@@ -3,11 +3,11 @@
 use super::{
     super::{
         egress::Enforcer,
-        session::{SessionReport, UpDown},
+        session::{SessionReport, SignedSegments, UpDown},
     },
     metric::{
-        Metric, MetricKind, MetricReading, MetricSubject, Series, counter, each, gauge, kernel_counter, labelled,
-        measured, number,
+        Metric, MetricKind, MetricReading, MetricSubject, Series, counted, counter, each, gauge, kernel_counter,
+        labelled, labelled_count, measured, number,
     },
 };
 
@@ -25,8 +25,12 @@ const BYTES: Option<&str> = Some("bytes");
 const SECONDS: Option<&str> = Some("seconds");
 const MESSAGES: Option<&str> = Some("messages");
 
+fn signed_segments(session: &SessionReport) -> Option<&SignedSegments> {
+    session.keychain.as_ref()?.segments.as_ref()
+}
+
 /// The metrics of each session.
-pub(super) static SESSION: [Metric<SessionReport>; 34] = [
+pub(super) static SESSION: [Metric<SessionReport>; 36] = [
     gauge(
         "bmpd_session_up",
         None,
@@ -96,130 +100,178 @@ pub(super) static SESSION: [Metric<SessionReport>; 34] = [
     gauge(
         "bmpd_session_lag",
         BYTES,
-        "journal bytes that the station has not been sent; 0 while the session is down",
-        &[number("feed.lag_bytes", |session| session.feed.lag_bytes)],
+        "journal bytes that the station has not been sent; no series while the session is down",
+        &[counted("feed.lag_bytes", |session| session.feed.as_ref()?.lag_bytes)],
     ),
     gauge(
         "bmpd_session_position",
         MESSAGES,
         "number of the next journal message for the station",
-        &[number("feed.cursor", |session| session.feed.cursor)],
+        &[counted("feed.cursor", |session| session.feed.as_ref()?.cursor)],
     ),
     counter(
         "bmpd_session_dumps",
         None,
         "how many times the station was sent the state instead of the journal",
-        &[number("feed.dumps", |session| session.feed.dumps)],
+        &[counted("feed.dumps", |session| Some(session.feed.as_ref()?.dumps))],
     ),
     gauge(
         "bmpd_session_refused_peers",
         None,
         "peers left out, because the station could not tell them from those of another input",
-        &[number("feed.refused_peers", |session| session.feed.refused_peers as u64)],
+        &[counted("feed.refused_peers", |session| Some(session.feed.as_ref()?.refused_peers as u64))],
     ),
     counter(
         "bmpd_session_sent",
         MESSAGES,
-        "BMP messages sent, by type",
+        "BMP messages sent, by type; no series if another process sends them",
         &[
-            labelled(&[("type", "route-monitoring")], "messages.route_monitoring", |s| s.messages.route_monitoring),
-            labelled(&[("type", "statistics-report")], "messages.statistics_report", |s| s.messages.statistics_report),
-            labelled(&[("type", "peer-down")], "messages.peer_down", |session| session.messages.peer_down),
-            labelled(&[("type", "peer-up")], "messages.peer_up", |session| session.messages.peer_up),
-            labelled(&[("type", "initiation")], "messages.initiation", |session| session.messages.initiation),
-            labelled(&[("type", "termination")], "messages.termination", |session| session.messages.termination),
-            labelled(&[("type", "route-mirroring")], "messages.route_mirroring", |s| s.messages.route_mirroring),
+            labelled_count(&[("type", "route-monitoring")], "messages.route_monitoring", |session| {
+                Some(session.messages.as_ref()?.route_monitoring)
+            }),
+            labelled_count(&[("type", "statistics-report")], "messages.statistics_report", |session| {
+                Some(session.messages.as_ref()?.statistics_report)
+            }),
+            labelled_count(&[("type", "peer-down")], "messages.peer_down", |session| {
+                Some(session.messages.as_ref()?.peer_down)
+            }),
+            labelled_count(&[("type", "peer-up")], "messages.peer_up", |session| {
+                Some(session.messages.as_ref()?.peer_up)
+            }),
+            labelled_count(&[("type", "initiation")], "messages.initiation", |session| {
+                Some(session.messages.as_ref()?.initiation)
+            }),
+            labelled_count(&[("type", "termination")], "messages.termination", |session| {
+                Some(session.messages.as_ref()?.termination)
+            }),
+            labelled_count(&[("type", "route-mirroring")], "messages.route_mirroring", |session| {
+                Some(session.messages.as_ref()?.route_mirroring)
+            }),
         ],
     ),
     kernel_counter(
         "bmpd_session_transmit",
         BYTES,
         "IP bytes sent",
-        &[number("kernel.tx_bytes", |session| session.kernel.tx_bytes)],
+        &[counted("kernel.tx_bytes", |session| session.kernel.tx_bytes)],
     ),
     kernel_counter(
         "bmpd_session_transmit",
         PACKETS,
         "packets sent",
-        &[number("kernel.tx_packets", |session| session.kernel.tx_packets)],
+        &[counted("kernel.tx_packets", |session| session.kernel.tx_packets)],
     ),
     kernel_counter(
         "bmpd_session_transmit_payload",
         BYTES,
         "bytes of TCP payload sent",
-        &[number("kernel.tx_payload_bytes", |session| session.kernel.tx_payload_bytes)],
+        &[counted("kernel.tx_payload_bytes", |session| session.kernel.tx_payload_bytes)],
     ),
     kernel_counter(
         "bmpd_session_receive",
         BYTES,
         "IP bytes received",
-        &[number("kernel.rx_bytes", |session| session.kernel.rx_bytes)],
+        &[counted("kernel.rx_bytes", |session| session.kernel.rx_bytes)],
     ),
     kernel_counter(
         "bmpd_session_receive",
         PACKETS,
         "packets received",
-        &[number("kernel.rx_packets", |session| session.kernel.rx_packets)],
+        &[counted("kernel.rx_packets", |session| session.kernel.rx_packets)],
     ),
     kernel_counter(
         "bmpd_session_retransmitted",
         Some("segments"),
         "segments sent again; without kernel programs, since bmpd began",
-        &[number("kernel.retransmits", |session| session.kernel.retransmits)],
+        &[counted("kernel.retransmits", |session| session.kernel.retransmits)],
+    ),
+    gauge(
+        "bmpd_session_signed",
+        Some("segments"),
+        "segments received with TCP-AO on the connection that is up, or at the listener, by what became of them; no \
+         series without TCP-AO",
+        &[
+            labelled_count(&[("result", "good")], "keychain.segments.good", |session| {
+                Some(signed_segments(session)?.good)
+            }),
+            labelled_count(&[("result", "bad")], "keychain.segments.bad", |session| {
+                Some(signed_segments(session)?.bad)
+            }),
+            labelled_count(&[("result", "unknown_key")], "keychain.segments.unknown_key", |session| {
+                Some(signed_segments(session)?.unknown_key)
+            }),
+            labelled_count(&[("result", "unsigned")], "keychain.segments.unsigned", |session| {
+                Some(signed_segments(session)?.unsigned)
+            }),
+        ],
+    ),
+    gauge(
+        "bmpd_session_next_key",
+        SECONDS,
+        "time until another key of the key chain is preferred; no series if none is",
+        &[counted("keychain.next_key_in_seconds", |session| session.keychain.as_ref()?.next_key_in_seconds)],
     ),
     kernel_counter(
         "bmpd_session_denied",
         PACKETS,
         "packets dropped and connects refused, by cause",
         &[
-            labelled(&[("cause", "interface")], "kernel.denied.interface", |session| session.kernel.denied.interface),
-            labelled(&[("cause", "source")], "kernel.denied.source", |session| session.kernel.denied.source),
-            labelled(&[("cause", "mark")], "kernel.denied.mark", |session| session.kernel.denied.mark),
-            labelled(&[("cause", "no-pin")], "kernel.denied.no_pin", |session| session.kernel.denied.no_pin),
+            labelled_count(&[("cause", "interface")], "kernel.denied.interface", |session| {
+                Some(session.kernel.denied.as_ref()?.interface)
+            }),
+            labelled_count(&[("cause", "source")], "kernel.denied.source", |session| {
+                Some(session.kernel.denied.as_ref()?.source)
+            }),
+            labelled_count(&[("cause", "mark")], "kernel.denied.mark", |session| {
+                Some(session.kernel.denied.as_ref()?.mark)
+            }),
+            labelled_count(&[("cause", "no-pin")], "kernel.denied.no_pin", |session| {
+                Some(session.kernel.denied.as_ref()?.no_pin)
+            }),
         ],
     ),
     kernel_counter(
         "bmpd_session_foreign_transmit",
         BYTES,
         "IP bytes sent by other processes' connections to the same station and port",
-        &[number("kernel.foreign.tx_bytes", |session| session.kernel.foreign.tx_bytes)],
+        &[counted("kernel.foreign.tx_bytes", |session| Some(session.kernel.foreign.as_ref()?.tx_bytes))],
     ),
     kernel_counter(
         "bmpd_session_foreign_transmit",
         PACKETS,
         "packets sent by other processes' connections to the same station and port",
-        &[number("kernel.foreign.tx_packets", |session| session.kernel.foreign.tx_packets)],
+        &[counted("kernel.foreign.tx_packets", |session| Some(session.kernel.foreign.as_ref()?.tx_packets))],
     ),
     gauge(
         "bmpd_session_connections",
         None,
         "open connections under the pin, bmpd's and other processes'; no series if no kernel program counts",
-        &[measured("connections.open", |session| Some(session.connections.as_ref()?.open as f64))],
+        &[counted("connections.open", |session| Some(session.connections.as_ref()?.open as u64))],
     ),
     counter(
         "bmpd_session_connections_established",
         None,
         "connections under the pin that were established",
-        &[measured("connections.established", |session| Some(session.connections.as_ref()?.established as f64))],
+        &[counted("connections.established", |session| Some(session.connections.as_ref()?.established))],
     ),
     counter(
         "bmpd_session_connections_closed",
         None,
         "connections under the pin that were closed",
-        &[measured("connections.closed", |session| Some(session.connections.as_ref()?.closed as f64))],
+        &[counted("connections.closed", |session| Some(session.connections.as_ref()?.closed))],
     ),
     counter(
         "bmpd_session_connections_failed",
         None,
         "attempts to connect under the pin that failed",
-        &[measured("connections.failed", |session| Some(session.connections.as_ref()?.failed as f64))],
+        &[counted("connections.failed", |session| Some(session.connections.as_ref()?.failed))],
     ),
     kernel_counter(
         "bmpd_session_interface_queue_dropped",
         PACKETS,
         "packets that the queueing discipline of an interface of the session has dropped, of all traffic",
         &[each("interface", "interface_drops[].queue", |session| {
-            session.interface_drops.iter().map(|drops| (drops.name.clone().into(), drops.queue)).collect()
+            session.interface_drops.iter().filter_map(|drops| Some((drops.name.clone().into(), drops.queue?))).collect()
         })],
     ),
     kernel_counter(
@@ -234,30 +286,30 @@ pub(super) static SESSION: [Metric<SessionReport>; 34] = [
         "bmpd_session_unheld_connections",
         None,
         "other processes' connections to the station from before the pin, which nothing holds to it",
-        &[number("unheld.count", |session| session.unheld.count as u64)],
+        &[counted("unheld.count", |session| Some(session.unheld.as_ref()?.count as u64))],
     ),
     counter(
         "bmpd_session_guard_dropped",
         PACKETS,
-        "packets of strangers that XDP dropped; no series if this host connects",
-        &[measured("guard.dropped_packets", |session| Some(session.guard.as_ref()?.dropped_packets as f64))],
+        "packets of strangers that XDP dropped; no series if this host connects, or XDP sees no interface",
+        &[counted("guard.dropped_packets", |session| session.guard.as_ref()?.dropped_packets)],
     ),
     counter(
         "bmpd_session_guard_dropped",
         BYTES,
         "IP bytes of strangers that XDP dropped",
-        &[measured("guard.dropped_bytes", |session| Some(session.guard.as_ref()?.dropped_bytes as f64))],
+        &[counted("guard.dropped_bytes", |session| session.guard.as_ref()?.dropped_bytes)],
     ),
     counter(
         "bmpd_session_guard_refused",
         PACKETS,
         "packets of strangers that the listener's own program dropped",
-        &[measured("guard.refused_packets", |session| Some(session.guard.as_ref()?.refused_packets as f64))],
+        &[counted("guard.refused_packets", |session| session.guard.as_ref()?.refused_packets)],
     ),
     counter(
         "bmpd_session_guard_refused",
         BYTES,
         "IP bytes of strangers that the listener's own program dropped",
-        &[measured("guard.refused_bytes", |session| Some(session.guard.as_ref()?.refused_bytes as f64))],
+        &[counted("guard.refused_bytes", |session| session.guard.as_ref()?.refused_bytes)],
     ),
 ];

@@ -1,10 +1,11 @@
 //! BGP peers.
 
-use std::{cell::Cell, net::IpAddr};
+use std::net::IpAddr;
 
 use super::{
     super::{
-        egress::{EgressReport, EnforcementLoss, Enforcer},
+        super::json::Elements,
+        egress::{EgressReport, EnforcementLoss, Enforcer, KernelCounters},
         peer::{BgpListenerReport, BgpMessages, BgpPeerReport, FamilyRoutes, PeerSettings, PeerSource, SpeakerReport},
     },
     PEER, ROUTER_ID, SOURCE, STATION, outside,
@@ -22,15 +23,15 @@ pub(in crate::control::display) fn speaker() -> SpeakerReport<impl Iterator<Item
     SpeakerReport {
         local_as: Some(65_000),
         router_id: Some(ROUTER_ID),
-        listener: BgpListenerReport { port: Some(179), trouble: text("port 179 is taken"), refused: 3 },
-        peers: Cell::new(Some(peers().into_iter())),
+        listener: BgpListenerReport { port: Some(179), trouble: text("port 179 is taken"), refused: Some(3) },
+        peers: Elements::new(peers().into_iter()),
     }
 }
 
 /// The same without anything.
 pub(in crate::control::display) fn no_speaker() -> SpeakerReport<impl Iterator<Item = BgpPeerReport>> {
-    let listener = BgpListenerReport { port: None, trouble: None, refused: 0 };
-    SpeakerReport { local_as: None, router_id: None, listener, peers: Cell::new(Some(std::iter::empty())) }
+    let listener = BgpListenerReport { port: None, trouble: None, refused: None };
+    SpeakerReport { local_as: None, router_id: None, listener, peers: Elements::new(std::iter::empty()) }
 }
 
 fn configured() -> PeerSettings {
@@ -38,8 +39,11 @@ fn configured() -> PeerSettings {
         port: 179,
         listen_only: false,
         password: false,
+        keychain: text("core"),
         hold_seconds: 180,
         keepalive_seconds: 60,
+        maximum_routes: None,
+        maximum_routes_warning_only: false,
         families: vec![Family::IPV4_UNICAST],
     }
 }
@@ -51,7 +55,7 @@ fn peers() -> Vec<BgpPeerReport> {
         enforcement: Enforcer::Socket,
         why: text("--datapath socket"),
         lost: None,
-        losses: 0,
+        losses: None,
         vrf: None,
     };
     let counts = BgpMessages { open: 1, update: 2, notification: 3, keepalive: 4, route_refresh: 5, total: 15 };
@@ -64,6 +68,8 @@ fn peers() -> Vec<BgpPeerReport> {
             reason: None,
             last_error: outside("the peer closed the connection"),
             established_count: 2,
+            closed_for_routes: 12,
+            closed_for_memory: 3,
             retry_in_seconds: None,
             local_address: Some(SOURCE),
             local_port: Some(40_010),
@@ -71,19 +77,19 @@ fn peers() -> Vec<BgpPeerReport> {
             bgp_id: Some(ROUTER_ID),
             hold_seconds: Some(90),
             keepalive_seconds: Some(30),
-            capabilities: vec!["route-refresh".to_owned(), "4-octet-as".to_owned()],
-            families: vec![Family::IPV4_UNICAST],
+            capabilities: Some(vec!["route-refresh".to_owned(), "4-octet-as".to_owned()]),
+            families: Some(vec![Family::IPV4_UNICAST]),
             routes: vec![FamilyRoutes { family: Family::IPV4_UNICAST, routes: 100 }],
             received: counts.clone(),
             sent: counts.clone(),
             restart_left_seconds: Some(60),
             stale: 7,
-            treated_as_withdraw: 8,
-            prefixes_treated_as_withdraw: 9,
-            attributes_discarded: 10,
+            treated_as_withdraw: Some(8),
+            prefixes_treated_as_withdraw: Some(9),
+            attributes_discarded: Some(10),
             last_malformed: text("ORIGIN has the value 7"),
             not_negotiated: 11,
-            configured: configured(),
+            configured: PeerSettings { maximum_routes: Some(1_000), maximum_routes_warning_only: true, ..configured() },
             connect_interface: PeerSource { interface: text("up2"), address: Some(SOURCE) },
             egress: egress(false, vec!["up2".to_owned()]),
             kernel: kernel(),
@@ -96,6 +102,8 @@ fn peers() -> Vec<BgpPeerReport> {
             reason: Some(BgpDownReason::Pin(pin::Reason::ConnectRefused)),
             last_error: outside("connect-refused: nobody listens there"),
             established_count: 0,
+            closed_for_routes: 0,
+            closed_for_memory: 0,
             retry_in_seconds: Some(12.3),
             local_address: None,
             local_port: None,
@@ -103,22 +111,22 @@ fn peers() -> Vec<BgpPeerReport> {
             bgp_id: None,
             hold_seconds: None,
             keepalive_seconds: None,
-            capabilities: Vec::new(),
-            families: Vec::new(),
+            capabilities: None,
+            families: None,
             routes: Vec::new(),
             received: counts.clone(),
             sent: counts,
             restart_left_seconds: None,
             stale: 0,
-            treated_as_withdraw: 0,
-            prefixes_treated_as_withdraw: 0,
-            attributes_discarded: 0,
+            treated_as_withdraw: None,
+            prefixes_treated_as_withdraw: None,
+            attributes_discarded: None,
             last_malformed: None,
             not_negotiated: 0,
             configured: configured(),
             connect_interface: PeerSource { interface: None, address: None },
             egress: egress(true, Vec::new()),
-            kernel: kernel(),
+            kernel: KernelCounters::default(),
         },
     ];
     peers.extend(without_port(&peers));
@@ -135,14 +143,20 @@ fn without_port(peers: &[BgpPeerReport]) -> Vec<BgpPeerReport> {
         reason: Some(BgpDownReason::OpenError),
         last_error: outside("the AS is another one"),
         retry_in_seconds: None,
-        configured: PeerSettings { listen_only: true, password: true, families: Vec::new(), ..configured() },
+        configured: PeerSettings {
+            listen_only: true,
+            password: true,
+            keychain: None,
+            families: Vec::new(),
+            ..configured()
+        },
         egress: EgressReport {
             any: false,
             interfaces: Vec::new(),
             enforcement: Enforcer::None,
             why: None,
             lost: Some(EnforcementLoss { for_seconds: 61, why: "egress4 is not attached".to_owned() }),
-            losses: 7,
+            losses: Some(7),
             vrf: None,
         },
         ..peers[1].clone()

@@ -16,16 +16,18 @@ use super::{
         hold_down::HoldDownReport,
         layout::tenths,
         monitored::MonitoredFamilies,
+        uplink::uplink,
     },
-    ConnectionCounts, FeedProgress, InterfaceDrops, OwnerProcess, SentMessages, SessionOwner, SessionReason,
-    SessionReport, SessionRole, SourceReport, UnheldConnection, UnheldReport, UpDown,
+    ConnectionCounts, FeedProgress, InterfaceDrops, KeychainReport, OwnerProcess, SentMessages, SessionOwner,
+    SessionReason, SessionReport, SessionRole, SignedSegments, SourceReport, UnheldConnection, UnheldReport, UpDown,
 };
 use crate::{
     config::{Config, ConnectRetry, SessionConfig, SessionId, Transport, effective},
     feed::{FrameCounts, JournalPosition},
-    link::{DropCounters, Drops},
-    pin::{EarlierConnection, Enforcement, PinState},
-    session::{SessionHandle, SessionPhase},
+    link::{DropCounters, Drops, Host},
+    pin::{EarlierConnection, PinState},
+    session::{SessionHandle, SessionPhase, SessionSnapshot},
+    signing::{self, KeyReport},
     wire::bmp::MessageType,
 };
 
@@ -57,15 +59,27 @@ impl SessionFilter {
     }
 }
 
+/// Whether the uplink of each session is looked up. That may ask the kernel for a route, which
+/// blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control::display) enum UplinkLookup {
+    /// Call this from a blocking thread.
+    Done,
+    /// No report has an uplink.
+    Omitted,
+}
+
 /// Reports on the selected sessions in the order of the configuration, each when the iterator comes
 /// to it. Without `monitored`, a report lacks the number of monitored peers.
 pub(super) fn sessions<'a>(
     context: &'a ControlContext,
     config: &'a Config,
     filter: &'a SessionFilter,
+    uplinks: UplinkLookup,
     monitored: Option<&'a MonitoredFamilies>,
 ) -> impl Iterator<Item = SessionReport> + 'a {
-    let mut gather = Gather { context, config, head: context.feed.head(), drops: DropCounters::default() };
+    let host = (uplinks == UplinkLookup::Done).then(|| context.host.borrow().clone());
+    let mut gather = Gather { context, config, host, head: context.feed.head(), drops: DropCounters::default() };
     filter.select(config).map(move |(id, configured)| {
         // Between a commit and the start of its task a session has not begun.
         let session =
@@ -79,6 +93,8 @@ pub(super) fn sessions<'a>(
 struct Gather<'a> {
     context: &'a ControlContext,
     config: &'a Config,
+    /// For the lookup of uplinks; `None` where they are left out.
+    host: Option<Arc<Host>>,
     /// Messages and bytes of the journal, when the answer was begun.
     head: JournalPosition,
     drops: DropCounters,
@@ -89,6 +105,7 @@ impl Gather<'_> {
         let context = self.context;
         let shown = session.status.snapshot();
         let now = Instant::now();
+        let feed = (!configured.adopt).then(|| self.feed(session, &shown));
         let effective = effective(&self.config.bmp, id, configured);
         let state = session.pin.state();
         let (resolved, is_pinned) = match &state {
@@ -97,6 +114,9 @@ impl Gather<'_> {
             PinState::Pending => (None, false),
         };
         let egress = EgressReport::of(context, resolved, is_pinned, id.vpn_instance.clone());
+        let local_address = shown.local.map(|local| local.ip());
+        let host = self.host.as_ref();
+        let uplink = host.and_then(|host| uplink(context, self.config, host, id, &egress, local_address));
         let interface_drops = self.interface_drops(&state, &egress.interfaces);
         // While a session listens, the end of its last connection is no reason to be down: it
         // waits.
@@ -107,7 +127,7 @@ impl Gather<'_> {
             None => (shown.reason.map(SessionReason::Fails), shown.why),
         };
         let retry_at = shown.retry_at.filter(|_| shown.phase == SessionPhase::Down);
-        let segments_again = shown.retransmits + shown.live_retransmits;
+        let segments_again = (shown.established > 0).then_some(shown.retransmits + shown.live_retransmits);
         SessionReport {
             station: id.station,
             port: configured.port(),
@@ -126,7 +146,8 @@ impl Gather<'_> {
             mend: shown.mend,
             held: HoldDownReport::of(&session.pin),
             age_seconds: now.duration_since(shown.since).as_secs(),
-            local_address: shown.local.map(|local| local.ip()),
+            uplink,
+            local_address,
             local_port: shown.local.as_ref().map(SocketAddr::port),
             established_count: shown.established,
             source_changes: shown.source_changes,
@@ -136,34 +157,51 @@ impl Gather<'_> {
                 address: effective.connect.as_ref().and_then(|connect| connect.address()),
                 from: effective.from,
             },
+            keychain: keychain(self.config, configured, shown.keys),
             egress,
-            kernel: self.kernel(configured, session, segments_again),
+            kernel: self.kernel(configured, session, is_pinned, segments_again),
             connections: self.connections(session),
             interface_drops,
-            unheld: unheld(&session.pin.earlier_connections()),
+            unheld: self.looks_for_earlier(configured, &state).then(|| unheld(&session.pin.earlier_connections())),
             guard: StrangerGuard::of(context, configured, session),
-            messages: messages(session.status.messages()),
-            feed: self.feed(session, shown.phase.is_up(), shown.dumps),
+            messages: (!configured.adopt).then(|| messages(session.status.messages())),
+            feed,
             timers: timers(configured),
             monitored_peers: Default::default(),
         }
     }
 
-    /// `segments_again` is the sum of the connections' own `TCP_INFO`. It stands in where no
+    /// `segments_again` is the sum of the own connections' `TCP_INFO`. It stands in where no
     /// program counts.
-    fn kernel(&self, configured: &SessionConfig, session: &SessionHandle, segments_again: u64) -> KernelCounters {
+    fn kernel(
+        &self,
+        configured: &SessionConfig,
+        session: &SessionHandle,
+        is_pinned: bool,
+        segments_again: Option<u64>,
+    ) -> KernelCounters {
         let counters = self.context.pins.counters(&session.pin);
-        match self.context.pins.datapath().enforcement() {
-            Enforcement::Kernel | Enforcement::Cgroup { .. } if configured.adopt => {
-                KernelCounters::of(&with_owner_as_own(&counters), counters.retransmits)
-            }
-            Enforcement::Kernel | Enforcement::Cgroup { .. } => KernelCounters::of(&counters, counters.retransmits),
-            Enforcement::Socket { .. } => KernelCounters::of(&counters, segments_again),
+        let counters = if configured.adopt { with_owner_as_own(&counters) } else { counters };
+        let counted = KernelCounters::of_pin(self.context, &counters, is_pinned);
+        if self.has_programs() || configured.adopt {
+            return counted;
         }
+        KernelCounters { retransmits: segments_again, ..counted }
+    }
+
+    fn has_programs(&self) -> bool {
+        self.context.pins.datapath().enforcement().is_by_programs()
+    }
+
+    /// True if bmpd looks for connections that are older than the pin, or than a denial: where
+    /// programs hold the connections that processes of this host open, and bmpd opens its own.
+    fn looks_for_earlier(&self, configured: &SessionConfig, state: &PinState) -> bool {
+        let opens = matches!(configured.transport, Some(Transport::Connect(_))) && !configured.adopt;
+        self.has_programs() && opens && !matches!(state, PinState::Pending)
     }
 
     fn connections(&self, session: &SessionHandle) -> Option<ConnectionCounts> {
-        self.context.pins.datapath().enforcement().is_by_programs().then(|| {
+        self.has_programs().then(|| {
             let told = session.pin.connections();
             let told = told.borrow();
             let (open, established, closed, failed) = (told.open.len(), told.established, told.closed, told.failed);
@@ -179,12 +217,17 @@ impl Gather<'_> {
         drops.map(|(name, Drops { queue, device })| InterfaceDrops { name: name.clone(), queue, device }).collect()
     }
 
-    fn feed(&self, session: &SessionHandle, is_up: bool, dumps: u64) -> FeedProgress {
+    fn feed(&self, session: &SessionHandle, shown: &SessionSnapshot) -> FeedProgress {
         let JournalPosition { frames: head, bytes: head_bytes } = self.head;
         let (cursor, position) = session.status.cursor();
-        // Without a connection there is nothing to be behind with.
-        let lag_bytes = if is_up { head_bytes.saturating_sub(position) } else { 0 };
-        FeedProgress { cursor, head, lag_bytes, dumps, refused_peers: session.status.hidden_peers().len() }
+        FeedProgress {
+            cursor: (shown.established > 0).then_some(cursor),
+            head,
+            // Without a connection there is nothing to be behind with.
+            lag_bytes: shown.phase.is_up().then(|| head_bytes.saturating_sub(position)),
+            dumps: shown.dumps,
+            refused_peers: session.status.hidden_peers().len(),
+        }
     }
 }
 
@@ -196,6 +239,25 @@ fn unheld(all: &[EarlierConnection]) -> UnheldReport {
         local_port: connection.local.port(),
     });
     UnheldReport { count: all.len(), connections: shown.collect() }
+}
+
+fn keychain(config: &Config, configured: &SessionConfig, keys: Option<KeyReport>) -> Option<KeychainReport> {
+    let name = configured.keychain.clone()?;
+    let now = signing::now();
+    let next = config.keychains.get(&name).and_then(|chain| chain.next_preferred(now));
+    Some(KeychainReport {
+        name,
+        current_key: keys.and_then(|keys| keys.current),
+        requested_key: keys.and_then(|keys| keys.next),
+        next_key: next.map(|(id, _)| id),
+        next_key_in_seconds: next.map(|(_, at)| at.as_unix().saturating_sub(now.as_unix())),
+        segments: keys.map(|KeyReport { good, bad, unknown_key, unsigned, .. }| SignedSegments {
+            good,
+            bad,
+            unknown_key,
+            unsigned,
+        }),
+    })
 }
 
 fn timers(configured: &SessionConfig) -> String {

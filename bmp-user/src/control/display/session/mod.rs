@@ -9,21 +9,22 @@ use std::{
     net::IpAddr,
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-pub(super) use gather::SessionFilter;
+pub(super) use gather::{SessionFilter, UplinkLookup};
 
 use super::{
     super::{
         ControlContext,
+        json::{AnswerSubject, Elements, JsonAnswer},
         waiting::Wait,
-        words::{VpnInstanceName, words},
+        words::{VpnInstanceName, schema_is_words, words},
     },
     Rendering,
     egress::{EgressReport, KernelCounters},
     guard::StrangerGuard,
     hold_down::HoldDownReport,
-    json::write_json,
     layout::{heading, table},
     monitored::MonitoredFamilies,
 };
@@ -36,7 +37,7 @@ use crate::{
 };
 
 /// One session. Field names are those of the JSON and are stable.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct SessionReport {
     pub(super) station: IpAddr,
     /// `None` where no port is configured.
@@ -60,6 +61,9 @@ pub(super) struct SessionReport {
     pub(super) held: Option<HoldDownReport>,
     /// Seconds since the session went up or down.
     pub(super) age_seconds: u64,
+    /// Kernel name of the interface that the session leaves by, or is to leave by. `None` if it is
+    /// not known.
+    pub(super) uplink: Option<String>,
     pub(super) local_address: Option<IpAddr>,
     pub(super) local_port: Option<u16>,
     pub(super) established_count: u64,
@@ -68,6 +72,8 @@ pub(super) struct SessionReport {
     /// Seconds, to a tenth.
     pub(super) retry_in_seconds: Option<f64>,
     pub(super) connect_interface: SourceReport,
+    /// `None` where connections are not signed by a key chain.
+    pub(super) keychain: Option<KeychainReport>,
     pub(super) egress: EgressReport,
     pub(super) kernel: KernelCounters,
     /// What the kernel tells of the connections; `None` where no program does.
@@ -76,11 +82,14 @@ pub(super) struct SessionReport {
     /// them. The kernel counters have counted it as sent.
     pub(super) interface_drops: Vec<InterfaceDrops>,
     /// Other processes' connections to the station from before the pin, which nothing holds to it.
-    pub(super) unheld: UnheldReport,
+    /// `None` where bmpd does not look for them.
+    pub(super) unheld: Option<UnheldReport>,
     /// `None` where this host connects.
     pub(super) guard: Option<StrangerGuard>,
-    pub(super) messages: SentMessages,
-    pub(super) feed: FeedProgress,
+    /// `None` where another process sends them.
+    pub(super) messages: Option<SentMessages>,
+    /// `None` where another process tells the station.
+    pub(super) feed: Option<FeedProgress>,
     /// Text only.
     #[serde(skip)]
     pub(super) timers: String,
@@ -128,6 +137,8 @@ pub(super) enum SessionReason {
     Fails(Reason),
 }
 
+schema_is_words!(SessionReason, [&Reason::ALL.map(Reason::as_str)[..], Wait::WORDS].concat());
+
 impl SessionReason {
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -138,22 +149,49 @@ impl SessionReason {
 }
 
 /// The process that opened an adopted session.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct OwnerProcess {
     pub(super) pid: u32,
     pub(super) name: Untrusted,
 }
 
 /// The connect-interface in force, and the view that it is configured in.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct SourceReport {
     pub(super) interface: Option<String>,
     pub(super) address: Option<IpAddr>,
     pub(super) from: SourceLevel,
 }
 
+/// The key chain of a session, and how far it is.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub(super) struct KeychainReport {
+    pub(super) name: String,
+    /// The key that signs what is sent. `None` without a connection, and with TCP MD5.
+    pub(super) current_key: Option<u8>,
+    /// The key that the station is asked to sign with.
+    pub(super) requested_key: Option<u8>,
+    /// The key that is preferred next. `None` if no other ever is.
+    pub(super) next_key: Option<u8>,
+    pub(super) next_key_in_seconds: Option<u64>,
+    /// `None` without a connection or a listener, and with TCP MD5.
+    pub(super) segments: Option<SignedSegments>,
+}
+
+/// Segments that the kernel has received, of the connection or at the listener.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub(super) struct SignedSegments {
+    pub(super) good: u64,
+    /// Dropped: their signature is wrong.
+    pub(super) bad: u64,
+    /// Dropped: they name a key that is not there.
+    pub(super) unknown_key: u64,
+    /// Dropped: they have no signature.
+    pub(super) unsigned: u64,
+}
+
 /// Connections under the session's pin, bmpd's own and other processes'.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct ConnectionCounts {
     pub(super) open: usize,
     pub(super) established: u64,
@@ -163,17 +201,17 @@ pub(super) struct ConnectionCounts {
 }
 
 /// Packets that an interface has dropped since it was made.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct InterfaceDrops {
     pub(super) name: String,
-    /// By its queueing discipline.
-    pub(super) queue: u64,
+    /// By its queueing discipline, if it has one that counts.
+    pub(super) queue: Option<u64>,
     /// By its driver.
     pub(super) device: u64,
 }
 
 /// Other processes' connections that no pin holds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct UnheldReport {
     pub(super) count: usize,
     /// The first 16.
@@ -181,7 +219,7 @@ pub(super) struct UnheldReport {
 }
 
 /// A connection that no pin holds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct UnheldConnection {
     pub(super) pid: u32,
     pub(super) name: Untrusted,
@@ -190,7 +228,7 @@ pub(super) struct UnheldConnection {
 }
 
 /// BMP messages sent, by type.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct SentMessages {
     pub(super) route_monitoring: u64,
     pub(super) statistics_report: u64,
@@ -202,13 +240,14 @@ pub(super) struct SentMessages {
 }
 
 /// How far the session has got in the journal.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct FeedProgress {
-    /// Number of the next message for the station.
-    pub(super) cursor: u64,
+    /// Number of the next message for the station. `None` before the first connection.
+    pub(super) cursor: Option<u64>,
     /// Number of the next message that comes into the journal.
     pub(super) head: u64,
-    pub(super) lag_bytes: u64,
+    /// `None` while the session is down.
+    pub(super) lag_bytes: Option<u64>,
     /// Passes: how many times the session sent the state instead of the journal.
     pub(super) dumps: u64,
     /// Peers that the session hides, because the station could not tell them from those of other
@@ -216,7 +255,8 @@ pub(super) struct FeedProgress {
     pub(super) refused_peers: usize,
 }
 
-/// Writes the sessions that the filter selects, each as it is when its turn comes.
+/// Writes the sessions that the filter selects, each as it is when its turn comes. As JSON this
+/// blocks: call it from a blocking thread.
 pub(super) fn write(
     context: &ControlContext,
     config: &Config,
@@ -225,25 +265,32 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     if rendering == Rendering::Json {
-        return write_json(out, gather::sessions(context, config, filter, None));
+        let sessions = gather::sessions(context, config, filter, UplinkLookup::Done, None);
+        return JsonAnswer::new(AnswerSubject::BmpSession, Elements::new(sessions)).write(out);
     }
     let is_up =
         |id: &SessionId| context.sessions.get(id).is_some_and(|session| session.status.snapshot().phase.is_up());
     let ids = || filter.select(config).map(|(id, _)| id);
     write!(out, "{}", totals(ids().count(), ids().filter(|id| is_up(id)).count()))?;
     if rendering == Rendering::Table {
-        return write!(out, "{}", escaped_lines(&rows(gather::sessions(context, config, filter, None))));
+        let reports = gather::sessions(context, config, filter, UplinkLookup::Omitted, None);
+        return write!(out, "{}", escaped_lines(&rows(reports)));
     }
     let monitored = MonitoredFamilies::of(&context.feed);
-    for report in gather::sessions(context, config, filter, Some(&monitored)) {
+    for report in gather::sessions(context, config, filter, UplinkLookup::Omitted, Some(&monitored)) {
         write!(out, "{}", escaped_lines(&report.to_string()))?;
     }
     Ok(())
 }
 
 /// Returns the sessions that the filter selects.
-pub(super) fn all(context: &ControlContext, config: &Config, filter: &SessionFilter) -> Vec<SessionReport> {
-    gather::sessions(context, config, filter, None).collect()
+pub(super) fn all(
+    context: &ControlContext,
+    config: &Config,
+    filter: &SessionFilter,
+    uplinks: UplinkLookup,
+) -> Vec<SessionReport> {
+    gather::sessions(context, config, filter, uplinks, None).collect()
 }
 
 /// Returns the lines in front of the sessions.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::{
     super::layout::{after, age, capitalised, field, or_dash},
-    FeedProgress, InterfaceDrops, SentMessages, SessionOwner, SessionReport, SessionRole, SourceReport,
-    UnheldConnection, UnheldReport, UpDown,
+    FeedProgress, InterfaceDrops, KeychainReport, SentMessages, SessionOwner, SessionReport, SessionRole,
+    SignedSegments, SourceReport, UnheldConnection, UnheldReport, UpDown,
 };
 use crate::{config::SourceLevel, session::SessionPhase};
 
@@ -46,6 +46,12 @@ impl fmt::Display for SessionReport {
         let local = self.local_address.zip(self.local_port);
         field(f, "Local address", or_dash(local.map(|(address, port)| format!("{address} port {port}"))))?;
         field(f, "Connect-interface", &self.connect_interface)?;
+        if let Some(keychain) = &self.keychain {
+            field(f, "Key chain", keychain)?;
+            if let Some(segments) = &keychain.segments {
+                field(f, "Signed segments", segments)?;
+            }
+        }
         write!(f, "{}{}", self.egress, self.kernel)?;
         for drops in &self.interface_drops {
             field(f, "Interface drops", drops)?;
@@ -54,10 +60,9 @@ impl fmt::Display for SessionReport {
             field(f, "Guard", guard.modes())?;
             field(f, "Strangers", guard.strangers())?;
         }
-        let foreign = &self.kernel.foreign;
-        field(f, "Foreign", format_args!("{} bytes in {} packets", foreign.tx_bytes, foreign.tx_packets))?;
-        if self.unheld.count > 0 {
-            field(f, "Not held", &self.unheld)?;
+        field(f, "Foreign", or_dash(self.kernel.foreign.as_ref()))?;
+        if let Some(unheld) = self.unheld.as_ref().filter(|unheld| unheld.count > 0) {
+            field(f, "Not held", unheld)?;
         }
         if let Some(counts) = &self.connections {
             let super::ConnectionCounts { open, established, closed, failed } = counts;
@@ -65,7 +70,10 @@ impl fmt::Display for SessionReport {
             field(f, "Connections", counts)?;
         }
         // The messages of an adopted session come from its own daemon.
-        if self.owner == SessionOwner::Bmpd { self.write_messages(f) } else { Ok(()) }
+        match (&self.messages, &self.feed) {
+            (Some(messages), Some(feed)) => self.write_messages(f, messages, feed),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -94,16 +102,17 @@ impl SessionReport {
     }
 
     /// Writes the messages that the session sends and has sent.
-    fn write_messages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_messages(&self, f: &mut fmt::Formatter<'_>, messages: &SentMessages, feed: &FeedProgress) -> fmt::Result {
         field(f, "Timers", &self.timers)?;
         let families: Vec<_> = self.monitored_peers.iter().map(|(family, peers)| format!("{family} {peers}")).collect();
         let then = if self.state == UpDown::Up { "" } else { " (once it is up)" };
         let families = if families.is_empty() { "none".to_owned() } else { format!("{}{then}", families.join(", ")) };
         field(f, "Monitored peers", families)?;
-        field(f, "Messages", &self.messages)?;
-        let FeedProgress { cursor, head, lag_bytes, refused_peers, .. } = self.feed;
-        field(f, "Journal", format_args!("at {cursor} of {head}, {lag_bytes} bytes behind"))?;
-        if refused_peers > 0 {
+        field(f, "Messages", messages)?;
+        let FeedProgress { cursor, head, lag_bytes, refused_peers, .. } = feed;
+        let (cursor, lag) = (or_dash(*cursor), or_dash(*lag_bytes));
+        field(f, "Journal", format_args!("at {cursor} of {head}, {lag} bytes behind"))?;
+        if *refused_peers > 0 {
             let why = "it could not tell them from those of other inputs: monitor relay NAME chooses";
             field(f, "Peers left out", format_args!("{refused_peers} ({why})"))?;
         }
@@ -124,10 +133,31 @@ impl fmt::Display for SourceReport {
     }
 }
 
+impl fmt::Display for KeychainReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, current_key, requested_key, next_key, next_key_in_seconds, .. } = self;
+        f.write_str(name)?;
+        if let (Some(current), Some(requested)) = (current_key, requested_key) {
+            write!(f, ", signs with key {current}, asks for key {requested}")?;
+        }
+        match (next_key, next_key_in_seconds) {
+            (Some(next), Some(seconds)) => write!(f, ", key {next} in {}", age(*seconds)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for SignedSegments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { good, bad, unknown_key, unsigned } = self;
+        write!(f, "{good} good, {bad} wrong, {unknown_key} with an unknown key, {unsigned} without a signature")
+    }
+}
+
 impl fmt::Display for InterfaceDrops {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, queue, device } = self;
-        write!(f, "{name}: {queue} by its queue, {device} by its driver, of all that it sent")
+        write!(f, "{name}: {} by its queue, {device} by its driver, of all that it sent", or_dash(*queue))
     }
 }
 

@@ -1,9 +1,14 @@
 //! The events and actions of a machine.
 
-use bytes::Bytes;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::state::BgpState;
-use crate::wire::bgp::notification::{cease, code, state_machine_error};
+use crate::wire::bgp::{
+    Family,
+    notification::{cease, code, state_machine_error},
+};
 
 /// The content of a NOTIFICATION to send (RFC 4271 §4.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +28,16 @@ impl OutgoingNotification {
 
     pub(in crate::input::bgp) const fn cease(subcode: u8) -> Self {
         Self::new(code::CEASE, subcode)
+    }
+
+    /// The Cease for a peer with more than `most` routes, in the form of RFC 4486 §4: the family,
+    /// and the limit.
+    pub(in crate::input::bgp) fn maximum_prefixes(family: Family, most: u32) -> Self {
+        let mut data = BytesMut::new();
+        data.put_u16(family.afi);
+        data.put_u8(family.safi);
+        data.put_u32(most);
+        Self { code: code::CEASE, subcode: cease::MAXIMUM_PREFIXES, data: data.freeze() }
     }
 
     /// The NOTIFICATION for a message that a state does not allow (RFC 6608 §3). The subcode names
@@ -46,6 +61,9 @@ pub(in crate::input::bgp) enum FsmEvent {
     ManualStart,
     /// Ends the session with this Cease (RFC 4486).
     ManualStop(OutgoingNotification),
+    /// This device ends the session with this Cease, and stays in Idle for this long (RFC 4271
+    /// §8.1.2; RFC 4486).
+    AutomaticStop(OutgoingNotification, Duration),
     ConnectRetryTimerExpires,
     HoldTimerExpires,
     KeepaliveTimerExpires,
@@ -81,6 +99,7 @@ impl FsmEvent {
         match self {
             Self::ManualStart => 1,
             Self::ManualStop(_) => 2,
+            Self::AutomaticStop(..) => 8,
             Self::ConnectRetryTimerExpires => 9,
             Self::HoldTimerExpires => 10,
             Self::KeepaliveTimerExpires => 11,

@@ -186,6 +186,11 @@ impl Fsm {
                 self.failures = 0;
                 return;
             }
+            FsmEvent::AutomaticStop(_, idle) => {
+                self.failures = 0;
+                self.timers.start(Timer::IdleHold, now + idle);
+                return;
+            }
             // A collision is no failure of the peer: the other connection continues.
             FsmEvent::OpenCollisionDump => return,
             _ => {}

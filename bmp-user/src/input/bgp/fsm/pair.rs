@@ -108,6 +108,23 @@ impl MachinePair {
         steps
     }
 
+    /// Has idle machines wait for so long.
+    pub(in crate::input::bgp) fn idle_for(&mut self, now: Instant, time: Duration) {
+        for machine in self.machines.iter_mut().filter(|machine| machine.state() == BgpState::Idle) {
+            machine.timers.start(Timer::IdleHold, now + time);
+        }
+    }
+
+    /// Ends the wait after a failure.
+    pub(in crate::input::bgp) fn end_idle(&mut self, now: Instant) -> Vec<ConnectionStep> {
+        for machine in &mut self.machines {
+            machine.timers.stop(Timer::IdleHold);
+        }
+        let mut steps = Vec::new();
+        self.settle(now, &mut steps);
+        steps
+    }
+
     /// Starts or stops accepting connections. A connection that was accepted before is closed.
     pub(in crate::input::bgp) fn listen(
         &mut self,

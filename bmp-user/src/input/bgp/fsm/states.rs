@@ -128,6 +128,7 @@ impl Fsm {
     fn end_or_unexpected(&mut self, now: Instant, event: FsmEvent) {
         let notice = match &event {
             FsmEvent::ManualStop(notice)
+            | FsmEvent::AutomaticStop(notice, _)
             | FsmEvent::BgpHeaderErr(notice)
             | FsmEvent::BgpOpenMsgErr(notice)
             | FsmEvent::UpdateMsgErr(notice) => Some(notice.clone()),

@@ -1,6 +1,7 @@
 //! The task of one peer. It drives the two machines with connections and timers, and feeds the
 //! routes.
 
+mod limit;
 mod reading;
 
 use std::{future::pending, io, pin::Pin, sync::Arc, time::Duration};
@@ -12,6 +13,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tracing::{debug, info, warn};
+
+use limit::LimitedPeer;
 
 use super::{
     connection::{BgpConnection, BgpSocket, ConnectionEnds, notification_of, refuse},
@@ -26,7 +29,9 @@ use super::{
     status::{EstablishedSession, PeerStatusHandle},
 };
 use crate::{
-    feed::Feed,
+    config::MaximumRoutes,
+    feed::{Feed, MemoryExcess, MemoryStanding},
+    input::budget::{ClosingCause, RouteBudget, ordered},
     pin, tasks,
     wire::bgp::{Frame, MessageType, Notification, notification::cease},
 };
@@ -81,11 +86,27 @@ pub(super) struct PeerTask {
     peer_feed: PeerFeed,
     status: PeerStatusHandle,
     sent_open: Bytes,
-    /// The interval of Statistics Reports. Zero disables them.
-    statistics: watch::Receiver<Duration>,
+    watches: PeerWatches,
+    resets: watch::Receiver<u64>,
+    budget: RouteBudget,
+    /// Why the last session was closed, while the peer is not spoken to.
+    limited: Option<LimitedPeer>,
+    /// Where the feed wants the session closed.
+    orders: watch::Receiver<Option<MemoryExcess>>,
     reported: Instant,
     /// The failure that was logged last. A repeated failure is not logged again.
     logged_failure: Option<String>,
+}
+
+/// Settings that change while a session stays.
+#[derive(Clone, Debug)]
+pub(super) struct PeerWatches {
+    /// The interval of Statistics Reports. Zero disables them.
+    pub(super) statistics: watch::Receiver<Duration>,
+    /// `maximum-routes`.
+    pub(super) limit: watch::Receiver<Option<MaximumRoutes>>,
+    /// `memory-limit`, and how near it is.
+    pub(super) memory: watch::Receiver<MemoryStanding>,
 }
 
 /// Why the task woke up.
@@ -94,6 +115,12 @@ enum PeerWakeup {
     Attempted(io::Result<BgpSocket>),
     Due,
     Statistics,
+    /// `maximum-routes` or `memory-limit` may be another.
+    Limit,
+    /// The feed takes too much memory, and this peer has grown most.
+    Memory(ClosingCause),
+    /// An operator resets the peer.
+    Reset,
     Commanded(Option<PeerCommand>),
 }
 
@@ -107,7 +134,7 @@ impl PeerTask {
         dial: Dial,
         feed: &Feed,
         status: PeerStatusHandle,
-        statistics: watch::Receiver<Duration>,
+        mut watches: PeerWatches,
     ) -> Self {
         let settings = FsmSettings {
             passive: false,
@@ -118,6 +145,9 @@ impl PeerTask {
         };
         let pair = MachinePair::new(settings, plan.connects, listens, fastrand::u64(..));
         let peer_feed = PeerFeed::new(feed, plan.target.address, plan.asn, plan.local.asn);
+        let (resets, mut budget) = (status.resets(), RouteBudget::default());
+        budget.set(*watches.limit.borrow_and_update());
+        let orders = peer_feed.orders_to_close();
         Self {
             plan,
             dial,
@@ -128,7 +158,11 @@ impl PeerTask {
             peer_feed,
             status,
             sent_open,
-            statistics,
+            watches,
+            resets,
+            budget,
+            limited: None,
+            orders,
             reported: Instant::now(),
             logged_failure: None,
         }
@@ -153,6 +187,9 @@ impl PeerTask {
                     self.reported = Instant::now();
                     self.peer_feed.report();
                 }
+                PeerWakeup::Limit => self.follow_limit(),
+                PeerWakeup::Memory(cause) => self.free_memory(cause),
+                PeerWakeup::Reset => self.reset(),
                 PeerWakeup::Commanded(Some(PeerCommand::Incoming(link))) => self.incoming(link),
                 PeerWakeup::Commanded(Some(PeerCommand::Listens(listens))) => {
                     self.parked = None;
@@ -173,9 +210,9 @@ impl PeerTask {
 
     async fn next(&mut self, commands: &mut mpsc::Receiver<PeerCommand>) -> PeerWakeup {
         let due = self.deadline();
-        let interval = *self.statistics.borrow_and_update();
+        let interval = *self.watches.statistics.borrow_and_update();
         let report = (self.peer_feed.is_up() && !interval.is_zero()).then(|| self.reported + interval);
-        let Self { connections: [out, incoming], attempt, statistics, .. } = self;
+        let Self { connections: [out, incoming], attempt, watches, resets, orders, .. } = self;
         select! {
             read = turn(out) => PeerWakeup::Read(Initiator::Local, read),
             read = turn(incoming) => PeerWakeup::Read(Initiator::Peer, read),
@@ -185,7 +222,11 @@ impl PeerTask {
             command = commands.recv() => PeerWakeup::Commanded(command),
             // Computes the deadline again with the new interval. A closed channel disables this
             // branch.
-            Ok(()) = statistics.changed() => PeerWakeup::Due,
+            Ok(()) = watches.statistics.changed() => PeerWakeup::Due,
+            Ok(()) = watches.limit.changed() => PeerWakeup::Limit,
+            Ok(()) = watches.memory.changed() => PeerWakeup::Limit,
+            cause = ordered(orders) => PeerWakeup::Memory(cause),
+            Ok(()) = resets.changed() => PeerWakeup::Reset,
             never = tasks::until_woken() => match never {},
         }
     }
@@ -201,6 +242,7 @@ impl PeerTask {
     }
 
     fn due(&mut self) {
+        self.wait_for_memory();
         let trying = self.attempt.is_some();
         let steps = self.pair.expire(now());
         if trying && steps.iter().any(|step| step.action == FsmAction::Connect) {
@@ -228,6 +270,10 @@ impl PeerTask {
 
     /// Handles a connection that the peer has opened.
     fn incoming(&mut self, link: BgpSocket) {
+        if let Some(cause) = self.limited_by() {
+            debug!(peer = %self.plan.target.address, "refused a connection: {}", cause.as_str());
+            return refuse(link, &OutgoingNotification::cease(cease::REJECTED));
+        }
         let (admission, steps) = self.pair.incoming(now(), self.peer_feed.restarts());
         self.perform(steps);
         match admission {
@@ -302,11 +348,9 @@ impl PeerTask {
             remote,
         };
         self.logged_failure = None;
+        self.budget.begin();
         self.reported = Instant::now();
-        self.status.change(|now| {
-            now.session = Some(session);
-            now.established_count += 1;
-        });
+        self.status.change(|now| now.establish(session));
         for end_of_rib in &end_of_ribs {
             self.send(initiator, MessageType::Update, |connection| connection.send(end_of_rib));
         }
@@ -317,8 +361,15 @@ impl PeerTask {
             (FsmEvent::HoldTimerExpires, _) => {
                 self.fail(BgpDownReason::HoldTimerExpired, "the peer sent nothing within the hold time".to_owned());
             }
-            // The failure was reported when the message was read.
-            (FsmEvent::BgpHeaderErr(_) | FsmEvent::BgpOpenMsgErr(_) | FsmEvent::UpdateMsgErr(_), _) | (_, None) => {}
+            // The failure was reported when the message was read, or the routes were counted.
+            (
+                FsmEvent::BgpHeaderErr(_)
+                | FsmEvent::BgpOpenMsgErr(_)
+                | FsmEvent::UpdateMsgErr(_)
+                | FsmEvent::AutomaticStop(..),
+                _,
+            )
+            | (_, None) => {}
             (_, Some(notice)) => {
                 let message = notification_of(notice);
                 if let Ok(sent) = Frame::parse(&message).and_then(|frame| Notification::parse(&frame)) {

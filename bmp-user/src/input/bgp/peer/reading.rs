@@ -27,6 +27,7 @@ impl PeerTask {
             Ok(0) => (ConnectionLoss::Closed, BgpDownReason::PeerClosed, "the peer closed the connection".to_owned()),
             Ok(_) => {
                 while self.take(initiator) {}
+                self.look_at_budget();
                 if let Some(connection) = &mut self.connections[initiator as usize] {
                     connection.make_room();
                 }

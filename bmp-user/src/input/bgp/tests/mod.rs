@@ -2,6 +2,7 @@
 
 mod collision;
 mod damage;
+mod limits;
 mod malformed;
 mod restart;
 mod sessions;

@@ -9,6 +9,7 @@ use super::world::*;
 use crate::{
     input::bgp::{
         BgpDownReason, BgpState,
+        open::LocalSpeaker,
         peer::{PeerCommand, PeerPlan},
     },
     pin,
@@ -107,6 +108,31 @@ async fn keepalives_hold_a_session_and_silence_ends_it() {
     assert_eq!(status.last_error.as_deref(), Some("the peer sent nothing within the hold time"));
     assert_eq!(status.reason, Some(BgpDownReason::HoldTimerExpired));
     assert_eq!(world.words(), ["up", "down 1 4/0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_nothing_is_closed_after_the_send_hold_time() {
+    // RFC 9687 §4: 8 minutes, or twice the hold time.
+    for (hold, send_hold) in [(90, 480), (300, 600)] {
+        let local = LocalSpeaker { hold, ..plan().local };
+        let interval = Duration::from_secs(3);
+        let mut world = BgpWorld::start(PeerPlan { local, connects: false, keepalive: interval, ..plan() });
+        // Enough for 50 KEEPALIVEs.
+        let mut far = world.connect_with_room(1_000).await;
+        far.establish(&TestOpen { hold, ..TestOpen::default() }).await;
+        world.wait("established", |status| status.state == BgpState::Established).await;
+        let established = Instant::now();
+        // The peer sends, so the hold timer does not end the session.
+        while world.status().state == BgpState::Established {
+            far.keepalive().await;
+            sleep(interval).await;
+        }
+        let (lasted, send_hold) = (established.elapsed(), Duration::from_secs(send_hold));
+        assert!((send_hold..send_hold + 60 * interval).contains(&lasted), "{lasted:?}");
+        let error = world.status().last_error;
+        assert_eq!(error.as_deref(), Some("closed with a NOTIFICATION: Send Hold Timer Expired"));
+        assert_eq!(world.words(), ["up", "down 1 8/0"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

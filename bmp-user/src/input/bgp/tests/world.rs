@@ -21,13 +21,14 @@ use tokio::{
 };
 
 use crate::{
+    config::MaximumRoutes,
     feed::{Feed, Follower, InputId, Selection},
     input::bgp::{
         connection::BgpSocket,
         dial::PeerTarget,
         fsm::OutgoingNotification,
         open::LocalSpeaker,
-        peer::{Dial, PeerCommand, PeerPlan, PeerTask},
+        peer::{Dial, PeerCommand, PeerPlan, PeerTask, PeerWatches},
         status::{BgpPeers, PeerRegistration, PeerStatus},
         updates::UpdateCounters,
     },
@@ -49,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 pub(super) fn plan() -> PeerPlan {
     PeerPlan {
-        target: PeerTarget { address: ADDRESS, port: 179, password: None },
+        target: PeerTarget { address: ADDRESS, port: 179, password: None, keychain: None },
         asn: ASN,
         local: LocalSpeaker {
             asn: OWN_ASN,
@@ -69,6 +70,7 @@ pub(super) struct BgpWorld {
     station: Follower,
     pub(super) commands: mpsc::Sender<PeerCommand>,
     pub(super) statistics: watch::Sender<Duration>,
+    pub(super) limit: watch::Sender<Option<MaximumRoutes>>,
     dialed: mpsc::UnboundedReceiver<DuplexStream>,
     reachable: Arc<AtomicBool>,
     pub(super) task: JoinHandle<()>,
@@ -89,12 +91,14 @@ impl BgpWorld {
             Box::pin(async move { if answers { Ok(link(near, 40_000, 179)) } else { Err(refused) } })
         });
         let (statistics, every) = watch::channel(Duration::ZERO);
+        let (limit, limits) = watch::channel(None);
+        let watches = PeerWatches { statistics: every, limit: limits, memory: feed.memory_standing() };
         let (commands, receiver) = mpsc::channel(4);
         let registered = peers.register(ADDRESS, Some(plan.asn));
         let open = plan.local.open().unwrap();
         let task =
-            tokio::spawn(PeerTask::new(plan, true, open, dial, &feed, registered.shown.clone(), every).run(receiver));
-        Self { feed, peers, _registered: registered, station, commands, statistics, dialed, reachable, task }
+            tokio::spawn(PeerTask::new(plan, true, open, dial, &feed, registered.shown.clone(), watches).run(receiver));
+        Self { feed, peers, _registered: registered, station, commands, statistics, limit, dialed, reachable, task }
     }
 
     /// Whether the peer accepts connections.
@@ -109,7 +113,12 @@ impl BgpWorld {
 
     /// Connects as the peer.
     pub(super) async fn connect(&self) -> TestRouter {
-        let (near, far) = duplex(1 << 20);
+        self.connect_with_room(1 << 20).await
+    }
+
+    /// Connects as the peer. Each end takes `room` bytes before the other reads.
+    pub(super) async fn connect_with_room(&self, room: usize) -> TestRouter {
+        let (near, far) = duplex(room);
         self.commands.send(PeerCommand::Incoming(link(near, 179, 50_000))).await.unwrap();
         TestRouter::new(far)
     }
@@ -125,6 +134,11 @@ impl BgpWorld {
     pub(super) async fn stop(&mut self, subcode: u8) {
         self.commands.send(PeerCommand::Stop(OutgoingNotification::cease(subcode))).await.unwrap();
         (&mut self.task).await.unwrap();
+    }
+
+    /// Resets the peer as an operator does.
+    pub(super) fn reset(&self) {
+        assert!(self.peers.reset(Some(ADDRESS)) && !self.peers.reset(Some(OWN_ID.into())));
     }
 
     pub(super) fn status(&self) -> PeerStatus {
@@ -359,10 +373,16 @@ impl TestRouter {
 
     /// Skips KEEPALIVEs, and expects a NOTIFICATION and the end. Returns code and subcode.
     pub(super) async fn expect_notification(&mut self) -> (u8, u8) {
+        let body = self.notification().await;
+        (body[0], body[1])
+    }
+
+    /// Skips KEEPALIVEs, and returns the body of a NOTIFICATION.
+    pub(super) async fn notification(&mut self) -> Vec<u8> {
         loop {
             let (kind, bytes) = self.receive().await.expect("a NOTIFICATION");
             match kind {
-                MessageType::Notification => return (bytes[19], bytes[20]),
+                MessageType::Notification => return bytes[19..].to_vec(),
                 kind => assert_eq!(kind, MessageType::Keepalive),
             }
         }

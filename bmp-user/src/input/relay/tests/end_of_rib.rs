@@ -16,7 +16,9 @@ use crate::{
         RelayTerms, Relays,
         claims::PeerOwners,
         connection::{RelayLinks, serve},
+        users::UserNumbers,
     },
+    visitors::ClientOrigin,
     wire::bmp::{frames, samples::*},
 };
 
@@ -30,7 +32,7 @@ struct QuietDaemon {
 
 fn after(seconds: u64) -> Arc<RelayTerms> {
     let relay = RelayConfig { end_of_rib_after: Duration::from_secs(seconds), ..RelayConfig::default() };
-    Arc::new(RelayTerms::of(&relay))
+    Arc::new(RelayTerms::of(&relay, &UserNumbers::default()))
 }
 
 impl QuietDaemon {
@@ -39,9 +41,9 @@ impl QuietDaemon {
         let (daemon, stream) = duplex(1 << 16);
         let (terms, receiver) = watch::channel(after(seconds));
         let input = feed.input(InputId::relay("frr"));
-        let (own, client) = ([127, 0, 0, 1].into(), ([127, 0, 0, 1], 40_000).into());
+        let (origin, client) = (ClientOrigin::User(0), ([127, 0, 0, 1], 40_000).into());
         let relay = relays.register("frr", ([127, 0, 0, 1], 5000).into());
-        let status = relay.connection(input.connection(), own, client);
+        let status = relay.connection(input.connection(), origin, client);
         let links = RelayLinks { status, terms: receiver, owners: PeerOwners::default() };
         let task = tokio::spawn(serve(stream, input, links));
         Self { daemon, terms, follower: feed.attach(Selection::default()), task }

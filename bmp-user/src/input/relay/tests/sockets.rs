@@ -39,7 +39,8 @@ impl Lab {
     pub(super) fn start(relays: &[(&str, SocketAddr)]) -> Self {
         let (config, receiver) = watch::channel(Arc::new(Lab::config(relays)));
         let (feed, relays) = (Feed::default(), Relays::default());
-        let task = tokio::spawn(relay::run(receiver, feed.clone(), relays.clone()));
+        let (_, host) = watch::channel(Arc::default());
+        let task = tokio::spawn(relay::run(receiver, feed.clone(), relays.clone(), host));
         Self { config, feed, relays, task }
     }
 
@@ -178,7 +179,8 @@ async fn a_stream_that_ends_inside_a_message_is_told_with_its_place() {
     lab.listening().await;
     let mut daemon = TcpStream::connect(address).await.unwrap();
     daemon.write_all(&[peer_up(1, 1), route(1, 0)[..10].to_vec()].concat()).await.unwrap();
-    drop(daemon);
+    // A program that closed its socket before the relay looks would have no user.
+    daemon.shutdown().await.unwrap();
     assert!(lab.closed("frr").await.ends_with("the stream ended 10 bytes into the message at byte 126"));
 }
 

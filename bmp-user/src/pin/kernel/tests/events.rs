@@ -164,7 +164,8 @@ fn retransmits_are_counted_as_tcp_itself_counts_them() {
     // The station's acknowledgements are lost.
     world.station.ip(&format!("route add blackhole {UP1}/32"));
     session.router.write_all(&[0; 1000]).unwrap();
-    let enough = |counters: &bmp_ebpf::Counters| counters.retransmits >= 3;
+    // Each one doubles the time until the next, which is a second on a busy machine.
+    let enough = |counters: &bmp_ebpf::Counters| counters.retransmits >= 2;
     assert!(enough(&wait_for(|| world.datapath.counters(&slot), enough)));
     world.station.ip(&format!("route del blackhole {UP1}/32"));
     session.send(1);

@@ -6,26 +6,8 @@ mod properties;
 mod source;
 mod vrf;
 
-/// An address in words: `192.0.2.1/24 secondary`.
-fn address(text: &str) -> InterfaceAddress {
-    let mut words = text.split(' ');
-    let (ip, prefix_len) = words.next().unwrap().split_once('/').unwrap();
-    let flags: Vec<_> = words.collect();
-    let has = |flag| flags.contains(&flag);
-    InterfaceAddress {
-        ip: ip.parse().unwrap(),
-        peer: None,
-        prefix_len: prefix_len.parse().unwrap(),
-        global: !has("host") && !has("link"),
-        secondary: has("secondary"),
-        temporary: has("temporary"),
-        unproven: has("tentative"),
-        deprecated: has("deprecated"),
-    }
-}
-
 fn link(index: u32, name: &str, addresses: &[&str]) -> Link {
-    let addresses = addresses.iter().map(|text| address(text)).collect();
+    let addresses = addresses.iter().map(|text| InterfaceAddress::in_words(text)).collect();
     Link { index, name: name.into(), up: true, carrier: true, addresses, ..Link::default() }
 }
 

@@ -71,7 +71,7 @@ fn redirects_come_by_the_vrf_device_for_ipv4_and_by_the_port_for_ipv6() {
 fn a_link_local_next_hop_needs_one_link_that_can_hold_it() {
     assert_eq!(steered("lo", "fe80::9", &[], None), "2001:db8:ff::1 from -, by any, to eth0");
     let mut host = host();
-    host.links.get_mut(&3).unwrap().addresses.push(address("fe80::1/64 link"));
+    host.links.get_mut(&3).unwrap().addresses.push(InterfaceAddress::in_words("fe80::1/64 link"));
     let (connect, aliases) = (wanted("lo"), aliases());
     let ask = |egress_interfaces: &[String]| {
         let question = PinQuestion {

@@ -1,0 +1,355 @@
+//! Random configurations, for properties that hold for any of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use proptest::{
+    collection::{btree_map, btree_set, vec},
+    option,
+    prelude::*,
+};
+
+use super::super::*;
+use crate::{
+    config::language::{address, sealed::SealingKey},
+    wire::bmp::RibView,
+};
+
+/// An address that every command takes, whatever station it is towards.
+fn unicast(address: IpAddr) -> bool {
+    let odd = match address {
+        IpAddr::V4(v4) => matches!(v4.octets()[0], 0 | 127 | 240..),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some() || v6.is_loopback(),
+    };
+    !(odd || address.is_multicast() || address.is_unspecified())
+}
+
+fn v4() -> impl Strategy<Value = IpAddr> {
+    any::<Ipv4Addr>().prop_map(IpAddr::V4).prop_filter("unicast", |address| unicast(*address))
+}
+
+fn v6() -> impl Strategy<Value = IpAddr> {
+    any::<Ipv6Addr>().prop_map(IpAddr::V6).prop_filter("unicast", |address| unicast(*address))
+}
+
+/// An address to listen on: one of a link alone needs a zone.
+fn listen_address() -> impl Strategy<Value = IpAddr> {
+    let of_link = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    prop_oneof![v4(), v6()].prop_filter("of no link", move |address| !of_link(address))
+}
+
+fn name() -> impl Strategy<Value = String> {
+    let word = prop_oneof!["[!-~]{1,63}", "[a-z#é路]{1,20}", Just("alias".to_owned()), Just("undo".to_owned())];
+    word.prop_filter("a name", |name| address::notation(name).is_none() && !name.contains([',', ';', '[', ']', '"']))
+}
+
+fn secret() -> impl Strategy<Value = Secret> {
+    // Also the words that say how a secret is written.
+    let word = prop_oneof![8 => name(), 1 => "cipher|simple|Cipher|SIMPLE|md5|c"];
+    word.prop_filter("a secret", |name| name != MASK).prop_map(|name| Secret::from(&*name))
+}
+
+/// A secret that was sealed by a key that is not there.
+pub(super) fn sealed_secret() -> impl Strategy<Value = Secret> {
+    secret().prop_map(|secret| {
+        let key = SealingKey::random().unwrap();
+        Secret::from_sealed(key.seal(secret.reveal().unwrap()).unwrap())
+    })
+}
+
+fn kernel_name() -> impl Strategy<Value = String> {
+    "[!-.0-9;-~]{1,15}"
+        .prop_filter("a kernel name", |name| name != "." && name != ".." && address::plain(name).is_none())
+}
+
+fn source(address: impl Strategy<Value = IpAddr>) -> impl Strategy<Value = ConnectInterface> {
+    (option::of(name()), address, any::<bool>()).prop_map(|(interface, address, both)| match interface {
+        Some(interface) if both => ConnectInterface::Both { interface, address },
+        Some(interface) => ConnectInterface::Interface(interface),
+        None => ConnectInterface::Address(address),
+    })
+}
+
+fn transport() -> impl Strategy<Value = Transport> {
+    (1..=u16::MAX, any::<bool>())
+        .prop_map(|(port, ours)| if ours { Transport::Connect(port) } else { Transport::Listen(port) })
+}
+
+/// Settings of a session that do not depend on its station's family.
+fn plain() -> impl Strategy<Value = SessionConfig> {
+    (option::of(transport()), vec(name(), 0..=8), 0_u64..=600_000, any::<bool>(), any::<bool>()).prop_map(
+        |(transport, mut egress_interfaces, hold_down, adopt, shutdown)| {
+            let mut known = BTreeSet::new();
+            egress_interfaces.retain(|name| known.insert(name.clone()));
+            SessionConfig {
+                transport,
+                egress_interfaces,
+                hold_down: Duration::from_millis(hold_down),
+                adopt: adopt && !matches!(transport, Some(Transport::Listen(_))),
+                shutdown,
+                ..SessionConfig::default()
+            }
+        },
+    )
+}
+
+/// Settings of a session that depend on no other setting.
+type More = (
+    Option<u16>,
+    Option<u8>,
+    Signed,
+    Option<(u16, u16)>,
+    (Option<u16>, u16, u16),
+    BTreeMap<MonitorId, BTreeSet<RouteMode>>,
+    bool,
+);
+
+/// A password, or the name of a key chain.
+type Signed = (Option<Secret>, Option<String>);
+
+fn signed() -> impl Strategy<Value = Signed> {
+    (option::of(secret()), option::of(name())).prop_map(|(password, keychain)| match keychain {
+        Some(keychain) => (None, Some(keychain)),
+        None => (password, None),
+    })
+}
+
+fn more() -> impl Strategy<Value = More> {
+    let waits = || (option::of(0u16..32_768), 0u16..3601, 0u16..3601);
+    (
+        option::of(88u16..32_768),
+        option::of(0u8..64),
+        signed(),
+        option::of((1u16..100, 0u16..100)),
+        waits(),
+        btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
+        any::<bool>(),
+    )
+}
+
+fn monitor() -> impl Strategy<Value = MonitorId> {
+    prop_oneof![
+        Just(MonitorId::Public),
+        Just(MonitorId::AllVpnInstances),
+        name().prop_map(MonitorId::VpnInstance),
+        (option::of(name()), prop_oneof![v4(), v6()])
+            .prop_map(|(vpn_instance, address)| MonitorId::Peer { vpn_instance, address }),
+        name().prop_map(MonitorId::Relay),
+        name().prop_map(MonitorId::Replay),
+        Just(MonitorId::Bgp),
+    ]
+}
+
+fn route_mode() -> impl Strategy<Value = RouteMode> {
+    use crate::wire::bgp::Family;
+    let families = [
+        Family::IPV4_UNICAST,
+        Family::IPV4_FLOW,
+        Family::VPNV6,
+        Family::IPV6_LABELED,
+        Family::L2VPN_EVPN,
+        Family::LINK_STATE,
+    ];
+    let views =
+        [RibView::AdjRibInPre, RibView::AdjRibInPost, RibView::AdjRibOutPre, RibView::AdjRibOutPost, RibView::LocRib];
+    (prop::sample::select(families.to_vec()), prop::sample::select(views.to_vec()))
+        .prop_map(|(family, view)| RouteMode { family, view })
+}
+
+fn prefix() -> impl Strategy<Value = Prefix> {
+    (prop_oneof![v4(), v6()], 0u8..=128).prop_filter_map("bits behind the length", |(address, length)| {
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        Prefix::new(address, length.min(width)).or(Prefix::new(address, width))
+    })
+}
+
+fn replay() -> impl Strategy<Value = ReplayConfig> {
+    let pace = prop_oneof![
+        Just(ReplayPace::Recorded),
+        Just(ReplayPace::Maximum),
+        (1u32..10_000_001).prop_map(|rate| ReplayPace::UpdatesPerSecond(rate.try_into().unwrap())),
+    ];
+    (option::of(name()), pace, any::<bool>()).prop_map(|(file, pace, looped)| ReplayConfig {
+        file: file.map(Into::into),
+        pace,
+        looped,
+    })
+}
+
+fn lifetime() -> impl Strategy<Value = KeyLifetime> {
+    // From 1970 to 9999.
+    let last = 253_402_300_799_u64;
+    (0..last, option::of(1..last)).prop_map(move |(from, more)| {
+        let to = more.map(|more| UtcTime::from_unix(from + 1 + more % (last - from)));
+        KeyLifetime { from: UtcTime::from_unix(from), to }
+    })
+}
+
+fn keychain() -> impl Strategy<Value = KeychainConfig> {
+    let algorithm = option::of(prop::sample::select(KeyAlgorithm::ALL.to_vec()));
+    let key = (algorithm, option::of(secret()), option::of(lifetime()), option::of(lifetime()))
+        .prop_map(|(algorithm, secret, send, receive)| ChainKey { algorithm, secret, send, receive });
+    btree_map(any::<u8>(), key, 0..3).prop_map(|keys| KeychainConfig { keys })
+}
+
+fn maximum_routes() -> impl Strategy<Value = MaximumRoutes> {
+    (1u32.., any::<bool>()).prop_map(|(routes, warning_only)| MaximumRoutes { routes, warning_only })
+}
+
+fn bgp_peer(address: IpAddr) -> impl Strategy<Value = (IpAddr, BgpPeerConfig)> {
+    use crate::wire::bgp::Family;
+    let families = vec![Family::IPV4_UNICAST, Family::VPNV6, Family::L2VPN_EVPN, Family::LINK_STATE];
+    let own = if address.is_ipv4() { v4().boxed() } else { v6().boxed() };
+    let timer = (0u16..21_845).prop_map(|keepalive| BgpTimer { keepalive, hold: keepalive * 3 });
+    let limit = option::of(maximum_routes());
+    (
+        1u32..,
+        option::of(1u16..),
+        (option::of(secret()), option::of(name())),
+        any::<bool>(),
+        option::of(source(own)),
+        (option::of(timer), limit),
+        btree_set(prop::sample::select(families), 0..4),
+    )
+        .prop_map(
+            move |(
+                asn,
+                port,
+                (password, keychain),
+                listen_only,
+                connect_interface,
+                (timer, maximum_routes),
+                families,
+            )| {
+                let asn = Some(asn);
+                let peer = BgpPeerConfig {
+                    asn,
+                    port,
+                    password,
+                    keychain,
+                    listen_only,
+                    connect_interface,
+                    timer,
+                    maximum_routes,
+                    families,
+                };
+                (address, peer)
+            },
+        )
+}
+
+fn bgp() -> impl Strategy<Value = BgpConfig> {
+    let peers = vec(prop_oneof![v4(), v6()].prop_flat_map(bgp_peer), 0..4);
+    let router_id = any::<Ipv4Addr>().prop_filter("an identifier", |id| !id.is_unspecified());
+    (1u32.., option::of(router_id), option::of(1u16..), peers).prop_map(|(asn, router_id, listen_port, peers)| {
+        BgpConfig { asn, router_id, listen_port, peers: peers.into_iter().collect() }
+    })
+}
+
+fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
+    let of = |station: IpAddr,
+              (vpn_instance, alias, plain): (_, _, SessionConfig),
+              connect_interface,
+              next_hop: Option<IpAddr>| {
+        let next_hop = next_hop.filter(|_| !matches!(plain.transport, Some(Transport::Listen(_))));
+        (SessionId { vpn_instance, station, alias }, SessionConfig { connect_interface, next_hop, ..plain })
+    };
+    let of = move |station, (vpn_instance, alias, plain, more): (_, _, _, More), connect_interface, next_hop| {
+        let (id, session) = of(station, (vpn_instance, alias, plain), connect_interface, next_hop);
+        let (mss, dscp, (password, keychain), retry, waits, monitors, route_mirroring) = more;
+        let connects = matches!(session.transport, Some(Transport::Connect(_)));
+        let seconds = |seconds: u16| Duration::from_secs(seconds.into());
+        let session = SessionConfig {
+            mss,
+            dscp,
+            password: password.filter(|_| connects),
+            keychain: keychain.filter(|_| session.transport.is_some()),
+            connect_retry: retry
+                .map(|(first, more)| ConnectRetry { first: seconds(first), longest: seconds(first + more) }),
+            keepalive: waits.0.map(seconds),
+            initial_delay: seconds(waits.1),
+            flap_damping: seconds(waits.2),
+            monitors,
+            route_mirroring,
+            ..session
+        };
+        (id, session)
+    };
+    let vpn_instance = || kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC);
+    let rest = move || (option::of(vpn_instance()), option::of(name()), plain(), more());
+    prop_oneof![
+        (v4(), rest(), option::of(source(v4())), option::of(v4())).prop_map(move |(s, rest, c, n)| of(s, rest, c, n)),
+        (v6(), rest(), option::of(source(v6())), option::of(v6())).prop_map(move |(s, rest, c, n)| of(s, rest, c, n)),
+    ]
+}
+
+prop_compose! {
+    /// A valid configuration.
+    pub(super) fn config()(
+        sysname in option::of(name()),
+        interface_aliases in btree_map(name(), kernel_name(), 0..4),
+        listens in btree_map(name(), ((option::of((listen_address(), 1..=u16::MAX)), option::of(name())), (btree_set(prefix(), 0..3), btree_set(name(), 0..3)), [0u64..3601, 0u64..3601], (option::of((1u32..65_536, option::of(1u32..65_536))), option::of(maximum_routes()))), 0..4),
+        http in option::of((listen_address(), 1..=u16::MAX, option::of(kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC)))),
+        http_peer_metrics in any::<bool>(),
+        memory_limit in option::of(96u32..1_048_577),
+        (bgp, keychains) in (option::of(bgp()), btree_map(name(), keychain(), 0..3)),
+        statistics in option::of(0u64..65_536),
+        mut replays in btree_map(name(), replay(), 0..3),
+        connect_interface in option::of(v4()),
+        enabled in any::<bool>(),
+        persist in any::<bool>(),
+        sessions in vec(session(), 0..6),
+    ) -> Config {
+        let mut relays = BTreeMap::new();
+        for (name, ((listen, keychain), (allow, users), [hold, quiet], (most, maximum_routes))) in listens {
+            let listen = listen.map(SocketAddr::from);
+            let keychain = keychain.filter(|_| listen.is_some());
+            if relays.values().all(|relay: &RelayConfig| relay.listen != listen || listen.is_none()) {
+                let max_connections = most.map(|(total, per_source)| {
+                    MaxConnections { total, per_source: per_source.map(|most| most.min(total)) }
+                });
+                let [hold, end_of_rib_after] = [hold, quiet].map(Duration::from_secs);
+                let allow_users = users.iter().map(|user| AllowedUser::from(user.as_str())).collect();
+                relays.insert(name, RelayConfig { listen, keychain, allow, allow_users, hold, end_of_rib_after, max_connections, maximum_routes });
+            }
+        }
+        replays.retain(|name, _| !relays.contains_key(name));
+        let mut bmp = BmpConfig { enabled, persist: enabled && persist, connect_interface: connect_interface.and_then(|a| match a {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        }), ..BmpConfig::default() };
+        bmp.statistics_timer = statistics.map(Duration::from_secs);
+        bmp.enabled |= statistics.is_some() || bmp.connect_interface.is_some() || !sessions.is_empty();
+        for (id, session) in sessions {
+            let same = |(other, held): (&SessionId, &SessionConfig)| other.station == id.station && held.transport == session.transport;
+            if !bmp.sessions.iter().any(same) {
+                // And one more session with this station, which nothing but its alias tells apart.
+                let alias = Some(format!("{}x", id.alias.as_deref().unwrap_or_default().chars().take(60).collect::<String>()));
+                bmp.sessions.insert(SessionId { alias, ..id.clone() }, SessionConfig { transport: None, password: None, keychain: None, ..session.clone() });
+                bmp.sessions.insert(id, session);
+            }
+        }
+        let http_listen = http.map(|(address, port, vpn_instance)| {
+            HttpListen { address: (address, port).into(), vpn_instance }
+        });
+        let is_free = |http: &HttpListen| {
+            http.vpn_instance.is_some() || relays.values().all(|relay| relay.listen != Some(http.address))
+        };
+        let http_listen = http_listen.filter(is_free);
+        Config {
+            sysname,
+            interface_aliases,
+            memory_limit,
+            http_listen,
+            http_peer_metrics,
+            keychains,
+            bgp,
+            relays,
+            replays,
+            bmp,
+        }
+    }
+}
