@@ -15,6 +15,8 @@ pub struct KernelConnections {
     pub closed: u64,
     /// How many attempts failed.
     pub failed: u64,
+    /// How many reports there were of an end. An end that was found before its event has two.
+    pub end_reports: u64,
     /// The last connection that was closed, or attempt that failed.
     pub last_end: Option<KernelConnectionEnd>,
     /// How many refusals were reported. The kernel programs report at most one a second and CPU.
@@ -36,6 +38,8 @@ pub struct KernelConnection {
     pub own: bool,
     /// Id of the process that opened it.
     pub process: u32,
+    /// True if it is older than its pin: no event of the kernel programs tells its end.
+    pub(super) taken_in: bool,
     /// When it was reported.
     pub since: Instant,
     /// The slot that holds it to its pin.
@@ -89,17 +93,17 @@ impl KernelConnections {
                     remote: event.remote,
                     own: event.own,
                     process: event.process,
+                    taken_in: false,
                     since: Instant::now(),
                     slot: event.under(),
                 },
             ),
             SocketChange::Closed { established } => {
-                if established {
-                    self.closed += 1;
-                } else {
-                    self.failed += 1;
-                }
-                self.open.remove(&event.cookie);
+                // A search without it may have come first: the connection is closed once.
+                let is_news = self.open.remove(&event.cookie).is_some();
+                self.closed += u64::from(is_news);
+                self.failed += u64::from(!established);
+                self.end_reports += 1;
                 self.last_end = Some(KernelConnectionEnd {
                     established,
                     own: event.own,
@@ -129,10 +133,17 @@ impl KernelConnections {
         true
     }
 
+    /// Records that the kernel has destroyed a socket. An event tells more of it than this, but for
+    /// a connection that makes none. False if it is not known, or tells its end itself.
+    pub(super) fn destroyed(&mut self, cookie: u64) -> bool {
+        self.open.get(&cookie).is_some_and(|connection| connection.taken_in) && self.gone(cookie)
+    }
+
     /// Records that a connection is gone, where no event said how. False if it is not known.
     pub(super) fn gone(&mut self, cookie: u64) -> bool {
         let Some(connection) = self.open.remove(&cookie) else { return false };
         self.closed += 1;
+        self.end_reports += 1;
         self.last_end = Some(KernelConnectionEnd {
             established: true,
             own: connection.own,
@@ -155,6 +166,7 @@ mod tests {
             remote: "198.51.100.7:11019".parse().unwrap(),
             own: false,
             process,
+            taken_in: false,
             since: Instant::now(),
             slot: Datapath::no_slot(),
         }
@@ -169,6 +181,28 @@ mod tests {
         assert!(connections.gone(7));
         assert!(!connections.gone(7), "it is closed once");
         assert_eq!((connections.closed, connections.open.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_destroyed_socket_ends_only_a_connection_that_makes_no_events() {
+        let mut connections = KernelConnections::default();
+        connections.open(1, connection(10));
+        connections.open(2, KernelConnection { taken_in: true, ..connection(20) });
+        assert!(!connections.destroyed(1), "its event says how it ended");
+        assert!(connections.destroyed(2) && !connections.destroyed(2));
+        assert_eq!((connections.closed, connections.open.len()), (1, 1));
+    }
+
+    #[test]
+    fn an_event_after_a_search_without_the_connection_tells_how_it_ended_and_counts_nothing() {
+        let mut connections = KernelConnections::default();
+        connections.open(7, connection(1));
+        assert!(connections.gone(7));
+        let mut event = SocketEvent::in_no_slot(SocketChange::Closed { established: true });
+        (event.cookie, event.tcp_state) = (7, 8);
+        connections.record(&event);
+        assert_eq!((connections.closed, connections.end_reports), (1, 2));
+        assert_eq!(connections.last_end.map(|end| end.tcp_state), Some(8));
     }
 
     #[test]

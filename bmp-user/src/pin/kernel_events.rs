@@ -29,7 +29,7 @@ pub async fn follow(pins: Pins) -> anyhow::Result<()> {
                 }
             },
             ended = ended(&mut destroyed) => match ended {
-                Some(cookies) => cookies.into_iter().for_each(|cookie| pins.record_end(cookie)),
+                Some(cookies) => cookies.into_iter().for_each(|cookie| pins.record_destroyed(cookie)),
                 None => pins.record_loss(),
             },
             never = tasks::until_woken() => match never {},

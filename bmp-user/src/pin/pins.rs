@@ -159,9 +159,9 @@ impl Pins {
         }
     }
 
-    /// Records that a connection is gone.
-    pub(super) fn record_end(&self, cookie: u64) {
-        self.all().iter().for_each(|pin| pin.record_end(cookie));
+    /// Records that the kernel has destroyed a socket.
+    pub(super) fn record_destroyed(&self, cookie: u64) {
+        self.all().iter().for_each(|pin| pin.record_destroyed(cookie));
     }
 
     /// Records that events were lost.

@@ -227,6 +227,10 @@ impl SessionPin {
         self.connections.send_if_modified(|connections| connections.gone(cookie));
     }
 
+    pub(super) fn record_destroyed(&self, cookie: u64) {
+        self.connections.send_if_modified(|connections| connections.destroyed(cookie));
+    }
+
     pub(super) fn record_event(&self, event: &SocketEvent) {
         self.connections.send_modify(|connections| connections.record(event));
     }

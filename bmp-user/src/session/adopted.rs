@@ -44,7 +44,7 @@ pub(super) struct AdoptedSession {
 /// What the task has shown of the connections so far.
 struct SeenConnections {
     established: u64,
-    ends: u64,
+    end_reports: u64,
     refusals: u64,
     lost: u64,
     received: u64,
@@ -60,7 +60,7 @@ impl SeenConnections {
     fn starting_from(connections: &KernelConnections, counters: &Counters) -> Self {
         Self {
             established: connections.established,
-            ends: connections.closed + connections.failed,
+            end_reports: connections.end_reports,
             refusals: connections.refusals,
             lost: connections.lost,
             received: received(counters),
@@ -262,8 +262,7 @@ impl AdoptedSession {
         let counters = self.context.counters();
         let seen = &mut self.seen;
         let new = connections.established.saturating_sub(mem::replace(&mut seen.established, connections.established));
-        let ends = connections.closed + connections.failed;
-        let has_ended = mem::replace(&mut seen.ends, ends) != ends;
+        let has_ended = mem::replace(&mut seen.end_reports, connections.end_reports) != connections.end_reports;
         let is_refused = mem::replace(&mut seen.refusals, connections.refusals) != connections.refusals;
         let received = received(&counters);
         let has_received = mem::replace(&mut seen.received, received) != received;

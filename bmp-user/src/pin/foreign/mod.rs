@@ -92,16 +92,11 @@ impl ForeignSockets {
         slot: &PinSlot,
         left_alone: &[EarlierConnection],
     ) -> anyhow::Result<Option<String>> {
-        let sockets = self.connected_to(grant.target).await?;
+        let sockets = self.without_ended(pin, grant.target).await?;
         let known = pin.connections().borrow().clone();
-        for (&cookie, connection) in &known.open {
-            if !connection.own && !sockets.iter().any(|socket| socket.cookie() == cookie) {
-                pin.record_end(cookie);
-            }
-        }
         let is_held = |socket: &&DiagSocket| known.open.get(&socket.cookie()).is_some_and(|known| known.slot == *slot);
         let news: Vec<_> = sockets.iter().filter(|socket| !is_held(socket)).collect();
-        let mut closed = None;
+        let (mut closed, mut has_taken_in) = (None, false);
         if news.is_empty() {
             return Ok(closed);
         }
@@ -128,6 +123,7 @@ impl ForeignSockets {
                     );
                     pin.record_open(socket.cookie(), connection);
                     self.pins.set_holds_earlier();
+                    has_taken_in = true;
                 }
                 Err(error) => {
                     let why = if complies {
@@ -139,7 +135,25 @@ impl ForeignSockets {
                 }
             }
         }
+        if has_taken_in {
+            // One that ended while it was taken in was reported before it was known.
+            self.without_ended(pin, grant.target).await?;
+        }
         Ok(closed)
+    }
+
+    /// Returns the sockets that are connected to the target. Of the connections that `pin` knows,
+    /// those of other processes that the kernel does not have any more are recorded as ended.
+    async fn without_ended(&self, pin: &SessionPin, target: PinTarget) -> anyhow::Result<Vec<DiagSocket>> {
+        // Before the kernel is asked: its answer lacks what is established meanwhile.
+        let known = pin.connections().borrow().clone();
+        let sockets = self.connected_to(target).await?;
+        for (&cookie, connection) in &known.open {
+            if !connection.own && !sockets.iter().any(|socket| socket.cookie() == cookie) {
+                pin.record_end(cookie);
+            }
+        }
+        Ok(sockets)
     }
 
     /// Closes the connections of other processes under a slot of an earlier bmpd to which no key
@@ -268,6 +282,7 @@ impl ForeignSockets {
             remote: socket.remote(),
             own: false,
             process,
+            taken_in: true,
             since: Instant::now(),
             slot: slot.clone(),
         })

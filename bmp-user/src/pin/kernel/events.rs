@@ -68,6 +68,15 @@ pub struct SocketEvent {
 }
 
 impl SocketEvent {
+    /// An event of no socket in particular.
+    #[cfg(test)]
+    pub(in crate::pin) fn in_no_slot(change: SocketChange) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let (local, remote) = (nowhere, nowhere);
+        let (slot, generation, own, process, tcp_state, cookie, at) = (0, 0, false, 0, 0, 0, Duration::ZERO);
+        Self { slot, generation, own, process, change, tcp_state, local, remote, cookie, at }
+    }
+
     /// True if the socket was under this slot.
     pub fn is_under(&self, slot: &PinSlot) -> bool {
         self.under() == *slot
