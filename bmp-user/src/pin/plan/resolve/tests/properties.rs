@@ -32,13 +32,26 @@ fn any_address() -> impl Strategy<Value = InterfaceAddress> {
     })
 }
 
+/// True if the kernel would add the address: an interface has an IPv6 address once, an IPv4 address
+/// once with each prefix length.
+fn can_have(addresses: &[InterfaceAddress], new: &InterfaceAddress) -> bool {
+    !addresses.iter().any(|old| old.ip == new.ip && (new.ip.is_ipv6() || old.prefix_len == new.prefix_len))
+}
+
+/// The addresses of one interface.
+fn any_addresses() -> impl Strategy<Value = Vec<InterfaceAddress>> {
+    proptest::collection::vec(any_address(), 0..5).prop_map(|added| {
+        added.into_iter().fold(Vec::new(), |mut addresses, new| {
+            if can_have(&addresses, &new) {
+                addresses.push(new);
+            }
+            addresses
+        })
+    })
+}
+
 fn any_host() -> impl Strategy<Value = Host> {
-    let link = (
-        any::<[bool; 4]>(),
-        proptest::option::of(1_u32..5),
-        proptest::collection::vec(any_address(), 0..5),
-        0_usize..4,
-    );
+    let link = (any::<[bool; 4]>(), proptest::option::of(1_u32..5), any_addresses(), 0_usize..4);
     proptest::collection::vec(link, 1..5).prop_map(|links| {
         let links =
             links.into_iter().zip(1_u32..).map(|(([up, carrier, loopback, _], controller, addresses, kind), index)| {
@@ -87,7 +100,7 @@ proptest! {
             // Another station address, and an address more in front of all others.
             let mut later = host.clone();
             let link = later.links.get_mut(&name).unwrap();
-            if Some(more.ip) != first.source {
+            if can_have(&link.addresses, &more) {
                 link.addresses.insert(0, more);
             }
             let station = if other.is_ipv4() == station.is_ipv4() { other } else { station };
