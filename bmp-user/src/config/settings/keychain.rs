@@ -69,7 +69,7 @@ pub(in crate::config) static ALGORITHM: SettingDescriptor = SettingDescriptor {
     ])],
     default: DefaultValue::Fixed("none; the key is not used without it"),
     effect: Effect::KeyNextConnection,
-    note: "The keys of one chain are all for TCP-AO, or all for TCP MD5.",
+    note: "The keys of one chain are all for TCP-AO, or all for TCP MD5. With TCP MD5 a change counts at once.",
     access: field!(ChainKey, algorithm),
     ..SettingDescriptor::in_view(ViewKind::Key)
 };
@@ -79,6 +79,7 @@ pub(in crate::config) static KEY_STRING: SettingDescriptor = SettingDescriptor {
     value: &[SECRET_FORMS],
     default: DefaultValue::Fixed("none; the key is not used without it"),
     effect: Effect::KeyNextConnection,
+    note: "With TCP MD5 a change counts at once.",
     access: field!(ChainKey, secret),
     ..SettingDescriptor::in_view(ViewKind::Key)
 };
