@@ -400,6 +400,9 @@ fn section(arguments: ArgumentTokens<'_>) -> Option<CommandView> {
     if let Some(chain) = arguments.text_of(ArgumentKind::KeychainName) {
         return Some(CommandView::Keychain(chain));
     }
+    if let Some(profile) = arguments.text_of(ArgumentKind::TlsProfileName) {
+        return Some(CommandView::TlsProfile(profile));
+    }
     match SessionId::read(arguments) {
         Ok(Some(session)) => Some(CommandView::Session(session)),
         _ if arguments.has(word::MRT_REPLAY) => input.map(CommandView::Replay),

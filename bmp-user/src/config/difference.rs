@@ -202,9 +202,10 @@ pub(super) fn place_of(view: &CommandView) -> Place {
         CommandView::Bmp | CommandView::Bgp => LineName::Only,
         CommandView::Session(id) => LineName::Session(id.clone()),
         CommandView::Monitor(_, monitor) => LineName::Named(monitor.to_string()),
-        CommandView::Relay(name) | CommandView::Replay(name) | CommandView::Keychain(name) => {
-            LineName::Named(name.clone())
-        }
+        CommandView::Relay(name)
+        | CommandView::Replay(name)
+        | CommandView::Keychain(name)
+        | CommandView::TlsProfile(name) => LineName::Named(name.clone()),
         CommandView::Key(_, id) => LineName::Named(id.to_string()),
         CommandView::BgpFamily(family) => LineName::Named(family_words(*family).join(" ")),
     };

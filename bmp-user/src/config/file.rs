@@ -318,6 +318,7 @@ impl<'a> ConfigReader<'a> {
                     | ViewKind::Replay
                     | ViewKind::Keychain
                     | ViewKind::Key
+                    | ViewKind::TlsProfile
                     | ViewKind::Bgp
                     | ViewKind::BgpFamily => FileView::Lost(*kind),
                 };

@@ -17,6 +17,7 @@
 //! * `store`, `candidate`, `trial`, `kept`, `history`, `commit`: commits
 //! * `key_file`, `sealing`: secrets, which are kept sealed
 //! * `keychain`: which keys sign connections when
+//! * `tls`: the profiles of TLS
 
 mod candidate;
 mod change;
@@ -44,6 +45,7 @@ mod section;
 mod settings;
 mod start_limits;
 mod store;
+mod tls;
 mod trial;
 mod view;
 
@@ -90,5 +92,6 @@ pub use sealing::secrecy_warnings;
 pub use settings::{Effect, Setting};
 pub use start_limits::{LimitExceeded, LowPort, StartLimits};
 pub use store::{CommitList, Committed, Committer, ConfigStore};
+pub use tls::{CertificateFingerprint, TlsProfileConfig};
 pub use trial::{TrialEnd, TrialNotice, TrialReport};
 pub use view::CommandView;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{keychain::KeychainConfig, language::secret::Secret};
+use super::{keychain::KeychainConfig, language::secret::Secret, tls::TlsProfileConfig};
 use crate::wire::{bgp::Family, bmp::RibView};
 
 /// Bytes of a megabyte, as `memory.max` of a cgroup and `MemoryMax` of a unit count.
@@ -31,6 +31,8 @@ pub struct Config {
     pub http_peer_metrics: bool,
     /// `keychain NAME`.
     pub keychains: BTreeMap<String, KeychainConfig>,
+    /// `tls profile NAME`.
+    pub tls_profiles: BTreeMap<String, TlsProfileConfig>,
     /// `bgp AS-NUMBER`.
     pub bgp: Option<BgpConfig>,
     /// `bmp-relay NAME`.
@@ -143,6 +145,8 @@ pub struct RelayConfig {
     pub listen: Option<SocketAddr>,
     /// `keychain NAME` behind `listen ADDR port N`: the key chain that daemons sign with.
     pub keychain: Option<String>,
+    /// `tls NAME` at the end of `listen`: the TLS profile of its connections.
+    pub tls: Option<String>,
     /// `allow PREFIX`: the hosts that may connect. If empty, only this host.
     pub allow: BTreeSet<Prefix>,
     /// `allow user NAME`: the users of this host that may connect besides root, the user of bmpd
@@ -338,6 +342,8 @@ pub struct SessionConfig {
     pub password: Option<Secret>,
     /// `keychain NAME` behind the port: the key chain that signs connections.
     pub keychain: Option<String>,
+    /// `tls NAME` at the end of the command: the TLS profile of its connections.
+    pub tls: Option<String>,
     /// `tcp mss N`: the longest segment to the station, in bytes.
     pub mss: Option<u16>,
     /// `dscp N`: the DSCP of the session's packets (RFC 2474).

@@ -16,7 +16,7 @@ use super::{
 const WIDTH: usize = 100;
 
 /// The order of the views in the document.
-const VIEWS: [ViewKind; 10] = [
+const VIEWS: [ViewKind; 11] = [
     ViewKind::System,
     ViewKind::Bmp,
     ViewKind::Session,
@@ -27,6 +27,7 @@ const VIEWS: [ViewKind; 10] = [
     ViewKind::BgpFamily,
     ViewKind::Keychain,
     ViewKind::Key,
+    ViewKind::TlsProfile,
 ];
 
 const HEAD: &str = "# Commands

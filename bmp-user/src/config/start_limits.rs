@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::model::{Config, Transport};
+use super::{
+    model::{Config, Transport},
+    tls::TlsProfileConfig,
+};
 
 /// Ports below this one take `CAP_NET_BIND_SERVICE` (capabilities(7)).
 const FIRST_FREE_PORT: u16 = 1024;
@@ -127,6 +130,7 @@ impl Config {
             return Err(LimitExceeded::LowPort(port));
         }
         let files = self.replays.values().filter_map(|replay| replay.file.as_deref());
+        let files = files.chain(self.tls_profiles.values().flat_map(TlsProfileConfig::files).map(PathBuf::as_path));
         let mut folders = files.filter_map(Path::parent);
         let Some(open) = &limits.folders else { return Ok(()) };
         match folders.find(|folder| !open.iter().any(|open| folder.starts_with(open))) {

@@ -24,6 +24,8 @@ pub enum CommandView {
     Replay(String),
     /// `keychain NAME`.
     Keychain(String),
+    /// `tls profile NAME`.
+    TlsProfile(String),
     /// `key-id N` in a key chain.
     Key(String, u8),
     /// `bgp AS-NUMBER`.
@@ -44,6 +46,7 @@ impl CommandView {
             Self::Relay(_) => ViewKind::Relay,
             Self::Replay(_) => ViewKind::Replay,
             Self::Keychain(_) => ViewKind::Keychain,
+            Self::TlsProfile(_) => ViewKind::TlsProfile,
             Self::Key(..) => ViewKind::Key,
             Self::Bgp => ViewKind::Bgp,
             Self::BgpFamily(_) => ViewKind::BgpFamily,
@@ -55,7 +58,9 @@ impl CommandView {
         match self {
             Self::User => None,
             Self::System => Some(Self::User),
-            Self::Bmp | Self::Relay(_) | Self::Replay(_) | Self::Keychain(_) | Self::Bgp => Some(Self::System),
+            Self::Bmp | Self::Relay(_) | Self::Replay(_) | Self::Keychain(_) | Self::TlsProfile(_) | Self::Bgp => {
+                Some(Self::System)
+            }
             Self::Session(_) => Some(Self::Bmp),
             Self::Key(chain, _) => Some(Self::Keychain(chain.clone())),
             Self::Monitor(id, _) => Some(Self::Session(id.clone())),
@@ -79,6 +84,7 @@ impl fmt::Display for CommandView {
             Self::Relay(name) => write!(f, "bmp-relay {name}"),
             Self::Replay(name) => write!(f, "mrt-replay {name}"),
             Self::Keychain(name) => write!(f, "keychain {name}"),
+            Self::TlsProfile(name) => write!(f, "tls profile {name}"),
             Self::Key(_, id) => write!(f, "key-id {id}"),
             Self::BgpFamily(family) => write!(f, "{family}"),
         }
@@ -97,12 +103,13 @@ pub(super) enum ViewKind {
     Replay,
     Keychain,
     Key,
+    TlsProfile,
     Bgp,
     BgpFamily,
 }
 
 impl ViewKind {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::User,
         Self::System,
         Self::Bmp,
@@ -112,6 +119,7 @@ impl ViewKind {
         Self::Replay,
         Self::Keychain,
         Self::Key,
+        Self::TlsProfile,
         Self::Bgp,
         Self::BgpFamily,
     ];
@@ -120,7 +128,9 @@ impl ViewKind {
     pub(super) fn parent(self) -> Option<Self> {
         match self {
             Self::User | Self::System => None,
-            Self::Bmp | Self::Relay | Self::Replay | Self::Keychain | Self::Bgp => Some(Self::System),
+            Self::Bmp | Self::Relay | Self::Replay | Self::Keychain | Self::TlsProfile | Self::Bgp => {
+                Some(Self::System)
+            }
             Self::Session => Some(Self::Bmp),
             Self::Key => Some(Self::Keychain),
             Self::Monitor => Some(Self::Session),
@@ -140,6 +150,7 @@ impl ViewKind {
             Self::Replay => "mrt-replay",
             Self::Keychain => "keychain",
             Self::Key => "key-id",
+            Self::TlsProfile => "tls profile",
             Self::Bgp => "bgp",
             Self::BgpFamily => "bgp family",
         }

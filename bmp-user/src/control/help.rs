@@ -109,7 +109,7 @@ fn hint(link: &Link, name: &str) -> String {
 
 /// Returns the names that an argument may be, other than those of interfaces.
 fn names(editor: &CandidateEditor, host: &Host, word: &NextWord) -> Vec<String> {
-    let Config { relays, bmp, keychains, .. } = editor.candidate();
+    let Config { relays, bmp, keychains, tls_profiles, .. } = editor.candidate();
     match word.suggest {
         None | Some(SuggestionSource::Interface) => Vec::new(),
         Some(SuggestionSource::Station) => bmp.sessions.keys().map(|id| id.station.to_string()).collect(),
@@ -120,5 +120,6 @@ fn names(editor: &CandidateEditor, host: &Host, word: &NextWord) -> Vec<String> 
         Some(SuggestionSource::Input) => relays.keys().cloned().collect(),
         Some(SuggestionSource::Alias) => bmp.sessions.keys().filter_map(|id| id.alias.clone()).collect(),
         Some(SuggestionSource::Keychain) => keychains.keys().cloned().collect(),
+        Some(SuggestionSource::TlsProfile) => tls_profiles.keys().cloned().collect(),
     }
 }

@@ -64,5 +64,5 @@ fn every_target_reads_its_seeds_cut_changed_and_spliced() {
 fn the_configuration_with_every_command_is_valid() {
     let config = parse_file("everything.conf", corpus::CONFIGURATION).unwrap();
     assert_eq!((config.bmp.sessions.len(), config.relays.len(), config.replays.len()), (4, 2, 2));
-    assert_eq!(config.keychains.len(), 2);
+    assert_eq!((config.keychains.len(), config.tls_profiles.len()), (2, 2));
 }

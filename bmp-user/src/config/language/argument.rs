@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use rustls::pki_types::ServerName;
+
 use super::{
     address,
     line::quoted,
@@ -11,6 +13,7 @@ use super::{
     utc::{TimeOfDay, UtcDate},
     value::ArgumentValue,
 };
+use crate::config::tls::CertificateFingerprint;
 
 /// How displays name the public instance, which has no name.
 pub const PUBLIC: &str = "_public_";
@@ -60,6 +63,12 @@ pub(in crate::config) enum ArgumentKind {
     Peer,
     /// The name of a key chain.
     KeychainName,
+    /// The name of a TLS profile.
+    TlsProfileName,
+    /// A DNS name or an address that a certificate has (RFC 9525).
+    VerifyName,
+    /// The SHA-256 of a certificate.
+    Fingerprint,
     /// A time of the day.
     TimeOfDay,
     /// The day on which a lifetime begins.
@@ -112,6 +121,9 @@ impl ArgumentKind {
             | Self::Label
             | Self::VpnInstance
             | Self::KeychainName
+            | Self::TlsProfileName
+            | Self::VerifyName
+            | Self::Fingerprint
             | Self::TimeOfDay
             | Self::StartDate
             | Self::EndDate
@@ -167,8 +179,11 @@ impl ArgumentKind {
             | Self::InterfaceNumber
             | Self::InputName
             | Self::KeychainName
+            | Self::TlsProfileName
             | Self::Alias
             | Self::Label => Some(63),
+            Self::VerifyName => Some(253),
+            Self::Fingerprint => Some(95),
             Self::Password => Some(80),
             Self::Sealed => Some(LONGEST_SEALED),
             Self::TableName | Self::User => Some(255),
@@ -180,7 +195,14 @@ impl ArgumentKind {
     /// Returns what the reference calls the argument.
     pub(in crate::config) fn name(self) -> &'static str {
         match self {
-            Self::Sysname | Self::InterfaceName | Self::InputName | Self::KeychainName | Self::VpnInstance => "NAME",
+            Self::Sysname
+            | Self::InterfaceName
+            | Self::InputName
+            | Self::KeychainName
+            | Self::TlsProfileName
+            | Self::VerifyName
+            | Self::VpnInstance => "NAME",
+            Self::Fingerprint => "HEX",
             Self::KernelName => "KERNEL-NAME",
             Self::InterfaceType => "TYPE",
             Self::InterfaceNumber => "NUMBER",
@@ -210,6 +232,7 @@ impl ArgumentKind {
             Self::Ipv4Source | Self::RouterId => "X.X.X.X",
             Self::Prefix => "X.X.X.X/M or X:X::X:X/M",
             Self::Path => "PATH",
+            Self::Fingerprint => "64 hexadecimal digits",
             Self::TimeOfDay => "HH:MM or HH:MM:SS",
             Self::StartDate | Self::EndDate => "YYYY-MM-DD",
             Self::Text | Self::Sealed => "TEXT",
@@ -243,6 +266,9 @@ impl ArgumentKind {
             Self::Listen => address::listen(word).map(ArgumentValue::Address),
             Self::InputName => text(word, "an input's name", longest),
             Self::KeychainName => text(word, "the name of a key chain", longest),
+            Self::TlsProfileName => text(word, "the name of a TLS profile", longest),
+            Self::VerifyName => verify_name(word),
+            Self::Fingerprint => fingerprint(word),
             Self::TimeOfDay => TimeOfDay::read(word).map(ArgumentValue::TimeOfDay),
             Self::StartDate | Self::EndDate => UtcDate::read(word).map(ArgumentValue::Date),
             Self::Alias => text(word, "an alias", longest),
@@ -349,6 +375,22 @@ fn kernel_name(word: &str, longest: usize) -> Result<ArgumentValue, String> {
         no_address_as(word, "the name of an interface")?;
     }
     Ok(ArgumentValue::Text(word.to_owned()))
+}
+
+/// Reads a name as certificates have them: a DNS name or an address (RFC 6125 §1.8).
+fn verify_name(word: &str) -> Result<ArgumentValue, String> {
+    match ServerName::try_from(word) {
+        Ok(_) => Ok(ArgumentValue::Text(word.to_owned())),
+        Err(_) => Err(format!("{} is neither a DNS name nor an address", quoted(word))),
+    }
+}
+
+/// Reads a fingerprint, and gives it back without colons.
+fn fingerprint(word: &str) -> Result<ArgumentValue, String> {
+    match CertificateFingerprint::read(word) {
+        Some(fingerprint) => Ok(ArgumentValue::Text(fingerprint.to_string())),
+        None => Err("a fingerprint has 64 hexadecimal digits, with a colon between two octets or without".to_owned()),
+    }
 }
 
 fn vpn_instance(word: &str, longest: usize) -> Result<ArgumentValue, String> {

@@ -124,6 +124,11 @@ static DISPLAY_CURRENT_CONFIGURATION: CommandRule = command(
                 ALIAS,
             ],
             &[Word("keychain", "one key chain"), Value(ArgumentKind::KeychainName, "the key chain's name")],
+            &[
+                Word("tls", "what TLS has"),
+                Word("profile", "one profile"),
+                Value(ArgumentKind::TlsProfileName, "the profile's name"),
+            ],
             &[Word(word::BGP, "the bgp view")],
             &[Word("bmp-relay", "one relay"), Value(ArgumentKind::InputName, "the relay's name")],
             &[Word(word::MRT_REPLAY, "one replay"), Value(ArgumentKind::InputName, "the replay's name")],

@@ -56,6 +56,8 @@ pub enum SuggestionSource {
     Alias,
     /// The key chains of the configuration.
     Keychain,
+    /// The TLS profiles of the configuration.
+    TlsProfile,
 }
 
 /// Returns what may come behind `line`, which was typed in `view` up to its end. Without a blank at
@@ -132,6 +134,7 @@ fn suggest(kind: ArgumentKind) -> Option<SuggestionSource> {
         ArgumentKind::InputName => Some(SuggestionSource::Input),
         ArgumentKind::Alias => Some(SuggestionSource::Alias),
         ArgumentKind::KeychainName => Some(SuggestionSource::Keychain),
+        ArgumentKind::TlsProfileName => Some(SuggestionSource::TlsProfile),
         _ => None,
     }
 }

@@ -18,6 +18,7 @@ use crate::config::{
         BgpConfig, BgpPeerConfig, BmpConfig, Config, MonitorId, RelayConfig, ReplayConfig, RouteMode, SessionConfig,
         SessionId,
     },
+    tls::TlsProfileConfig,
     view::CommandView,
 };
 
@@ -181,6 +182,22 @@ impl Owner for KeychainConfig {
         match view {
             CommandView::Keychain(name) => config.keychains.get_mut(name).ok_or_else(gone),
             _ => Err(other_view("keychain")),
+        }
+    }
+}
+
+impl Owner for TlsProfileConfig {
+    fn find<'a>(config: &'a Config, view: &CommandView) -> Option<&'a Self> {
+        match view {
+            CommandView::TlsProfile(name) => config.tls_profiles.get(name),
+            _ => None,
+        }
+    }
+
+    fn find_mut<'a>(config: &'a mut Config, view: &CommandView) -> Result<&'a mut Self, String> {
+        match view {
+            CommandView::TlsProfile(name) => config.tls_profiles.get_mut(name).ok_or_else(gone),
+            _ => Err(other_view("tls profile")),
         }
     }
 }

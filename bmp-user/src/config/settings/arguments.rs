@@ -27,6 +27,7 @@ use crate::{
             AllowedUser, BgpTimer, ConnectInterface, ConnectRetry, HttpListen, MaxConnections, MaximumRoutes,
             MonitorId, Prefix, ReplayPace, RouteMode, SessionId,
         },
+        tls::CertificateFingerprint,
     },
     wire::bgp::Family,
 };
@@ -88,6 +89,9 @@ plain!(u32, |arguments| arguments.number(), |number| ArgumentValue::Number(*numb
 plain!(Duration, |arguments| arguments.times().next().map(|(_, time)| time), |time| ArgumentValue::Time(*time));
 plain!(Secret, |arguments| arguments.secret(), |secret| ArgumentValue::Secret(secret.clone()));
 plain!(Prefix, |arguments| arguments.prefix(), |prefix| ArgumentValue::Prefix(*prefix));
+plain!(CertificateFingerprint, |arguments| arguments.text().and_then(|text| Self::read(&text)), |fingerprint| {
+    ArgumentValue::Text(fingerprint.to_string())
+});
 plain!(AllowedUser, |arguments| arguments.text_of(ArgumentKind::User).map(|word| Self::from(word.as_str())), |user| {
     ArgumentValue::Text(user.to_string())
 });

@@ -45,6 +45,8 @@ pub enum Effect {
     KeysAtOnce,
     /// A connection that is up keeps the key that it signs with.
     KeyNextConnection,
+    /// The change counts for TLS handshakes from now on.
+    TlsNextHandshake,
     /// HTTP connections are closed, and bmpd listens again.
     HttpListensAnew,
 }
@@ -88,6 +90,7 @@ impl Effect {
                 "sessions stay up; a connection that is up keeps its key while it has no other to sign with, and the \
                  change counts for its next connection"
             }
+            Self::TlsNextHandshake => "sessions stay up; the change counts for connections that are opened from now on",
             Self::HttpListensAnew => "sessions stay up; bmpd closes its HTTP connections, and listens again",
         }
     }

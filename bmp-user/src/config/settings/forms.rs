@@ -5,6 +5,7 @@ use crate::config::language::{
     number::{NumberRange, PORT, Unit},
     secret::{CIPHER, SIMPLE},
     syntax::Syntax::{self, Choice, Optional, Value, Word},
+    value::ArgumentValue,
 };
 
 pub(in crate::config) const PORT_WORD: Syntax = Word("port", "TCP port");
@@ -26,6 +27,21 @@ pub(in crate::config) const KEYCHAIN_FORM: &[Syntax] =
     &[Word("keychain", "sign what is sent with the keys of a key chain, and take nothing else"), KEYCHAIN_NAME];
 
 pub(in crate::config) const KEYCHAIN_NAME: Syntax = Value(ArgumentKind::KeychainName, "the name of the key chain");
+
+pub(in crate::config) const TLS_WORD: &str = "tls";
+
+/// The TLS profile of connections.
+pub(in crate::config) const TLS_FORM: &[Syntax] =
+    &[Word(TLS_WORD, "encrypt with TLS 1.3, and take nothing else"), TLS_PROFILE_NAME];
+
+pub(in crate::config) const TLS_PROFILE_NAME: Syntax =
+    Value(ArgumentKind::TlsProfileName, "the name of the TLS profile");
+
+/// Returns the end of a line with a TLS profile, for its printed form.
+pub(in crate::config) fn tls_values(profile: Option<String>) -> impl Iterator<Item = ArgumentValue> {
+    let values = profile.map(|profile| [ArgumentValue::Keyword(TLS_WORD), ArgumentValue::Text(profile)]);
+    values.into_iter().flatten()
+}
 
 /// The VPN instance of a session.
 pub(in crate::config) const VPN_INSTANCE: Syntax = Optional(&[

@@ -16,6 +16,7 @@ mod replay;
 mod session;
 mod system;
 mod table;
+mod tls;
 
 pub use descriptor::Setting;
 pub use effect::Effect;

@@ -7,7 +7,7 @@ use super::{
     arguments::ArgumentType,
     descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
     effect::Effect,
-    forms::{KEYCHAIN_FORM, MAXIMUM_ROUTES, PORT_VALUE, PORT_WORD},
+    forms::{KEYCHAIN_FORM, MAXIMUM_ROUTES, PORT_VALUE, PORT_WORD, TLS_FORM, tls_values},
 };
 use crate::config::{
     language::{
@@ -41,20 +41,27 @@ pub(in crate::config) static RELAY: SettingDescriptor = SettingDescriptor {
 
 pub(in crate::config) static LISTEN: SettingDescriptor = SettingDescriptor {
     head: &[Word("listen", "where the daemon connects to")],
-    value: &[Value(ArgumentKind::Listen, "an address of this host"), PORT_WORD, PORT_VALUE, Optional(KEYCHAIN_FORM)],
+    value: &[
+        Value(ArgumentKind::Listen, "an address of this host"),
+        PORT_WORD,
+        PORT_VALUE,
+        Optional(KEYCHAIN_FORM),
+        Optional(TLS_FORM),
+    ],
     default: DefaultValue::Fixed("the relay does not listen"),
     effect: Effect::RelayListensAnew,
     access: &RelayListen,
     ..SettingDescriptor::in_view(ViewKind::Relay)
 };
 
-/// Where a relay listens, and the key chain.
+/// Where a relay listens, the key chain and the TLS profile.
 struct RelayListen;
 
 impl Access for RelayListen {
     fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         let keychain = arguments.text_of(ArgumentKind::KeychainName).map(ArgumentValue::Text);
-        Ok(SocketAddr::read(arguments)?.map(|listen| listen.values().into_iter().chain(keychain).collect()))
+        let tls = tls_values(arguments.text_of(ArgumentKind::TlsProfileName));
+        Ok(SocketAddr::read(arguments)?.map(|listen| listen.values().into_iter().chain(keychain).chain(tls).collect()))
     }
 
     fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
@@ -62,20 +69,22 @@ impl Access for RelayListen {
         no_other_listens(config, view, &listen)?;
         let relay = RelayConfig::find_mut(config, view)?;
         (relay.listen, relay.keychain) = (Some(listen), arguments.text_of(ArgumentKind::KeychainName));
+        relay.tls = arguments.text_of(ArgumentKind::TlsProfileName);
         Ok(())
     }
 
     fn clear(&self, config: &mut Config, view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let relay = RelayConfig::find_mut(config, view)?;
-        (relay.listen, relay.keychain) = (None, None);
+        (relay.listen, relay.keychain, relay.tls) = (None, None, None);
         Ok(())
     }
 
     fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
-        let Some(RelayConfig { listen: Some(listen), keychain, .. }) = RelayConfig::find(config, view) else {
+        let Some(RelayConfig { listen: Some(listen), keychain, tls, .. }) = RelayConfig::find(config, view) else {
             return Vec::new();
         };
-        vec![listen.values().into_iter().chain(keychain.clone().map(ArgumentValue::Text)).collect()]
+        let keychain = keychain.clone().map(ArgumentValue::Text);
+        vec![listen.values().into_iter().chain(keychain).chain(tls_values(tls.clone())).collect()]
     }
 
     fn is_undone_by(&self, configured: ArgumentTokens<'_>, given: ArgumentTokens<'_>) -> bool {

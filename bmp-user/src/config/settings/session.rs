@@ -7,7 +7,7 @@ use super::{
     arguments::ArgumentType,
     descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
     effect::Effect,
-    forms::{KEYCHAIN_FORM, PORT_VALUE, PORT_WORD, SECRET_FORMS, SOURCE_FORMS},
+    forms::{KEYCHAIN_FORM, PORT_VALUE, PORT_WORD, SECRET_FORMS, SOURCE_FORMS, TLS_FORM, tls_values},
     monitor::MONITOR_FORMS,
 };
 use crate::config::{
@@ -43,6 +43,7 @@ pub(in crate::config) static TCP_CONNECT_PORT: SettingDescriptor = SettingDescri
             ],
             KEYCHAIN_FORM,
         ])]),
+        Optional(TLS_FORM),
     ],
     default: DefaultValue::Fixed("none; a session needs `tcp connect port` or `tcp listen port`"),
     rows: &[
@@ -59,32 +60,33 @@ pub(in crate::config) static TCP_CONNECT_PORT: SettingDescriptor = SettingDescri
     ],
     effect: Effect::Reconnects,
     note: "A changed secret alone counts for the next connection. `undo` does not need the secret. \
-           The same goes for another key chain. The command replaces `tcp listen port`.",
+           The same goes for another key chain, and for another TLS profile. The command replaces `tcp listen port`.",
     access: &ConnectPort,
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
 pub(in crate::config) static TCP_LISTEN_PORT: SettingDescriptor = SettingDescriptor {
     head: &[TCP_WORD, Word("listen", "the station connects to this device"), Word("port", "TCP port of this device")],
-    value: &[PORT_VALUE, Optional(KEYCHAIN_FORM)],
+    value: &[PORT_VALUE, Optional(KEYCHAIN_FORM), Optional(TLS_FORM)],
     default: DefaultValue::Fixed("none; a session needs `tcp connect port` or `tcp listen port`"),
     effect: Effect::Reconnects,
-    note: "Another key chain alone counts for the next connection. It goes neither with `adopt` nor with `next-hop`. The command replaces `tcp connect port`.",
+    note: "Another key chain or TLS profile alone counts for the next connection. It goes neither with `adopt` nor with `next-hop`. The command replaces `tcp connect port`.",
     access: &ListenPort,
     replaces: Some(&TCP_CONNECT_PORT),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
-/// The port of the station, and the secret of TCP MD5 or the key chain.
+/// The port of the station, the secret of TCP MD5 or the key chain, and the TLS profile.
 struct ConnectPort;
 
-/// The port of this device, and the key chain.
+/// The port of this device, the key chain and the TLS profile.
 struct ListenPort;
 
 impl Access for ConnectPort {
     fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         let signed = arguments.secret().map(ArgumentValue::Secret).or(keychain(arguments).map(ArgumentValue::Text));
-        Ok(u16::read(arguments)?.map(|port| port.values().into_iter().chain(signed).collect()))
+        let tls = tls_values(tls(arguments));
+        Ok(u16::read(arguments)?.map(|port| port.values().into_iter().chain(signed).chain(tls).collect()))
     }
 
     fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
@@ -92,26 +94,27 @@ impl Access for ConnectPort {
         no_other_has(config, view, transport)?;
         let session = SessionConfig::find_mut(config, view)?;
         (session.transport, session.password) = (Some(transport), arguments.secret());
-        session.keychain = keychain(arguments);
+        (session.keychain, session.tls) = (keychain(arguments), tls(arguments));
         Ok(())
     }
 
     fn clear(&self, config: &mut Config, view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let session = SessionConfig::find_mut(config, view)?;
         if matches!(session.transport, Some(Transport::Connect(_))) {
-            (session.transport, session.password, session.keychain) = (None, None, None);
+            (session.transport, session.password) = (None, None);
+            (session.keychain, session.tls) = (None, None);
         }
         Ok(())
     }
 
     fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
-        let Some(SessionConfig { transport: Some(Transport::Connect(port)), password, keychain, .. }) =
+        let Some(SessionConfig { transport: Some(Transport::Connect(port)), password, keychain, tls, .. }) =
             SessionConfig::find(config, view)
         else {
             return Vec::new();
         };
         let signed = password.clone().map(ArgumentValue::Secret).or(keychain.clone().map(ArgumentValue::Text));
-        vec![port.values().into_iter().chain(signed).collect()]
+        vec![port.values().into_iter().chain(signed).chain(tls_values(tls.clone())).collect()]
     }
 
     fn is_undone_by(&self, configured: ArgumentTokens<'_>, given: ArgumentTokens<'_>) -> bool {
@@ -123,7 +126,8 @@ impl Access for ConnectPort {
 impl Access for ListenPort {
     fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         let keychain = keychain(arguments).map(ArgumentValue::Text);
-        Ok(u16::read(arguments)?.map(|port| port.values().into_iter().chain(keychain).collect()))
+        let tls = tls_values(tls(arguments));
+        Ok(u16::read(arguments)?.map(|port| port.values().into_iter().chain(keychain).chain(tls).collect()))
     }
 
     fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
@@ -137,24 +141,26 @@ impl Access for ListenPort {
             return Err(format!("the session has `next-hop`, and {ROUTED_CONNECTS}: `undo next-hop` first"));
         }
         (session.transport, session.password, session.keychain) = (Some(transport), None, keychain(arguments));
+        session.tls = tls(arguments);
         Ok(())
     }
 
     fn clear(&self, config: &mut Config, view: &CommandView, _arguments: ArgumentTokens<'_>) -> Result<(), String> {
         let session = SessionConfig::find_mut(config, view)?;
         if matches!(session.transport, Some(Transport::Listen(_))) {
-            (session.transport, session.keychain) = (None, None);
+            (session.transport, session.keychain, session.tls) = (None, None, None);
         }
         Ok(())
     }
 
     fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
-        let Some(SessionConfig { transport: Some(Transport::Listen(port)), keychain, .. }) =
+        let Some(SessionConfig { transport: Some(Transport::Listen(port)), keychain, tls, .. }) =
             SessionConfig::find(config, view)
         else {
             return Vec::new();
         };
-        vec![port.values().into_iter().chain(keychain.clone().map(ArgumentValue::Text)).collect()]
+        let keychain = keychain.clone().map(ArgumentValue::Text);
+        vec![port.values().into_iter().chain(keychain).chain(tls_values(tls.clone())).collect()]
     }
 
     fn is_undone_by(&self, configured: ArgumentTokens<'_>, given: ArgumentTokens<'_>) -> bool {
@@ -165,6 +171,11 @@ impl Access for ListenPort {
 /// Returns the name of the key chain that a command names.
 fn keychain(arguments: ArgumentTokens<'_>) -> Option<String> {
     arguments.text_of(ArgumentKind::KeychainName)
+}
+
+/// Returns the name of the TLS profile that a command names.
+fn tls(arguments: ArgumentTokens<'_>) -> Option<String> {
+    arguments.text_of(ArgumentKind::TlsProfileName)
 }
 
 /// Refuses a port that another session of the VPN instance has for the same station.

@@ -6,12 +6,12 @@ use super::{
     arguments::ArgumentType as _,
     bgp, bmp,
     descriptor::{Setting, SettingDescriptor},
-    http, keychain, monitor, relay, replay, session, system,
+    http, keychain, monitor, relay, replay, session, system, tls,
 };
 use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
-pub(in crate::config) static SETTINGS: [&SettingDescriptor; 61] = [
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 67] = [
     &system::SYSNAME,
     &system::INTERFACE_ALIAS,
     &system::MEMORY_LIMIT,
@@ -23,6 +23,12 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 61] = [
     &keychain::KEY_STRING,
     &keychain::SEND_TIME,
     &keychain::RECEIVE_TIME,
+    &tls::TLS_PROFILE,
+    &tls::TRUSTED_CA,
+    &tls::CERTIFICATE,
+    &tls::PRIVATE_KEY,
+    &tls::VERIFY_NAME,
+    &tls::FINGERPRINT,
     &bgp::BGP,
     &bgp::ROUTER_ID,
     &bgp::LISTEN_PORT,

@@ -39,6 +39,8 @@ fn sample(kind: ArgumentKind) -> &'static str {
         ArgumentKind::Sysname
         | ArgumentKind::InputName
         | ArgumentKind::KeychainName
+        | ArgumentKind::TlsProfileName
+        | ArgumentKind::VerifyName
         | ArgumentKind::Alias
         | ArgumentKind::Label
         | ArgumentKind::Text => "name",
@@ -54,6 +56,7 @@ fn sample(kind: ArgumentKind) -> &'static str {
         ArgumentKind::Sealed => SEALED,
         ArgumentKind::Prefix => "192.0.2.0/24",
         ArgumentKind::Path => "/var/lib/routes.mrt",
+        ArgumentKind::Fingerprint => "f00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00d",
         ArgumentKind::User => "alice",
         ArgumentKind::TimeOfDay => "10:00",
         ArgumentKind::StartDate => "2026-11-30",
@@ -103,6 +106,7 @@ fn view(kind: ViewKind) -> CommandView {
         ViewKind::Replay => CommandView::Replay("file".to_owned()),
         ViewKind::Keychain => CommandView::Keychain("core".to_owned()),
         ViewKind::Key => CommandView::Key("core".to_owned(), 1),
+        ViewKind::TlsProfile => CommandView::TlsProfile("stations".to_owned()),
         ViewKind::Bgp => CommandView::Bgp,
         ViewKind::BgpFamily => CommandView::BgpFamily(crate::wire::bgp::Family::IPV4_UNICAST),
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -100,7 +101,7 @@ fn plain() -> impl Strategy<Value = SessionConfig> {
 type More = (
     Option<u16>,
     Option<u8>,
-    Signed,
+    (Signed, Option<String>),
     Option<(u16, u16)>,
     (Option<u16>, u16, u16),
     BTreeMap<MonitorId, BTreeSet<RouteMode>>,
@@ -122,7 +123,7 @@ fn more() -> impl Strategy<Value = More> {
     (
         option::of(88u16..32_768),
         option::of(0u8..64),
-        signed(),
+        (signed(), option::of(name())),
         option::of((1u16..100, 0u16..100)),
         waits(),
         btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
@@ -195,6 +196,21 @@ fn keychain() -> impl Strategy<Value = KeychainConfig> {
     btree_map(any::<u8>(), key, 0..3).prop_map(|keys| KeychainConfig { keys })
 }
 
+fn tls_profile() -> impl Strategy<Value = TlsProfileConfig> {
+    let file = || option::of("/[!-~]{1,20}".prop_map(PathBuf::from));
+    let name = option::of(prop_oneof!["[a-z]{1,9}(\\.[a-z]{1,9}){0,2}", v4().prop_map(|address| address.to_string())]);
+    let fingerprint = option::of(any::<[u8; 32]>().prop_map(CertificateFingerprint));
+    (file(), file(), file(), name, fingerprint).prop_map(
+        |(trusted_ca, certificate, private_key, verify_name, fingerprint)| TlsProfileConfig {
+            trusted_ca,
+            certificate,
+            private_key,
+            verify_name,
+            fingerprint,
+        },
+    )
+}
+
 fn maximum_routes() -> impl Strategy<Value = MaximumRoutes> {
     (1u32.., any::<bool>()).prop_map(|(routes, warning_only)| MaximumRoutes { routes, warning_only })
 }
@@ -259,7 +275,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
     };
     let of = move |station, (vpn_instance, alias, plain, more): (_, _, _, More), connect_interface, next_hop| {
         let (id, session) = of(station, (vpn_instance, alias, plain), connect_interface, next_hop);
-        let (mss, dscp, (password, keychain), retry, waits, monitors, route_mirroring) = more;
+        let (mss, dscp, ((password, keychain), tls), retry, waits, monitors, route_mirroring) = more;
         let connects = matches!(session.transport, Some(Transport::Connect(_)));
         let seconds = |seconds: u16| Duration::from_secs(seconds.into());
         let session = SessionConfig {
@@ -267,6 +283,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
             dscp,
             password: password.filter(|_| connects),
             keychain: keychain.filter(|_| session.transport.is_some()),
+            tls: tls.filter(|_| session.transport.is_some()),
             connect_retry: retry
                 .map(|(first, more)| ConnectRetry { first: seconds(first), longest: seconds(first + more) }),
             keepalive: waits.0.map(seconds),
@@ -291,11 +308,11 @@ prop_compose! {
     pub(super) fn config()(
         sysname in option::of(name()),
         interface_aliases in btree_map(name(), kernel_name(), 0..4),
-        listens in btree_map(name(), ((option::of((listen_address(), 1..=u16::MAX)), option::of(name())), (btree_set(prefix(), 0..3), btree_set(name(), 0..3)), [0u64..3601, 0u64..3601], (option::of((1u32..65_536, option::of(1u32..65_536))), option::of(maximum_routes()))), 0..4),
+        listens in btree_map(name(), ((option::of((listen_address(), 1..=u16::MAX)), option::of(name()), option::of(name())), (btree_set(prefix(), 0..3), btree_set(name(), 0..3)), [0u64..3601, 0u64..3601], (option::of((1u32..65_536, option::of(1u32..65_536))), option::of(maximum_routes()))), 0..4),
         http in option::of((listen_address(), 1..=u16::MAX, option::of(kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC)))),
         http_peer_metrics in any::<bool>(),
         memory_limit in option::of(96u32..1_048_577),
-        (bgp, keychains) in (option::of(bgp()), btree_map(name(), keychain(), 0..3)),
+        (bgp, keychains, tls_profiles) in (option::of(bgp()), btree_map(name(), keychain(), 0..3), btree_map(name(), tls_profile(), 0..3)),
         statistics in option::of(0u64..65_536),
         mut replays in btree_map(name(), replay(), 0..3),
         connect_interface in option::of(v4()),
@@ -304,16 +321,16 @@ prop_compose! {
         sessions in vec(session(), 0..6),
     ) -> Config {
         let mut relays = BTreeMap::new();
-        for (name, ((listen, keychain), (allow, users), [hold, quiet], (most, maximum_routes))) in listens {
+        for (name, ((listen, keychain, tls), (allow, users), [hold, quiet], (most, maximum_routes))) in listens {
             let listen = listen.map(SocketAddr::from);
-            let keychain = keychain.filter(|_| listen.is_some());
+            let (keychain, tls) = (keychain.filter(|_| listen.is_some()), tls.filter(|_| listen.is_some()));
             if relays.values().all(|relay: &RelayConfig| relay.listen != listen || listen.is_none()) {
                 let max_connections = most.map(|(total, per_source)| {
                     MaxConnections { total, per_source: per_source.map(|most| most.min(total)) }
                 });
                 let [hold, end_of_rib_after] = [hold, quiet].map(Duration::from_secs);
                 let allow_users = users.iter().map(|user| AllowedUser::from(user.as_str())).collect();
-                relays.insert(name, RelayConfig { listen, keychain, allow, allow_users, hold, end_of_rib_after, max_connections, maximum_routes });
+                relays.insert(name, RelayConfig { listen, keychain, tls, allow, allow_users, hold, end_of_rib_after, max_connections, maximum_routes });
             }
         }
         replays.retain(|name, _| !relays.contains_key(name));
@@ -328,7 +345,7 @@ prop_compose! {
             if !bmp.sessions.iter().any(same) {
                 // And one more session with this station, which nothing but its alias tells apart.
                 let alias = Some(format!("{}x", id.alias.as_deref().unwrap_or_default().chars().take(60).collect::<String>()));
-                bmp.sessions.insert(SessionId { alias, ..id.clone() }, SessionConfig { transport: None, password: None, keychain: None, ..session.clone() });
+                bmp.sessions.insert(SessionId { alias, ..id.clone() }, SessionConfig { transport: None, password: None, keychain: None, tls: None, ..session.clone() });
                 bmp.sessions.insert(id, session);
             }
         }
@@ -346,6 +363,7 @@ prop_compose! {
             http_listen,
             http_peer_metrics,
             keychains,
+            tls_profiles,
             bgp,
             relays,
             replays,

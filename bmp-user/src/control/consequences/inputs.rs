@@ -27,8 +27,12 @@ pub(super) fn consequences<'a>(
             None => Some("the relay is not configured any more"),
             Some(relay) if relay.listen != Some(was.listen) => Some("`listen` changed"),
             Some(relay) => {
-                let earlier = before.config.relays.get(&was.name).and_then(|relay| relay.keychain.as_ref());
-                (earlier != relay.keychain.as_ref()).then_some("`keychain` changed")
+                let earlier = before.config.relays.get(&was.name);
+                match earlier {
+                    Some(earlier) if earlier.keychain != relay.keychain => Some("`keychain` changed"),
+                    Some(earlier) if earlier.tls != relay.tls => Some("`tls` changed"),
+                    _ => None,
+                }
             }
         };
         for connection in &was.connections {
@@ -56,7 +60,8 @@ pub(super) fn consequences<'a>(
     }
     for (name, relay) in &now.relays {
         let Some(listen) = relay.listen else { continue };
-        let is_same = |was: &RelayConfig| (was.listen, &was.keychain) == (Some(listen), &relay.keychain);
+        let is_same =
+            |was: &RelayConfig| (was.listen, &was.keychain, &was.tls) == (Some(listen), &relay.keychain, &relay.tls);
         if before.config.relays.get(name).is_some_and(is_same) {
             continue;
         }

@@ -103,7 +103,7 @@ fn name(id: &SessionId) -> String {
 }
 
 /// Returns the remark about a session that stays up. `signing` is what its connections are signed
-/// with, in words.
+/// or encrypted with, in words.
 fn keeps_signing(id: &SessionId, signing: &str) -> Remark {
     let SessionId { vpn_instance, station, alias } = id;
     let vpn_instance = vpn_instance.as_ref().map(|name| format!("vpn-instance {name} ")).unwrap_or_default();
@@ -296,6 +296,7 @@ impl Causes {
             (was.adopt != session.adopt, "adopt"),
             (was.password != session.password, "password"),
             (was.keychain != session.keychain, "keychain"),
+            (was.tls != session.tls, "tls"),
             (
                 !connects_otherwise && named(earlier, &before.connect, was) != named(now, &after.connect, session),
                 "interface-alias",
@@ -305,10 +306,12 @@ impl Causes {
             changed: changed.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect(),
             direction,
             adopts_otherwise: was.adopt != session.adopt,
-            signing: match (was.keychain != session.keychain, was.password != session.password) {
-                (true, _) => Some("keys"),
-                (false, true) => Some("password"),
-                (false, false) => None,
+            signing: if was.tls != session.tls {
+                Some("TLS profile")
+            } else if was.keychain != session.keychain {
+                Some("keys")
+            } else {
+                (was.password != session.password).then_some("password")
             },
         }
     }
