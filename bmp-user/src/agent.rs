@@ -33,7 +33,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{CommitHistory, Config, ConfigStore, KeyFile, StartLimits, secrecy_warnings},
+    config::{CommitHistory, Config, ConfigStore, KeyFile, StartLimits, TlsProfileConfig, secrecy_warnings},
     control::{self, ControlSocket},
     feed::Feed,
     http, input,
@@ -41,8 +41,9 @@ use crate::{
     notify::ServiceManager,
     pin::{self, Datapath, Enforcement, ForeignSockets, NextHopRoutes, Pins, SourceChoices},
     sandbox::{self, ApartThread, Sandbox, SandboxNeeds},
-    session::{self, DeviceIdentity, Sessions},
+    session::{self, DeviceIdentity, SessionSurroundings, Sessions},
     sys, tasks,
+    tls::{self, TlsProfiles},
 };
 
 /// Time that an orderly end may take.
@@ -124,6 +125,13 @@ fn needs(options: &DaemonOptions, config: &Config, socket: &ControlSocket, marks
     }
     needs.made.extend(socket.made_folder().map(Path::to_owned));
     config.replays.values().filter_map(|replay| replay.file.as_deref()).for_each(|file| needs.reads(file));
+    for file in config.tls_profiles.values().flat_map(TlsProfileConfig::files) {
+        needs.reads(file);
+        // What keeps certificates new often has a link to the newest.
+        if let Ok(file) = file.canonicalize() {
+            needs.reads(&file);
+        }
+    }
     needs
 }
 
@@ -190,8 +198,12 @@ pub async fn run(options: DaemonOptions, config: Config, started: Started) -> an
         ),
     );
     let event_task = tasks::forever("kernel events", follow_events(pins.clone()));
-    let relay_task =
-        tasks::forever("relays", input::relay::run(config.clone(), feed.clone(), relays.clone(), host.clone()));
+    let tls = TlsProfiles::default();
+    let tls_task = tasks::forever("TLS profiles", tls::run(tls.clone(), config.clone()));
+    let relay_task = tasks::forever(
+        "relays",
+        input::relay::run(config.clone(), feed.clone(), relays.clone(), host.clone(), tls.clone()),
+    );
     let memory_task = tasks::forever("memory limit", input::memory::run(config.clone(), feed.clone()));
     let replays = input::mrt::Replays::default();
     let replay_task = tasks::forever("replays", input::mrt::run_all(config.clone(), feed.clone(), replays.clone()));
@@ -202,7 +214,12 @@ pub async fn run(options: DaemonOptions, config: Config, started: Started) -> an
     );
     let mut session_task = tasks::forever(
         "sessions",
-        session::run(sessions.clone(), feed.clone(), pins.clone(), foreign, identity, config.clone(), stopping),
+        session::run(
+            sessions.clone(),
+            SessionSurroundings { feed: feed.clone(), pins: pins.clone(), foreign, identity, tls: tls.clone() },
+            config.clone(),
+            stopping,
+        ),
     );
     let context = control::ControlContext {
         store: store.clone(),
@@ -214,6 +231,7 @@ pub async fn run(options: DaemonOptions, config: Config, started: Started) -> an
         bgp_peers,
         relays,
         replays,
+        tls: tls.clone(),
         http: control::HttpStatus::default(),
         sandbox: Arc::new(sandbox),
     };
@@ -249,6 +267,7 @@ pub async fn run(options: DaemonOptions, config: Config, started: Started) -> an
                 }
                 // A task of its own, because a hanging disk must not delay operators or SIGTERM.
                 _ = hangup.recv() => {
+                    tls.read_again();
                     tasks::passing("reload", reload(context.clone(), options.config.clone(), manager.clone()));
                 }
             }
@@ -267,7 +286,7 @@ pub async fn run(options: DaemonOptions, config: Config, started: Started) -> an
     if let Err(error) = bgp_task.await {
         error!("the task of the BGP peers failed: {error}");
     }
-    for task in [http_task, relay_task, replay_task, memory_task, pin_task, event_task] {
+    for task in [http_task, tls_task, relay_task, replay_task, memory_task, pin_task, event_task] {
         task.abort();
         // The error only says that the task was aborted.
         let _ = task.await;

@@ -60,6 +60,7 @@ pub mod session;
 mod signing;
 mod sys;
 pub mod tasks;
+pub mod tls;
 mod visitors;
 pub mod wire;
 

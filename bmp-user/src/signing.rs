@@ -507,33 +507,33 @@ impl ListenerKeys {
 }
 
 /// A connection that brings its keys in line with its chain, once a second.
-pub(crate) struct SignedStream {
-    stream: TcpStream,
+pub(crate) struct SignedStream<S = TcpStream> {
+    stream: S,
     keys: ConnectionKeys,
     config: watch::Receiver<Arc<Config>>,
     look: Interval,
 }
 
-impl SignedStream {
-    pub(crate) fn new(stream: TcpStream, keys: ConnectionKeys, config: watch::Receiver<Arc<Config>>) -> Self {
+impl<S> SignedStream<S> {
+    pub(crate) fn new(stream: S, keys: ConnectionKeys, config: watch::Receiver<Arc<Config>>) -> Self {
         Self { stream, keys, config, look: look_clock() }
     }
 }
 
-impl SignedStream {
+impl<S> SignedStream<S> {
     /// Returns the connection itself.
-    pub(crate) fn get_ref(&self) -> &TcpStream {
+    pub(crate) fn get_ref(&self) -> &S {
         &self.stream
     }
 }
 
-impl AsRawFd for SignedStream {
+impl<S: AsRawFd> AsRawFd for SignedStream<S> {
     fn as_raw_fd(&self) -> RawFd {
         self.stream.as_raw_fd()
     }
 }
 
-impl AsyncRead for SignedStream {
+impl<S: AsyncRead + AsRawFd + Unpin> AsyncRead for SignedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { stream, keys, config, look } = &mut *self;
         while look.poll_tick(context).is_ready() {
@@ -544,7 +544,7 @@ impl AsyncRead for SignedStream {
     }
 }
 
-impl AsyncWrite for SignedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for SignedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

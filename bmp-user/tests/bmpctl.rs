@@ -49,6 +49,7 @@ impl ServedDevice {
             bgp_peers: Default::default(),
             relays: bmp_user::input::relay::Relays::default(),
             replays: bmp_user::input::mrt::Replays::default(),
+            tls: bmp_user::tls::TlsProfiles::default(),
             http: control::HttpStatus::default(),
             sandbox: Sandbox::none("a test").into(),
         };

@@ -65,6 +65,7 @@ use crate::{
     pin::Pins,
     sandbox::Sandbox,
     session::Sessions,
+    tls::TlsProfiles,
 };
 
 /// Everything that a command can see and change.
@@ -88,6 +89,8 @@ pub struct ControlContext {
     pub relays: Relays,
     /// The replays of files.
     pub replays: Replays,
+    /// The TLS profiles.
+    pub tls: TlsProfiles,
     /// The HTTP server.
     pub http: HttpStatus,
     /// The rights that bmpd has given up.

@@ -58,6 +58,7 @@ impl TasklessDevice {
             bgp_peers: BgpPeers::default(),
             relays: Relays::default(),
             replays: Replays::default(),
+            tls: TlsProfiles::default(),
             http: HttpStatus::default(),
             sandbox: Sandbox::none("a test").into(),
         };

@@ -7,6 +7,7 @@ use crate::{
     config::{Config, KeyAlgorithm, KeychainConfig, SigningProtocol},
     pin::{self, DatapathOptions, KernelInspection},
     sys::tcp_ao,
+    tls::{self, CertificateOfProfile},
 };
 
 /// The oldest kernel that takes the programs.
@@ -56,6 +57,22 @@ fn signing(chain: &str, is_there: bool) -> DoctorFinding {
     );
     DoctorFinding::problem(Examined::Kernel, text)
         .mended_by("a kernel from Linux 6.7 on with CONFIG_TCP_AO, or `algorithm md5` at both ends")
+}
+
+/// Examines the certificates of the TLS profiles of a configuration. Those that expire soon, or
+/// cannot be read, are among the warnings about the configuration.
+pub(super) fn examine_tls(config: &Config) -> Vec<DoctorFinding> {
+    let finding = |certificate: &CertificateOfProfile| match tls::expiry_warning(certificate) {
+        Some(text) if certificate.seconds_left() < 0 => Some(DoctorFinding::problem(Examined::Tls, text)),
+        Some(_) => None,
+        None => {
+            let CertificateOfProfile { profile, certificate } = certificate;
+            let (file, expires) = (certificate.file.display(), certificate.facts.expires);
+            let text = format!("{file} of tls profile {profile} is valid until {expires} UTC");
+            Some(DoctorFinding::ok(Examined::Tls, text))
+        }
+    };
+    tls::certificates_of(config).iter().filter_map(finding).collect()
 }
 
 fn kernel(release: &str, has_btf: bool) -> DoctorFinding {

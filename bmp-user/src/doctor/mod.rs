@@ -91,6 +91,8 @@ pub enum Examined {
     Relay,
     /// A port to listen on.
     Port,
+    /// A TLS profile.
+    Tls,
     /// The memory that bmpd may take.
     Memory,
     /// FRR beside bmpd.
@@ -112,6 +114,7 @@ impl Examined {
             Self::Peer => "peer",
             Self::Relay => "relay",
             Self::Port => "port",
+            Self::Tls => "tls",
             Self::Memory => "memory",
             Self::Frr => "frr",
             Self::Daemon => "daemon",
@@ -213,6 +216,7 @@ pub async fn examine(options: &DoctorOptions) -> anyhow::Result<DoctorReport> {
     let config = checked.as_ref().map(|checked| &checked.config);
     findings.extend(memory::examine(&options.control, config));
     findings.extend(config.and_then(host::examine_signing));
+    findings.extend(config.into_iter().flat_map(host::examine_tls));
     match running::examine(&options.control) {
         Some(of_bmpd) => {
             findings.extend(of_bmpd);

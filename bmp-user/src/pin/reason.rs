@@ -46,6 +46,21 @@ pub enum Reason {
     NoValidKey,
     /// The kernel dropped what the station sent, because the station signs with another key.
     KeyMismatch,
+    /// The TLS profile of the session does not exist, or cannot be used as it is.
+    TlsProfileUnusable,
+    /// The station sends something else than TLS, or nothing.
+    NotTls,
+    /// The station does not speak TLS 1.3.
+    TlsVersion,
+    /// The certificate of the station leads to no trusted CA, or that of this device to none that
+    /// the station trusts.
+    UnknownCa,
+    /// A certificate has expired, or is not valid yet.
+    CertificateExpired,
+    /// The certificate of the station has another name or fingerprint.
+    CertificateMismatch,
+    /// The TLS handshake or connection failed in another way.
+    TlsFailed,
     /// The kernel lacks what the session needs.
     NotSupported,
     /// The kernel forbids bmpd to do what the session needs.
@@ -56,7 +71,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 30] = [
         Self::NotConfigured,
         Self::Shutdown,
         Self::InterfaceAbsent,
@@ -77,6 +92,13 @@ impl Reason {
         Self::ConfigurationChanged,
         Self::NoValidKey,
         Self::KeyMismatch,
+        Self::TlsProfileUnusable,
+        Self::NotTls,
+        Self::TlsVersion,
+        Self::UnknownCa,
+        Self::CertificateExpired,
+        Self::CertificateMismatch,
+        Self::TlsFailed,
         Self::NotSupported,
         Self::NotPermitted,
         Self::NoDescriptors,
@@ -137,6 +159,13 @@ impl Reason {
             Self::ConfigurationChanged => "configuration-changed",
             Self::NoValidKey => "no-valid-key",
             Self::KeyMismatch => "key-mismatch",
+            Self::TlsProfileUnusable => "tls-profile-unusable",
+            Self::NotTls => "not-tls",
+            Self::TlsVersion => "tls-version",
+            Self::UnknownCa => "unknown-ca",
+            Self::CertificateExpired => "certificate-expired",
+            Self::CertificateMismatch => "certificate-mismatch",
+            Self::TlsFailed => "tls-failed",
             Self::NotSupported => "not-supported",
             Self::NotPermitted => "not-permitted",
             Self::NoDescriptors => "no-descriptors",

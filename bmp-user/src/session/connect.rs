@@ -3,13 +3,15 @@
 use std::{io, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 
+use super::transport::StationTransport;
 use crate::{
     config::{Config, SessionConfig},
     pin::{Datapath, DownCause, Grant, Reason},
     signing::ConnectionKeys,
     sys,
+    tls::{TlsProfiles, TlsStream},
 };
 
 /// How long the station has to answer.
@@ -25,12 +27,13 @@ const KEEPALIVE_PROBES: u32 = 3;
 
 /// A connection to a station.
 pub(super) struct StationConnection {
-    pub(super) stream: TcpStream,
+    pub(super) transport: StationTransport,
     /// The keys that sign it, if it has a key chain.
     pub(super) keys: Option<ConnectionKeys>,
 }
 
-/// Connects to the station from the granted source. `config` has the key chains.
+/// Connects to the station from the granted source, and does the TLS handshake if the session has a
+/// TLS profile. `config` has the key chains and the profiles.
 ///
 /// # Errors
 ///
@@ -40,7 +43,13 @@ pub(super) async fn connect(
     datapath: &Datapath,
     session: &SessionConfig,
     config: &Config,
+    profiles: &TlsProfiles,
 ) -> Result<StationConnection, DownCause> {
+    // A session whose profile cannot be used sends no SYN.
+    let profile = match &session.tls {
+        Some(name) => Some(profiles.get(name, config).await.map_err(|error| error.cause())?),
+        None => None,
+    };
     let socket = open(grant, datapath, session)?;
     let station = grant.far_end();
     let keys = match &session.keychain {
@@ -55,7 +64,16 @@ pub(super) async fn connect(
     let socket = TcpSocket::from_std_stream(socket.into());
     match tokio::time::timeout(TIMEOUT, socket.connect(station)).await {
         Ok(Ok(stream)) => match datapath.confirm(&stream, &grant.target) {
-            Ok(()) => Ok(StationConnection { stream, keys }),
+            Ok(()) => {
+                let transport = match profile {
+                    Some(profile) => {
+                        let tls = TlsStream::connect(stream, &profile, station.ip()).await;
+                        StationTransport::Tls(Box::new(tls.map_err(|error| error.cause())?))
+                    }
+                    None => StationTransport::Plain(stream),
+                };
+                Ok(StationConnection { transport, keys })
+            }
             Err(error) => Err(DownCause::without_mend(Reason::EgressDenied, format!("{error:#}"))),
         },
         // The kernel cannot reach the station from this source.

@@ -5,12 +5,14 @@
 //! where frames come from.
 //!
 //! - [`task`] and [`stage`]: the one loop of a session, and its stages
-//! - [`connect`], [`listen`]: how a connection is opened; [`backoff`]: when
-//! - [`stream`]: an established connection, with [`outbox`], [`pulse`] and [`selection`]
+//! - [`connect`], [`listen`], [`accepted`]: how a connection is opened; [`backoff`]: when
+//! - [`stream`]: an established connection, with [`transport`], [`outbox`], [`pulse`] and
+//!   [`selection`]
 //! - [`adopted`]: a session that another process opens
 //! - [`context`], [`up`], [`down`]: what all sessions share
 //! - [`status`]: what displays read
 
+mod accepted;
 mod adopted;
 mod backoff;
 mod connect;
@@ -26,6 +28,7 @@ mod stream;
 mod task;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod up;
 
 use std::{
@@ -44,6 +47,7 @@ use crate::{
     feed::Feed,
     pin::{ForeignSockets, Pins, SessionPin},
     tasks::{self, Leave, Tasks},
+    tls::TlsProfiles,
 };
 use adopted::AdoptedSession;
 use context::SessionContext;
@@ -132,17 +136,29 @@ impl SessionRun {
     }
 }
 
+/// What sessions share with the rest of bmpd.
+pub struct SessionSurroundings {
+    /// The frames that stations are told.
+    pub feed: Feed,
+    /// The pins of the sessions.
+    pub pins: Pins,
+    /// Other processes' sockets, and the routing tables.
+    pub foreign: ForeignSockets,
+    /// What this device calls itself.
+    pub identity: watch::Receiver<DeviceIdentity>,
+    /// The TLS profiles.
+    pub tls: TlsProfiles,
+}
+
 /// Keeps one task for each configured session until `stop` is true. Then every station is told
 /// Termination and closed.
 pub async fn run(
     sessions: Sessions,
-    feed: Feed,
-    pins: Pins,
-    foreign: ForeignSockets,
-    identity: watch::Receiver<DeviceIdentity>,
+    surroundings: SessionSurroundings,
     mut config: watch::Receiver<Arc<Config>>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let SessionSurroundings { feed, pins, foreign, identity, tls } = surroundings;
     let mut running = BTreeMap::<SessionId, SessionRun>::new();
     let mut ending = Tasks::default();
     let listeners = Listeners::new(config.clone());
@@ -175,7 +191,7 @@ pub async fn run(
             let task = if configured.adopt {
                 tasks::until("adopted session", &leave, AdoptedSession::new(context).run())
             } else {
-                let task = SessionTask::new(context, feed.clone(), identity.clone(), listeners.clone());
+                let task = SessionTask::new(context, feed.clone(), identity.clone(), listeners.clone(), tls.clone());
                 tasks::until("session", &leave, task.run())
             };
             sessions.set(id, Arc::new(session));

@@ -6,9 +6,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 
-use super::status::SessionStatus;
+use super::{status::SessionStatus, transport::StationTransport};
 use crate::{
     feed::{FrameCounts, Piece},
     wire::bmp::MessageType,
@@ -18,7 +17,7 @@ use crate::{
 const SLICES: usize = 64;
 
 /// Whole frames in the order in which they leave. They are written with vectored I/O, without a
-/// copy.
+/// copy; TLS encrypts them from where they are.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     queue: VecDeque<Piece>,
@@ -43,12 +42,12 @@ impl Outbox {
         self.queue.push_back(Piece { bytes: frame, counts });
     }
 
-    /// Writes once, as much as the socket takes, and returns how many bytes that were.
+    /// Writes once, as much as the transport takes, and returns how many bytes that were.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` when the socket takes nothing; else the connection failed.
-    pub(super) fn write(&mut self, stream: &TcpStream, status: &SessionStatus) -> io::Result<usize> {
+    /// `WouldBlock` when the transport takes nothing; else the connection failed.
+    pub(super) fn write(&mut self, stream: &mut StationTransport, status: &SessionStatus) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut used = 0;
         for (slice, outgoing) in slices.iter_mut().zip(&self.queue) {

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{connect::StationConnection, listen::StationListener, stream::StationStream};
 use crate::{
-    config::{Config, ConnectRetry, KeychainConfig, Secret, SessionConfig},
+    config::{Config, ConnectRetry, KeychainConfig, Secret, SessionConfig, TlsProfileConfig},
     pin::{DownCause, Grant},
 };
 
@@ -54,6 +54,8 @@ pub(super) struct ListeningStage {
     pub(super) listener: StationListener,
     /// When the key chain is looked at again, if the session has one.
     pub(super) look: Option<Instant>,
+    /// The TLS handshake with a station that has connected.
+    pub(super) opening: Option<ConnectFuture>,
 }
 
 /// An established connection.
@@ -65,6 +67,8 @@ pub(super) struct StreamingStage {
     pub(super) denied_before: u64,
     /// Where the station may connect anew, if it connects to this host.
     pub(super) listener: Option<StationListener>,
+    /// The TLS handshake with the station, which has connected anew.
+    pub(super) opening: Option<ConnectFuture>,
 }
 
 /// The time between two attempts.
@@ -81,6 +85,8 @@ pub(super) struct AttemptSettings {
     pub(super) password: Option<Secret>,
     /// The name of the key chain, and the chain if it exists.
     pub(super) keychain: Option<(String, Option<KeychainConfig>)>,
+    /// The name of the TLS profile, and the profile if it exists.
+    pub(super) tls: Option<(String, Option<TlsProfileConfig>)>,
     pub(super) mss: Option<u16>,
     pub(super) dscp: Option<u8>,
     pub(super) keepalive: Option<Duration>,
@@ -88,13 +94,48 @@ pub(super) struct AttemptSettings {
     pub(super) flap_damping: Duration,
 }
 
+/// Why the task woke up.
+pub(super) enum SessionWakeup {
+    /// The session is removed, or bmpd ends.
+    Stopped,
+    /// An operator resets the session.
+    Reset,
+    /// The pin asks something else of the session.
+    PinChanged,
+    /// Another configuration is in force.
+    Configured,
+    /// The stage's time is over.
+    Due,
+    /// An attempt ended.
+    Attempted(Result<StationConnection, DownCause>),
+    /// The station connected.
+    StationConnected(TcpStream),
+    /// The connection failed.
+    StreamFailed(DownCause),
+}
+
+/// Why a connection is over.
+pub(super) enum StationStreamEnd {
+    Stopped,
+    Reset,
+    /// Another pin is in force, or none.
+    PinChanged,
+    /// The connection failed.
+    Failed(DownCause),
+    /// The station connected anew.
+    Replaced(StationConnection),
+}
+
 impl AttemptSettings {
-    /// Returns the settings of a session. `config` has the key chains.
+    /// Returns the settings of a session. `config` has the key chains and the TLS
+    /// profiles.
     pub(super) fn of(session: &SessionConfig, config: &Config) -> Self {
         let chain = |name: &String| (name.clone(), config.keychains.get(name).cloned());
+        let profile = |name: &String| (name.clone(), config.tls_profiles.get(name).cloned());
         Self {
             password: session.password.clone(),
             keychain: session.keychain.as_ref().map(chain),
+            tls: session.tls.as_ref().map(profile),
             mss: session.mss,
             dscp: session.dscp,
             keepalive: session.keepalive,

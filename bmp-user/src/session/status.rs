@@ -14,6 +14,7 @@ use crate::{
     feed::{FrameCounts, HiddenPeer},
     pin::{DownCause, Reason},
     signing::KeyReport,
+    tls::TlsReport,
 };
 
 /// What a session is doing.
@@ -118,6 +119,8 @@ pub struct SessionSnapshot {
     pub attempts: u64,
     /// The keys of the connection, if TCP-AO signs it.
     pub keys: Option<KeyReport>,
+    /// What TLS there is on the connection.
+    pub tls: Option<TlsReport>,
 }
 
 impl SessionSnapshot {
@@ -168,6 +171,7 @@ impl SessionStatus {
                 pin_line: None,
                 attempts: 0,
                 keys: None,
+                tls: None,
             }),
             messages: Mutex::default(),
             cursor: AtomicU64::new(0),

@@ -10,8 +10,6 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
-    io::AsyncWriteExt as _,
-    net::TcpStream,
     sync::watch,
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
@@ -24,6 +22,7 @@ use super::{
     pulse::{DEAD_AFTER, Pulse},
     selection::selection,
     status::{SessionPhase, SessionStatus},
+    transport::StationTransport,
 };
 use crate::{
     config::{Config, SessionId},
@@ -31,6 +30,7 @@ use crate::{
     pin::{DownCause, Reason},
     signing::{self, ConnectionKeys},
     sys,
+    tls::TlsError,
     wire::bmp::{self, MessageType, termination_reason},
 };
 
@@ -59,7 +59,7 @@ pub(super) struct StreamContext {
 /// An established connection and what is on its way into it.
 pub(super) struct StationStream {
     context: StreamContext,
-    stream: TcpStream,
+    transport: StationTransport,
     keys: Option<ConnectionKeys>,
     outbox: Outbox,
     follower: Follower,
@@ -79,7 +79,7 @@ impl StationStream {
     /// Begins a stream. Initiation comes first, and what the feed has follows.
     pub(super) fn new(
         context: StreamContext,
-        StationConnection { stream, keys }: StationConnection,
+        StationConnection { transport, keys }: StationConnection,
         follower: Follower,
         identity: &DeviceIdentity,
     ) -> Self {
@@ -89,7 +89,7 @@ impl StationStream {
         pulse_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             context,
-            stream,
+            transport,
             keys,
             outbox,
             follower,
@@ -108,15 +108,15 @@ impl StationStream {
         loop {
             let blocked = match self.write_burst() {
                 Ok(blocked) => blocked,
-                Err(error) => return failed("write to the station", &error),
+                Err(error) => return self.failed_to_write(&error),
             };
             if self.is_dumping && self.outbox.is_empty() && !self.follower.is_dumping() {
                 self.is_dumping = false;
                 self.context.status.update(|shown| shown.phase = SessionPhase::Following);
             }
             let result = tokio::select! {
-                readable = self.stream.readable() => readable.and_then(|()| self.discard()),
-                writable = self.stream.writable(), if blocked => writable.map(|()| None),
+                readable = self.transport.socket().readable() => readable.and_then(|()| self.discard()),
+                writable = self.transport.socket().writable(), if blocked => writable.map(|()| None),
                 () = self.follower.ready(), if !blocked => Ok(None),
                 changed = self.context.config.changed() => {
                     self.select();
@@ -140,21 +140,31 @@ impl StationStream {
     }
 
     /// Writes until the socket takes no more, all is written, or the burst is over. True if
-    /// something is left.
+    /// something is left, in the outbox or in TLS.
     fn write_burst(&mut self) -> io::Result<bool> {
         let mut burst = 0;
         while burst < WRITE_BURST {
             if self.outbox.is_empty() && !self.refill() {
-                return Ok(false);
+                return Ok(!self.transport.try_flush()?);
             }
-            match self.outbox.write(&self.stream, &self.context.status) {
+            match self.outbox.write(&mut self.transport, &self.context.status) {
                 Ok(written) => burst += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(!self.outbox.is_empty())
+        Ok(!self.outbox.is_empty() || !self.transport.try_flush()?)
+    }
+
+    /// Returns why the connection failed in a write. What the far end says last in TLS explains it
+    /// better than the error of the socket.
+    fn failed_to_write(&mut self, error: &io::Error) -> DownCause {
+        let said = self.transport.tls_report().is_some().then(|| self.discard());
+        match said {
+            Some(Err(said)) if TlsError::within(&said).is_some() => failed("read from the station", &said),
+            _ => failed("write to the station", error),
+        }
     }
 
     /// Takes more of the feed. False when there is nothing more for now.
@@ -204,16 +214,20 @@ impl StationStream {
 
     /// Reads and forgets what the station sends: RFC 7854 §3.2 gives it nothing to say. Returns the
     /// cause where the station has closed its end.
-    fn discard(&self) -> io::Result<Option<DownCause>> {
+    fn discard(&mut self) -> io::Result<Option<DownCause>> {
         let mut scratch = [0; 16 * 1024];
         for _ in 0..DISCARD_READS {
-            match self.stream.try_read(&mut scratch) {
+            match self.transport.try_read(&mut scratch) {
                 Ok(0) => {
                     let why = "the station closed the connection";
                     return Ok(Some(DownCause::without_mend(Reason::StationClosed, why)));
                 }
                 Ok(read) => self.context.status.count_discarded(read),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // TLS says whether the far end meant to end the stream here.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ok(Some(DownCause::without_mend(Reason::StationClosed, error.to_string())));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -222,7 +236,7 @@ impl StationStream {
 
     /// Returns how many segments were sent again since the connection was opened.
     pub(super) fn retransmits(&self) -> u64 {
-        sys::tcp_progress(&self.stream).map_or(0, |progress| progress.retransmits.into())
+        sys::tcp_progress(self.transport.socket()).map_or(0, |progress| progress.retransmits.into())
     }
 
     /// Brings the keys of the connection in line with its key chain. Returns why the connection has
@@ -237,14 +251,14 @@ impl StationStream {
         if configured != Some(keys.chain()) {
             return None;
         }
-        let failed = keys.follow(&self.stream, &config).err();
-        let report = signing::report(&self.stream);
+        let failed = keys.follow(self.transport.socket(), &config).err();
+        let report = signing::report(self.transport.socket());
         self.context.status.update(|shown| shown.keys = report);
         failed.map(|error| error.cause())
     }
 
     fn check_pulse(&mut self) -> io::Result<Option<DownCause>> {
-        let progress = sys::tcp_progress(&self.stream)?;
+        let progress = sys::tcp_progress(self.transport.socket())?;
         self.context.status.update(|shown| shown.live_retransmits = u64::from(progress.retransmits));
         if !self.pulse.is_dead(progress, Instant::now()) {
             return Ok(None);
@@ -252,7 +266,7 @@ impl StationStream {
         let why = format!("the station has acknowledged nothing for {} s", DEAD_AFTER.as_secs());
         let cause = DownCause::without_mend(Reason::KeepaliveTimeout, why);
         Ok(Some(match &self.keys {
-            Some(keys) => keys.explain(&self.stream, cause),
+            Some(keys) => keys.explain(self.transport.socket(), cause),
             None => cause,
         }))
     }
@@ -267,13 +281,13 @@ impl StationStream {
         self.outbox.push(termination.freeze(), MessageType::Termination);
         let farewell = async {
             while !self.outbox.is_empty() {
-                self.stream.writable().await?;
-                match self.outbox.write(&self.stream, &self.context.status) {
+                self.transport.socket().writable().await?;
+                match self.outbox.write(&mut self.transport, &self.context.status) {
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                     _ => {}
                 }
             }
-            self.stream.shutdown().await?;
+            self.transport.shutdown().await?;
             self.closed().await
         };
         // A station that does not take it, or is gone, does not keep the session.
@@ -282,18 +296,18 @@ impl StationStream {
 
     /// Returns when the station has closed as well. If it leaves its half open, returns soon after
     /// it has acknowledged this host's close.
-    async fn closed(&self) -> io::Result<()> {
+    async fn closed(&mut self) -> io::Result<()> {
         let mut acknowledged = 0;
         while acknowledged < HALF_CLOSED_LOOKS {
             // Unread bytes would turn the close into a reset, and lose the Termination message.
             if self.discard()?.is_some() {
                 return Ok(());
             }
-            if sys::send_queue(&self.stream)? == 0 {
+            if sys::send_queue(self.transport.socket())? == 0 {
                 acknowledged += 1;
             }
             // The kernel makes no event of an acknowledged FIN.
-            let _ = timeout(LOOK_EVERY, self.stream.readable()).await;
+            let _ = timeout(LOOK_EVERY, self.transport.socket().readable()).await;
         }
         Ok(())
     }
@@ -306,6 +320,9 @@ fn initiation(identity: &DeviceIdentity, note: Option<&str>) -> Bytes {
 }
 
 fn failed(step: &str, error: &io::Error) -> DownCause {
+    if let Some(error) = TlsError::within(error) {
+        return error.cause();
+    }
     let reason = match error.kind() {
         // Neither keepalive probes nor retransmissions were answered.
         io::ErrorKind::TimedOut => Reason::KeepaliveTimeout,

@@ -24,15 +24,16 @@ use tracing::{debug, info, warn};
 
 use super::{
     DeviceIdentity,
+    accepted::AcceptedConnection,
     backoff::Backoff,
     connect::{StationConnection, apply_settings, connect},
     context::{SessionContext, reset_requested, stopped},
     down::{explain_silence, manual_reset, pin_replaced},
-    listen::{Listeners, StationListener, accepted_keys},
+    listen::{Listeners, StationListener},
     selection::selection,
     stage::{
-        AttemptSettings, ListeningStage, RetryPause, Stage, StationAttempt, StreamingStage, at, attempted, connected,
-        failed,
+        AttemptSettings, ListeningStage, RetryPause, SessionWakeup, Stage, StationAttempt, StationStreamEnd,
+        StreamingStage, at, attempted, connected, failed,
     },
     status::{CauseOrigin, SessionPhase},
     stream::{StationStream, StreamContext},
@@ -44,6 +45,7 @@ use crate::{
     signing::{LOOK_EVERY, plan_of},
     sys,
     tasks::{Tasks, until_woken},
+    tls::TlsProfiles,
 };
 
 /// How many connections may say farewell at once. A station that connects again and again thus
@@ -60,6 +62,7 @@ pub(super) struct SessionTask {
     identity: watch::Receiver<DeviceIdentity>,
     /// Where stations connect to this host.
     listeners: Listeners,
+    tls: TlsProfiles,
     view: watch::Receiver<PinView>,
     /// The view that the task has acted on.
     known: PinView,
@@ -70,44 +73,13 @@ pub(super) struct SessionTask {
     has_lost_connection: bool,
 }
 
-/// Why the task woke up.
-enum SessionWakeup {
-    /// The session is removed, or bmpd ends.
-    Stopped,
-    /// An operator resets the session.
-    Reset,
-    /// The pin asks something else of the session.
-    PinChanged,
-    /// Another configuration is in force.
-    Configured,
-    /// The stage's time is over.
-    Due,
-    /// An attempt ended.
-    Attempted(Result<StationConnection, DownCause>),
-    /// The station connected.
-    StationConnected(TcpStream),
-    /// The connection failed.
-    StreamFailed(DownCause),
-}
-
-/// Why a connection is over.
-enum StationStreamEnd {
-    Stopped,
-    Reset,
-    /// Another pin is in force, or none.
-    PinChanged,
-    /// The connection failed.
-    Failed(DownCause),
-    /// The station connected anew.
-    Replaced(TcpStream),
-}
-
 impl SessionTask {
     pub(super) fn new(
         context: SessionContext,
         feed: Feed,
         identity: watch::Receiver<DeviceIdentity>,
         listeners: Listeners,
+        tls: TlsProfiles,
     ) -> Self {
         let view = context.pin.view();
         let known = view.borrow().clone();
@@ -116,6 +88,7 @@ impl SessionTask {
             feed,
             identity,
             listeners,
+            tls,
             view,
             known,
             backoff: Backoff::new(SessionConfig::CONNECT_RETRY),
@@ -144,8 +117,10 @@ impl SessionTask {
         let awaits_route = matches!(stage, Stage::BackingOff(pause) if pause.awaits_route);
         let (attempt, listener, stream) = match stage {
             Stage::Connecting(attempt) => (Some(&mut attempt.connecting), None, None),
-            Stage::Listening(listening) => (None, Some(&mut listening.listener), None),
-            Stage::Streaming(streaming) => (None, streaming.listener.as_mut(), Some(&mut streaming.stream)),
+            Stage::Listening(listening) => (listening.opening.as_mut(), Some(&mut listening.listener), None),
+            Stage::Streaming(streaming) => {
+                (streaming.opening.as_mut(), streaming.listener.as_mut(), Some(&mut streaming.stream))
+            }
             Stage::Delayed { .. } | Stage::Unpinned | Stage::BackingOff(_) => (None, None, None),
         };
         let Self { context, view, known, .. } = self;
@@ -211,21 +186,32 @@ impl SessionTask {
     }
 
     async fn act_on_listener(&mut self, listening: ListeningStage, wakeup: SessionWakeup) -> Option<Stage> {
-        let ListeningStage { grant, denied_before, mut listener, look } = listening;
+        let ListeningStage { grant, denied_before, mut listener, look, opening } = listening;
         Some(match wakeup {
             SessionWakeup::Stopped => {
                 self.context.pin.set_listener(ListenerState::Closed);
                 return None;
             }
-            SessionWakeup::StationConnected(stream) => self.accepted(stream, grant, denied_before, listener).await,
+            SessionWakeup::StationConnected(stream) => match self.accepted(stream) {
+                Ok(AcceptedConnection::Open(opened)) => self.stream(opened, grant, denied_before, Some(listener)).await,
+                // An earlier one that is not done yet is given up: the station has connected anew.
+                Ok(AcceptedConnection::Opening(opening)) => {
+                    Stage::Listening(ListeningStage { grant, denied_before, listener, look, opening: Some(opening) })
+                }
+                Err(cause) => self.listen_after(&cause, grant, listener),
+            },
+            SessionWakeup::Attempted(Ok(opened)) => self.stream(opened, grant, denied_before, Some(listener)).await,
+            SessionWakeup::Attempted(Err(cause)) => self.listen_after(&cause, grant, listener),
             SessionWakeup::PinChanged if !self.is_in_force(&grant) => self.close_listener(listener),
             SessionWakeup::PinChanged => {
                 listener.follow(&self.known);
-                Stage::Listening(ListeningStage { grant, denied_before, listener, look })
+                Stage::Listening(ListeningStage { grant, denied_before, listener, look, opening })
             }
-            SessionWakeup::Due | SessionWakeup::Configured => self.look_at_keys(grant, denied_before, listener),
+            SessionWakeup::Due | SessionWakeup::Configured => {
+                self.look_at_keys(ListeningStage { grant, denied_before, listener, look, opening })
+            }
             // Without a connection there is nothing to reset.
-            _ => Stage::Listening(ListeningStage { grant, denied_before, listener, look }),
+            _ => Stage::Listening(ListeningStage { grant, denied_before, listener, look, opening }),
         })
     }
 
@@ -243,10 +229,25 @@ impl SessionTask {
             SessionWakeup::StreamFailed(cause) => {
                 StationStreamEnd::Failed(self.explain(cause, streaming.denied_before, &streaming.grant))
             }
-            SessionWakeup::StationConnected(stream) => StationStreamEnd::Replaced(stream),
-            SessionWakeup::Configured | SessionWakeup::Due | SessionWakeup::Attempted(_) => {
+            SessionWakeup::StationConnected(stream) => match self.accepted(stream) {
+                Ok(AcceptedConnection::Open(opened)) => StationStreamEnd::Replaced(opened),
+                // The connection that is up stays until the other has proved whose it is.
+                Ok(AcceptedConnection::Opening(opening)) => {
+                    streaming.opening = Some(opening);
+                    return Some(Stage::Streaming(streaming));
+                }
+                Err(cause) => {
+                    self.warn_of_closed(&cause);
+                    return Some(Stage::Streaming(streaming));
+                }
+            },
+            SessionWakeup::Attempted(Ok(opened)) => StationStreamEnd::Replaced(opened),
+            SessionWakeup::Attempted(Err(cause)) => {
+                streaming.opening = None;
+                self.warn_of_closed(&cause);
                 return Some(Stage::Streaming(streaming));
             }
+            SessionWakeup::Configured | SessionWakeup::Due => return Some(Stage::Streaming(streaming)),
         };
         let StreamingStage { grant, stream, since, listener, .. } = *streaming;
         self.part(stream, &end).await;
@@ -284,9 +285,9 @@ impl SessionTask {
                 None
             }
             StationStreamEnd::PinChanged => Some(self.close_listener(listener)),
-            StationStreamEnd::Replaced(stream) => {
+            StationStreamEnd::Replaced(opened) => {
                 let ListeningStage { grant, denied_before, listener, .. } = self.listening(grant, listener);
-                Some(self.accepted(stream, grant, denied_before, listener).await)
+                Some(self.stream(opened, grant, denied_before, Some(listener)).await)
             }
             StationStreamEnd::Failed(cause) => {
                 warn!(session = %self.context.id, reason = %cause.reason, "down: {}: {}; listening", cause.reason, cause.why);
@@ -362,8 +363,8 @@ impl SessionTask {
         self.context.reset.mark_unchanged();
         let config = self.context.whole_config();
         let (settings, denied_before) = (AttemptSettings::of(&configured, &config), self.denied());
-        let (datapath, to) = (self.context.pins.datapath().clone(), Arc::clone(&grant));
-        let connecting = Box::pin(async move { connect(&to, &datapath, &configured, &config).await });
+        let (datapath, to, tls) = (self.context.pins.datapath().clone(), Arc::clone(&grant), self.tls.clone());
+        let connecting = Box::pin(async move { connect(&to, &datapath, &configured, &config, &tls).await });
         Stage::Connecting(StationAttempt { grant, settings, denied_before, connecting })
     }
 
@@ -388,23 +389,24 @@ impl SessionTask {
             shown.retry_at = None;
         });
         let look = self.context.configured().keychain.map(|_| Instant::now() + LOOK_EVERY);
-        ListeningStage { grant, denied_before: self.denied(), listener, look }
+        ListeningStage { grant, denied_before: self.denied(), listener, look, opening: None }
     }
 
     /// Goes on listening while the key chain of the session can sign, and closes the listener
     /// otherwise: it would take connections that nobody has signed.
-    fn look_at_keys(&mut self, grant: Arc<Grant>, denied_before: u64, listener: StationListener) -> Stage {
+    fn look_at_keys(&mut self, listening: ListeningStage) -> Stage {
+        let ListeningStage { listener, .. } = &listening;
         let (config, chain) = (self.context.whole_config(), self.context.configured().keychain);
         match chain.map(|chain| plan_of(&chain, &config)).transpose() {
             Ok(plan) => {
                 let look = plan.map(|_| Instant::now() + LOOK_EVERY);
                 let report = listener.key_report().filter(|_| look.is_some());
                 self.context.status.update(|shown| shown.keys = report);
-                Stage::Listening(ListeningStage { grant, denied_before, listener, look })
+                Stage::Listening(ListeningStage { look, ..listening })
             }
             Err(error) => {
                 self.context.pin.set_listener(ListenerState::Closed);
-                drop(listener);
+                drop(listening);
                 self.back_off(&error.cause())
             }
         }
@@ -416,37 +418,35 @@ impl SessionTask {
         self.begin_anew()
     }
 
-    /// Takes a connection that the station opened, if it is signed as the session's key chain says.
-    async fn accepted(
-        &mut self,
-        stream: TcpStream,
-        grant: Arc<Grant>,
-        denied_before: u64,
-        listener: StationListener,
-    ) -> Stage {
-        let (config, chain) = (self.context.whole_config(), self.context.configured().keychain);
-        let keys = chain.map(|chain| accepted_keys(&stream, &self.context.id, &chain, &config)).transpose();
-        match keys {
-            Ok(keys) => self.stream(StationConnection { stream, keys }, grant, denied_before, Some(listener)).await,
-            Err(error) => {
-                let cause = error.cause();
-                warn!(session = %self.context.id, reason = %cause.reason, "closed a connection of the station: {}", cause.why);
-                self.context.status.update(|shown| shown.set_cause(&cause, CauseOrigin::Connection));
-                Stage::Listening(self.listening(grant, listener))
-            }
-        }
+    /// Takes a connection that the station opened, as [`AcceptedConnection::new`] does.
+    fn accepted(&mut self, stream: TcpStream) -> Result<AcceptedConnection, DownCause> {
+        let (config, session) = (self.context.whole_config(), self.context.configured());
+        AcceptedConnection::new(stream, &self.context.id, session, config, self.tls.clone())
+    }
+
+    fn warn_of_closed(&self, cause: &DownCause) {
+        let DownCause { reason, why, .. } = cause;
+        warn!(session = %self.context.id, %reason, "closed a connection of the station: {why}");
+    }
+
+    /// Goes on listening after a connection of the station that was refused.
+    fn listen_after(&mut self, cause: &DownCause, grant: Arc<Grant>, listener: StationListener) -> Stage {
+        self.warn_of_closed(cause);
+        self.context.status.update(|shown| shown.set_cause(cause, CauseOrigin::Connection));
+        Stage::Listening(self.listening(grant, listener))
     }
 
     /// Begins to tell the station what is in force. With a `listener` the station opened the
     /// connection.
     async fn stream(
         &mut self,
-        StationConnection { stream, keys }: StationConnection,
+        StationConnection { transport, keys }: StationConnection,
         grant: Arc<Grant>,
         denied_before: u64,
         listener: Option<StationListener>,
     ) -> Stage {
-        let (local, peer) = (stream.local_addr().ok(), stream.peer_addr().unwrap_or(grant.target.station));
+        let socket = transport.socket();
+        let (local, peer) = (socket.local_addr().ok(), socket.peer_addr().unwrap_or(grant.target.station));
         let configured = self.context.configured();
         let SessionContext { id, config, status, .. } = &self.context;
         match local {
@@ -459,17 +459,20 @@ impl SessionTask {
         self.context.show_up(&grant, local, |shown| {
             shown.phase = SessionPhase::Dumping;
             shown.established += 1;
+            shown.tls = transport.tls_report().cloned();
         });
         if listener.is_some() {
-            self.unbind(&stream, &grant).await;
-            if let Err(error) = apply_settings(&SockRef::from(&stream), &configured) {
+            self.unbind(socket, &grant).await;
+            if let Err(error) = apply_settings(&SockRef::from(socket), &configured) {
                 warn!(session = %id, "cannot set keepalive, mss and dscp of the connection: {error}");
             }
         }
         let context = StreamContext { id: id.clone(), config: config.clone(), status: Arc::clone(status) };
         let follower = self.feed.attach(selection(&configured));
-        let stream = StationStream::new(context, StationConnection { stream, keys }, follower, &self.identity.borrow());
-        Stage::Streaming(Box::new(StreamingStage { grant, stream, since: Instant::now(), denied_before, listener }))
+        let stream =
+            StationStream::new(context, StationConnection { transport, keys }, follower, &self.identity.borrow());
+        let since = Instant::now();
+        Stage::Streaming(Box::new(StreamingStage { grant, stream, since, denied_before, listener, opening: None }))
     }
 
     /// Unbinds a connection from the interface that the station came by, where the session may
@@ -510,6 +513,7 @@ impl SessionTask {
         status.update(|shown| {
             shown.local = None;
             shown.keys = None;
+            shown.tls = None;
             shown.retransmits += retransmits;
             shown.live_retransmits = 0;
         });

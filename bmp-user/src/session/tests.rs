@@ -14,13 +14,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{DeviceIdentity, SessionPhase, SessionSnapshot, Sessions};
+use super::{DeviceIdentity, SessionPhase, SessionSnapshot, SessionSurroundings, Sessions};
 use crate::{
     config::{Config, ConnectRetry, SessionConfig, SessionId, Transport},
     feed::Feed,
     link::{Host, RouteLookup},
     pin::{self, Datapath, ForeignSockets, NextHopRoutes, Pins, Reason, SourceChoices},
     sandbox::ApartThread,
+    tls::TlsProfiles,
     wire::bmp::MessageType,
 };
 
@@ -64,10 +65,13 @@ impl SessionLab {
         ));
         tokio::spawn(super::run(
             sessions.clone(),
-            Feed::default(),
-            pins,
-            foreign,
-            identity.subscribe(),
+            SessionSurroundings {
+                feed: Feed::default(),
+                pins,
+                foreign,
+                identity: identity.subscribe(),
+                tls: TlsProfiles::default(),
+            },
             config.subscribe(),
             stop.subscribe(),
         ));

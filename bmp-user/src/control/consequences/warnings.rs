@@ -17,7 +17,7 @@ use crate::{
         resolve, target,
     },
     signing::plan_of,
-    sys,
+    sys, tls,
 };
 
 impl ControlContext {
@@ -249,6 +249,7 @@ pub(super) fn of_configuration(config: &Config) -> Vec<String> {
         }
     }
     warnings.extend(of_keychains(config));
+    warnings.extend(of_tls(config));
     for (id, session) in &config.bmp.sessions {
         for monitor in session.monitors.keys() {
             let missing = match monitor {
@@ -294,6 +295,24 @@ fn of_keychains(config: &Config) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Returns the warnings about TLS profiles that connections cannot be made with, and about
+/// certificates that expire soon.
+fn of_tls(config: &Config) -> Vec<String> {
+    let sessions = config.bmp.sessions.iter().filter_map(|(id, session)| {
+        let connects = matches!(session.transport, Some(Transport::Connect(_)));
+        Some((Pinned::Session(id.clone()).to_string(), session.tls.as_ref()?, connects))
+    });
+    let relays = config.relays.iter();
+    let relays = relays.filter_map(|(name, relay)| Some((format!("bmp-relay {name}"), relay.tls.as_ref()?, false)));
+    let unusable = sessions.chain(relays).filter_map(|(user, profile, connects)| {
+        let error = tls::check(profile, config, connects).err()?;
+        Some(format!("{user} makes no connection: {error}"))
+    });
+    let unusable = unusable.collect::<Vec<_>>();
+    let expiring = tls::certificates_of(config);
+    unusable.into_iter().chain(expiring.iter().filter_map(tls::expiry_warning)).collect()
 }
 
 /// Returns the addresses that a commit refuses because of this host's own addresses; a sentence

@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
+    os::fd::AsRawFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,7 +22,7 @@ use tokio::{
 };
 
 use super::keepalive::{probe_idle_daemon, probe_urgently};
-use crate::{feed::ConnectionId, signing::SignedStream, sys};
+use crate::{feed::ConnectionId, signing::SignedStream, sys, tls::TlsStream};
 
 /// How often an owner looks for signs of its daemon.
 const LOOK: Duration = Duration::from_millis(50);
@@ -126,13 +127,23 @@ pub(super) trait DaemonStream: AsyncRead + Unpin {
     fn probe(&self, urgent: bool) -> io::Result<()>;
 }
 
-impl DaemonStream for SignedStream {
+impl<S: DaemonStream + AsRawFd> DaemonStream for SignedStream<S> {
     fn presence(&self) -> io::Result<sys::TcpPresence> {
         sys::tcp_presence(self)
     }
 
     fn probe(&self, urgent: bool) -> io::Result<()> {
         self.get_ref().probe(urgent)
+    }
+}
+
+impl DaemonStream for TlsStream {
+    fn presence(&self) -> io::Result<sys::TcpPresence> {
+        self.socket().presence()
+    }
+
+    fn probe(&self, urgent: bool) -> io::Result<()> {
+        self.socket().probe(urgent)
     }
 }
 

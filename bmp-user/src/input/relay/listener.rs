@@ -14,6 +14,7 @@ use super::{
     RelayTerms,
     claims::PeerOwners,
     connection::{self, RelayLinks},
+    encryption::RelayTls,
     keepalive::probe_idle_daemon,
     signing::RelaySigning,
     status::{LimitedClient, RefusedUserHandle, RelayHandle, RelayState},
@@ -42,11 +43,12 @@ pub(super) async fn run(
     terms: watch::Receiver<Arc<RelayTerms>>,
     host: watch::Receiver<Arc<Host>>,
     mut signing: Option<RelaySigning>,
+    encryption: Option<RelayTls>,
 ) {
     let listener = listen(&status, signing.as_mut()).await;
     let visitors = Visitors::within(terms.borrow().limits);
     let (memory, owners) = (feed.memory_standing(), PeerOwners::default());
-    let mut door = RelayDoor { status, feed, memory, terms, host, visitors, owners, signing };
+    let mut door = RelayDoor { status, feed, memory, terms, host, visitors, owners, signing, encryption };
     let (mut connections, mut failing) = (Tasks::default(), false);
     loop {
         tokio::select! {
@@ -91,12 +93,13 @@ struct RelayDoor {
     visitors: Visitors,
     owners: PeerOwners,
     signing: Option<RelaySigning>,
+    encryption: Option<RelayTls>,
 }
 
 impl RelayDoor {
     /// Serves an accepted connection, or closes it.
     fn open(&mut self, stream: TcpStream, client: SocketAddr, connections: &mut Tasks) {
-        let Self { status, feed, memory, terms, host, visitors, owners, signing } = self;
+        let Self { status, feed, memory, terms, host, visitors, owners, signing, encryption } = self;
         let is_own = |address| host.borrow().link_with_address(address).is_some();
         // A connection that is closed already has no local address.
         let origin = ClientOrigin::of_client(stream.local_addr().ok(), client, is_own);
@@ -137,19 +140,18 @@ impl RelayDoor {
         if let Err(error) = probe_idle_daemon(&stream) {
             warn!(relay, %client, %error, "a daemon that vanishes will not be noticed: TCP keepalive cannot be set");
         }
-        let signed = match signing {
-            Some(signing) => match signing.accept(stream, client) {
-                Ok(signed) => Ok(signed),
-                Err(error) => return warn!(relay, %client, "closed a connection: {error}"),
-            },
-            None => Err(stream),
+        let keys = match signing.as_ref().map(|signing| signing.accept(&stream, client)).transpose() {
+            Ok(keys) => keys,
+            Err(error) => return warn!(relay, %client, "closed a connection: {error}"),
         };
         let input = feed.input(InputId::relay(relay));
         let status = status.connection(input.connection(), origin, client).of(visitor);
         let links = RelayLinks { status, terms: terms.clone(), owners: owners.clone() };
-        match signed {
-            Ok(signed) => connections.passing("relay connection", connection::serve(signed, input, links)),
-            Err(stream) => connections.passing("relay connection", connection::serve(stream, input, links)),
+        let name = "relay connection";
+        match (encryption, keys) {
+            (None, None) => connections.passing(name, connection::serve(stream, input, links)),
+            (None, Some(keys)) => connections.passing(name, connection::serve(keys.of_stream(stream), input, links)),
+            (Some(tls), keys) => connections.passing(name, tls.clone().serve(stream, keys, input, links)),
         }
     }
 }

@@ -12,11 +12,13 @@
 //! * `claims`: a peer that two connections want.
 //! * `quiet`: when a RIB is taken for complete.
 //! * `signing`: the key chain of a relay.
+//! * `encryption`: the TLS profile of a relay.
 //! * `status`: what displays show.
 //! * `users`: which users of this host may connect.
 
 mod claims;
 mod connection;
+mod encryption;
 mod keepalive;
 mod listener;
 mod quiet;
@@ -42,6 +44,7 @@ use crate::{
     feed::Feed,
     link::Host,
     tasks,
+    tls::TlsProfiles,
     visitors::{self, ClientOrigin, LimitRequest, Limits, SourceLimit},
 };
 
@@ -50,6 +53,7 @@ pub use receiver::{BmpReceiver, DaemonGoodbye, ReceiveOutcome};
 pub use status::{ConnectionStatus, HeldConnection, LimitedClient, RelayState, RelayStatus, Relays, SystemInfo};
 pub use users::learn_system_accounts;
 
+use encryption::RelayTls;
 use signing::RelaySigning;
 use users::{AllowedUsers, UserNumbers};
 
@@ -59,11 +63,13 @@ use users::{AllowedUsers, UserNumbers};
 /// Compares every new configuration with the running relays. A new relay gets a listener. A relay
 /// that is gone or listens elsewhere loses its listener and its connections. Any other relay goes
 /// on. `relays` shows their status. `host` tells the addresses of this host.
+/// `tls` has the TLS profiles.
 pub async fn run(
     mut config: watch::Receiver<Arc<Config>>,
     feed: Feed,
     relays: Relays,
     host: watch::Receiver<Arc<Host>>,
+    tls: TlsProfiles,
 ) {
     let mut running: BTreeMap<String, RunningRelay> = BTreeMap::new();
     loop {
@@ -94,7 +100,10 @@ pub async fn run(
                     });
                 }
                 None => {
-                    let relay = RunningRelay::start(&name, wanted, &feed, &relays, host.clone(), config.clone());
+                    let encryption = wanted.tls.clone().map(|name| RelayTls::new(name, tls.clone(), config.clone()));
+                    let signing = wanted.keychain.clone();
+                    let signing = signing.map(|chain| RelaySigning::new(chain, wanted.listen, config.clone()));
+                    let relay = RunningRelay::start(&name, wanted, (&feed, &relays), host.clone(), signing, encryption);
                     running.insert(name, relay);
                 }
             }
@@ -114,8 +123,8 @@ pub async fn run(
 /// The relays that have a `listen`.
 fn wanted(config: &Config, users: &UserNumbers) -> BTreeMap<String, WantedRelay> {
     let wanted = |relay: &config::RelayConfig| {
-        let (listen, keychain) = (relay.listen?, relay.keychain.clone());
-        Some(WantedRelay { listen, keychain, terms: Arc::new(RelayTerms::of(relay, users)) })
+        let (listen, keychain, tls) = (relay.listen?, relay.keychain.clone(), relay.tls.clone());
+        Some(WantedRelay { listen, keychain, tls, terms: Arc::new(RelayTerms::of(relay, users)) })
     };
     config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), wanted(relay)?))).collect()
 }
@@ -124,13 +133,15 @@ struct WantedRelay {
     listen: SocketAddr,
     /// The key chain that daemons sign with.
     keychain: Option<String>,
+    /// The TLS profile that daemons are met with.
+    tls: Option<String>,
     terms: Arc<RelayTerms>,
 }
 
 impl WantedRelay {
     /// Returns what the listener is opened with.
-    fn listening(&self) -> (SocketAddr, Option<&str>) {
-        (self.listen, self.keychain.as_deref())
+    fn listening(&self) -> (SocketAddr, Option<&str>, Option<&str>) {
+        (self.listen, self.keychain.as_deref(), self.tls.as_deref())
     }
 }
 
@@ -206,6 +217,7 @@ impl RelayTerms {
 struct RunningRelay {
     listen: SocketAddr,
     keychain: Option<String>,
+    tls: Option<String>,
     terms: watch::Sender<Arc<RelayTerms>>,
     task: JoinHandle<()>,
 }
@@ -213,22 +225,22 @@ struct RunningRelay {
 impl RunningRelay {
     fn start(
         name: &str,
-        WantedRelay { listen, keychain, terms }: WantedRelay,
-        feed: &Feed,
-        relays: &Relays,
+        WantedRelay { listen, keychain, tls, terms }: WantedRelay,
+        (feed, relays): (&Feed, &Relays),
         host: watch::Receiver<Arc<Host>>,
-        config: watch::Receiver<Arc<Config>>,
+        signing: Option<RelaySigning>,
+        encryption: Option<RelayTls>,
     ) -> Self {
         let status = relays.register(name, listen);
         let (terms, receiver) = watch::channel(terms);
-        let signing = keychain.clone().map(|chain| RelaySigning::new(chain, listen, config));
-        let task = tasks::forever("relay listener", listener::run(status, feed.clone(), receiver, host, signing));
-        Self { listen, keychain, terms, task }
+        let listener = listener::run(status, feed.clone(), receiver, host, signing, encryption);
+        let task = tasks::forever("relay listener", listener);
+        Self { listen, keychain, tls, terms, task }
     }
 
     /// Returns what the listener was opened with.
-    fn listening(&self) -> (SocketAddr, Option<&str>) {
-        (self.listen, self.keychain.as_deref())
+    fn listening(&self) -> (SocketAddr, Option<&str>, Option<&str>) {
+        (self.listen, self.keychain.as_deref(), self.tls.as_deref())
     }
 
     /// Closes the listener, and its connections with it. The address is free when this returns.

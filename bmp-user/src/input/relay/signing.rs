@@ -64,9 +64,22 @@ impl RelaySigning {
     /// # Errors
     ///
     /// It is not signed as the chain says.
-    pub(super) fn accept(&self, stream: TcpStream, client: SocketAddr) -> Result<SignedStream, SigningError> {
+    pub(super) fn accept(&self, stream: &TcpStream, client: SocketAddr) -> Result<AcceptedKeys, SigningError> {
         let config = Arc::clone(&self.config.borrow());
-        let keys = ConnectionKeys::of_accepted(&stream, client.ip(), self.scope, &self.chain, &config)?;
-        Ok(SignedStream::new(stream, keys, self.config.clone()))
+        let keys = ConnectionKeys::of_accepted(stream, client.ip(), self.scope, &self.chain, &config)?;
+        Ok(AcceptedKeys { keys, config: self.config.clone() })
+    }
+}
+
+/// The keys of a connection that a daemon opened.
+pub(super) struct AcceptedKeys {
+    keys: ConnectionKeys,
+    config: watch::Receiver<Arc<Config>>,
+}
+
+impl AcceptedKeys {
+    /// Returns the connection, which follows the chain from now on.
+    pub(super) fn of_stream<S>(self, stream: S) -> SignedStream<S> {
+        SignedStream::new(stream, self.keys, self.config)
     }
 }

@@ -25,7 +25,7 @@ use prometheus_client::{
 pub(super) use self::process::process_start;
 use self::{
     metric::{Labelled, TextWriter},
-    process::{ProcessReport, WholeReport},
+    process::{CertificateExpiry, ProcessReport, WholeReport},
 };
 use super::{
     super::ControlContext,
@@ -52,6 +52,7 @@ struct Scrape {
     bgp_peers: Vec<BgpPeerReport>,
     /// Empty unless `http peer-metrics` is configured.
     peers: Vec<MonitoredPeer>,
+    certificates: Vec<CertificateExpiry>,
     http: HttpReport,
     process: ProcessReport,
 }
@@ -67,6 +68,7 @@ impl Scrape {
             replays: ReplayReports::of(context, config).0,
             bgp_peers: if with_peers { bgp::all(context, config) } else { Vec::new() },
             peers: if with_peers { monitored::all(context) } else { Vec::new() },
+            certificates: CertificateExpiry::all(&context.tls),
             http: HttpReport::of(context),
             process: ProcessReport::of_this(),
         }
@@ -83,6 +85,7 @@ impl Collector for Scrape {
         Labelled::new(&self.replays).encode(&input::REPLAY, encoder)?;
         Labelled::new(&self.bgp_peers).encode(&peer::BGP_PEER, encoder)?;
         Labelled::new(&self.peers).encode(&peer::PEER, encoder)?;
+        Labelled::new(&self.certificates).encode(&process::CERTIFICATES, encoder)?;
         Labelled::new(std::slice::from_ref(&self.http)).encode(&process::HTTP, encoder)?;
         Labelled::new(std::slice::from_ref(&self.process)).encode(&process::PROCESS, encoder)
     }

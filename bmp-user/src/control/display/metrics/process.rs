@@ -1,6 +1,6 @@
 //! The metrics of bmpd as a whole, and of its process.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
     super::{
@@ -11,7 +11,12 @@ use super::{
         Metric, MetricKind, MetricReading, MetricSubject, Series, counted, counter, each, gauge, measured, number,
     },
 };
-use crate::{config::Config, input::bgp::BgpState, sys};
+use crate::{
+    config::Config,
+    input::bgp::BgpState,
+    sys,
+    tls::{CertificateRole, TlsProfiles},
+};
 
 const BYTES: Option<&str> = Some("bytes");
 const SECONDS: Option<&str> = Some("seconds");
@@ -126,6 +131,54 @@ pub(super) static WHOLE: [Metric<WholeReport>; 8] = [
         &[number("", |whole| whole.bgp_refused)],
     ),
 ];
+
+/// When the certificates of a TLS profile expire that have one role.
+#[derive(Debug)]
+pub(super) struct CertificateExpiry {
+    profile: String,
+    role: CertificateRole,
+    /// Of the certificate that expires first. Negative once it has.
+    seconds_left: i64,
+}
+
+impl CertificateExpiry {
+    pub(super) fn all(profiles: &TlsProfiles) -> Vec<Self> {
+        let mut first = BTreeMap::new();
+        for one in profiles.certificates() {
+            let (id, left) = ((one.profile.clone(), one.certificate.role), one.seconds_left());
+            first.entry(id).and_modify(|known: &mut i64| *known = left.min(*known)).or_insert(left);
+        }
+        let expiry = |((profile, role), seconds_left)| Self { profile, role, seconds_left };
+        first.into_iter().map(expiry).collect()
+    }
+}
+
+#[cfg(test)]
+impl CertificateExpiry {
+    /// Returns certificates of which one has expired.
+    pub(super) fn samples() -> Vec<Self> {
+        let of = |role, seconds_left| Self { profile: "stations".to_owned(), role, seconds_left };
+        vec![of(CertificateRole::Own, 2_595_661), of(CertificateRole::TrustedCa, -90)]
+    }
+}
+
+impl MetricSubject for CertificateExpiry {
+    const COMMAND: &'static str = "";
+    const LABELS: &'static [&'static str] = &["profile", "role"];
+
+    fn labels(&self) -> Vec<String> {
+        vec![self.profile.clone(), self.role.as_str().to_owned()]
+    }
+}
+
+/// The metrics of TLS profiles.
+pub(super) static CERTIFICATES: [Metric<CertificateExpiry>; 1] = [gauge(
+    "bmpd_tls_certificate_expires",
+    SECONDS,
+    "time until the first certificate of a TLS profile expires that is its own, an intermediate one or a trusted CA; \
+     negative once it has",
+    &[measured("", |certificate| Some(certificate.seconds_left as f64))],
+)];
 
 impl MetricSubject for HttpReport {
     const COMMAND: &'static str = "display http";

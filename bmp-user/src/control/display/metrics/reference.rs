@@ -26,13 +26,14 @@ enum Unmeasured {
 use Unmeasured::{Identity, MetricHas, Setting};
 
 /// The numbers of displays without a metric of the same value.
-static UNMEASURED: [(&str, &str, Unmeasured); 52] = [
+static UNMEASURED: [(&str, &str, Unmeasured); 53] = [
     ("display bmp session", "port", Setting),
     ("display bmp session", "process.pid", Identity),
     ("display bmp session", "local_port", Identity),
     ("display bmp session", "keychain.current_key", Identity),
     ("display bmp session", "keychain.requested_key", Identity),
     ("display bmp session", "keychain.next_key", Identity),
+    ("display bmp session", "tls.certificate_expires_in_seconds", MetricHas("bmpd_tls_certificate_expires_seconds")),
     ("display bmp session", "egress.lost.for_seconds", MetricHas("bmpd_enforcement_lost_seconds")),
     ("display bmp session", "egress.losses", MetricHas("bmpd_enforcement_losses_total")),
     ("display bmp session", "unheld.connections[].pid", Identity),
@@ -135,6 +136,7 @@ fn all() -> Vec<(&'static str, Vec<Described>)> {
         ("Replays", described(&input::REPLAY)),
         ("BGP peers, with `http peer-metrics`", described(&peer::BGP_PEER)),
         ("Peers of all inputs, with `http peer-metrics`", described(&peer::PEER)),
+        ("TLS certificates", described(&process::CERTIFICATES)),
         ("The HTTP server", described(&process::HTTP)),
         ("The process", described(&process::PROCESS)),
     ]
@@ -271,6 +273,7 @@ fn labels_are_escaped_and_a_scrape_is_whole() {
         replays: samples::replays().0,
         bgp_peers: samples::speaker().peers.take().collect(),
         peers: samples::monitored(),
+        certificates: CertificateExpiry::samples(),
         http: samples::http().remove(0),
         process: ProcessReport::of_this(),
     };

@@ -9,8 +9,8 @@ use super::{
         hold_down::HoldDownReport,
         session::{
             ConnectionCounts, FeedProgress, InterfaceDrops, KeychainReport, OwnerProcess, SentMessages, SessionOwner,
-            SessionReason, SessionReport, SessionRole, SignedSegments, SourceReport, UnheldConnection, UnheldReport,
-            UpDown,
+            SessionReason, SessionReport, SessionRole, SessionTlsReport, SignedSegments, SourceReport,
+            UnheldConnection, UnheldReport, UpDown,
         },
     },
     PEER, SOURCE, STATION, text,
@@ -54,6 +54,12 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
                 next_key: Some(3),
                 next_key_in_seconds: Some(90_061),
                 segments: Some(SignedSegments { good: 7_000, bad: 3, unknown_key: 2, unsigned: 1 }),
+            }),
+            tls: Some(SessionTlsReport {
+                profile: "stations".to_owned(),
+                cipher: text("TLS13_AES_256_GCM_SHA384"),
+                peer: Some(Untrusted::new("CN=station.example.net")),
+                certificate_expires_in_seconds: Some(2_595_661),
             }),
             egress: EgressReport {
                 any: false,
@@ -121,6 +127,12 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
                 next_key_in_seconds: None,
                 segments: None,
             }),
+            tls: Some(SessionTlsReport {
+                profile: "stations".to_owned(),
+                cipher: None,
+                peer: None,
+                certificate_expires_in_seconds: None,
+            }),
             egress: EgressReport {
                 any: true,
                 interfaces: Vec::new(),
@@ -176,6 +188,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             retry_in_seconds: None,
             connect_interface: SourceReport { interface: None, address: Some(SOURCE), from: SourceLevel::Bmp },
             keychain: None,
+            tls: None,
             egress: EgressReport {
                 any: false,
                 interfaces: Vec::new(),
@@ -224,6 +237,7 @@ fn without_programs() -> SessionReport {
         retry_in_seconds: None,
         connect_interface: SourceReport { interface: text("up2"), address: None, from: SourceLevel::Session },
         keychain: None,
+        tls: None,
         egress: EgressReport {
             any: false,
             interfaces: vec!["up2".to_owned()],

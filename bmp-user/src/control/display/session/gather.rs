@@ -19,7 +19,8 @@ use super::{
         uplink::uplink,
     },
     ConnectionCounts, FeedProgress, InterfaceDrops, KeychainReport, OwnerProcess, SentMessages, SessionOwner,
-    SessionReason, SessionReport, SessionRole, SignedSegments, SourceReport, UnheldConnection, UnheldReport, UpDown,
+    SessionReason, SessionReport, SessionRole, SessionTlsReport, SignedSegments, SourceReport, UnheldConnection,
+    UnheldReport, UpDown,
 };
 use crate::{
     config::{Config, ConnectRetry, SessionConfig, SessionId, Transport, effective},
@@ -28,6 +29,7 @@ use crate::{
     pin::{EarlierConnection, PinState},
     session::{SessionHandle, SessionPhase, SessionSnapshot},
     signing::{self, KeyReport},
+    tls::{TlsProfiles, TlsReport},
     wire::bmp::MessageType,
 };
 
@@ -158,6 +160,7 @@ impl Gather<'_> {
                 from: effective.from,
             },
             keychain: keychain(self.config, configured, shown.keys),
+            tls: tls(&context.tls, configured, shown.tls),
             egress,
             kernel: self.kernel(configured, session, is_pinned, segments_again),
             connections: self.connections(session),
@@ -258,6 +261,13 @@ fn keychain(config: &Config, configured: &SessionConfig, keys: Option<KeyReport>
             unsigned,
         }),
     })
+}
+
+fn tls(profiles: &TlsProfiles, configured: &SessionConfig, shown: Option<TlsReport>) -> Option<SessionTlsReport> {
+    let profile = shown.as_ref().map(|shown| shown.profile.clone()).or_else(|| configured.tls.clone())?;
+    let certificate_expires_in_seconds = profiles.seconds_of_own_certificate(&profile);
+    let (cipher, peer) = shown.map_or((None, None), |TlsReport { cipher, peer, .. }| (Some(cipher), peer));
+    Some(SessionTlsReport { profile, cipher, peer, certificate_expires_in_seconds })
 }
 
 fn timers(configured: &SessionConfig) -> String {

@@ -74,6 +74,8 @@ pub(super) struct SessionReport {
     pub(super) connect_interface: SourceReport,
     /// `None` where connections are not signed by a key chain.
     pub(super) keychain: Option<KeychainReport>,
+    /// `None` where connections are not encrypted.
+    pub(super) tls: Option<SessionTlsReport>,
     pub(super) egress: EgressReport,
     pub(super) kernel: KernelCounters,
     /// What the kernel tells of the connections; `None` where no program does.
@@ -176,6 +178,21 @@ pub(super) struct KeychainReport {
     pub(super) next_key_in_seconds: Option<u64>,
     /// `None` without a connection or a listener, and with TCP MD5.
     pub(super) segments: Option<SignedSegments>,
+}
+
+/// The TLS of a session.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub(super) struct SessionTlsReport {
+    /// The name of the TLS profile: that of the connection, or that of the next one.
+    pub(super) profile: String,
+    /// The cipher suite of the connection. `None` without one.
+    pub(super) cipher: Option<String>,
+    /// The subject of the station's certificate. `None` without a connection, and where the station
+    /// presented none.
+    pub(super) peer: Option<Untrusted>,
+    /// Seconds until this device's certificate expires, negative once it has. `None` where the
+    /// profile has none, or could not be read.
+    pub(super) certificate_expires_in_seconds: Option<i64>,
 }
 
 /// Segments that the kernel has received, of the connection or at the listener.

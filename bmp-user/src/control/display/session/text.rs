@@ -5,7 +5,7 @@ use std::fmt;
 use super::{
     super::layout::{after, age, capitalised, field, or_dash},
     FeedProgress, InterfaceDrops, KeychainReport, SentMessages, SessionOwner, SessionReport, SessionRole,
-    SignedSegments, SourceReport, UnheldConnection, UnheldReport, UpDown,
+    SessionTlsReport, SignedSegments, SourceReport, UnheldConnection, UnheldReport, UpDown,
 };
 use crate::{config::SourceLevel, session::SessionPhase};
 
@@ -50,6 +50,12 @@ impl fmt::Display for SessionReport {
             field(f, "Key chain", keychain)?;
             if let Some(segments) = &keychain.segments {
                 field(f, "Signed segments", segments)?;
+            }
+        }
+        if let Some(tls) = &self.tls {
+            field(f, "TLS", tls)?;
+            if let Some(peer) = &tls.peer {
+                field(f, "Station certificate", peer)?;
             }
         }
         write!(f, "{}{}", self.egress, self.kernel)?;
@@ -143,6 +149,21 @@ impl fmt::Display for KeychainReport {
         match (next_key, next_key_in_seconds) {
             (Some(next), Some(seconds)) => write!(f, ", key {next} in {}", age(*seconds)),
             _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for SessionTlsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { profile, cipher, certificate_expires_in_seconds, .. } = self;
+        f.write_str(profile)?;
+        if let Some(cipher) = cipher {
+            write!(f, ", TLS 1.3 with {cipher}")?;
+        }
+        match certificate_expires_in_seconds.map(u64::try_from) {
+            Some(Ok(seconds)) => write!(f, ", own certificate for {}", age(seconds)),
+            Some(Err(_)) => f.write_str(", own certificate expired"),
+            None => Ok(()),
         }
     }
 }

@@ -40,7 +40,8 @@ impl Lab {
         let (config, receiver) = watch::channel(Arc::new(Lab::config(relays)));
         let (feed, relays) = (Feed::default(), Relays::default());
         let (_, host) = watch::channel(Arc::default());
-        let task = tokio::spawn(relay::run(receiver, feed.clone(), relays.clone(), host));
+        let task =
+            tokio::spawn(relay::run(receiver, feed.clone(), relays.clone(), host, crate::tls::TlsProfiles::default()));
         Self { config, feed, relays, task }
     }
 
