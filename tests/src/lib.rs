@@ -58,6 +58,7 @@ pub mod station;
 pub mod table;
 pub mod tcp_ao;
 pub mod terminal;
+pub mod tls;
 pub mod topology;
 pub mod trial;
 pub mod tshark;

@@ -29,7 +29,7 @@ fn the_json_has_exactly_the_documented_names() {
     let trial = TrialPlan::session("connect-interface up2").start_up();
     let session = trial.bmpd.session(STATION);
     let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
-                    established_count source_changes retry_in_seconds connect_interface egress kernel keychain messages feed detail mend connections role guard held \
+                    established_count source_changes retry_in_seconds connect_interface egress kernel keychain tls messages feed detail mend connections role guard held \
                     unheld interface_drops uplink";
     assert_eq!(keys(&session), words(expected));
     assert_eq!(keys(&session["connect_interface"]), words("interface address from"));
@@ -40,6 +40,7 @@ fn the_json_has_exactly_the_documented_names() {
     assert_eq!(keys(&session["kernel"]["foreign"]), words("tx_bytes tx_packets"));
     assert_eq!(keys(&session["interface_drops"][0]), words("name queue device"));
     assert_eq!(session["keychain"], Value::Null);
+    assert_eq!(session["tls"], Value::Null);
     assert_eq!(session["unheld"], json!({ "count": 0, "connections": [] }));
     assert_eq!(keys(&session["connections"]), words("open established closed failed"));
     let messages = "route_monitoring statistics_report peer_down peer_up initiation termination route_mirroring";

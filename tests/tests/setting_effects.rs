@@ -100,7 +100,7 @@ const BGP_CHANGES: [(&str, &str, &str); 13] = [
 const REPLAY_CHANGES: [(&str, &str); 3] = [("file", "file FILE"), ("pace", "pace recorded"), ("loop", "loop")];
 
 /// Settings whose effect another test shows: file and function.
-const ELSEWHERE: [(&str, &str, &str, &str); 17] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 22] = [
     ("system", "http listen", "http", "the_server_follows_the_configuration_and_sessions_stay_up"),
     ("system", "memory-limit", "memory_limit", "a_changed_memory_limit_counts_at_once"),
     ("keychain", "key-id KEY-ID", "vm_tcp_ao", "keys_that_a_commit_adds_and_ends_count_for_a_connection_that_is_up"),
@@ -108,6 +108,16 @@ const ELSEWHERE: [(&str, &str, &str, &str); 17] = [
     ("key-id", "key-string", "vm_tcp_ao", "a_changed_only_key_counts_for_the_next_connection"),
     ("key-id", "send-time", "vm_tcp_ao", "keys_that_a_commit_adds_and_ends_count_for_a_connection_that_is_up"),
     ("key-id", "receive-time", "vm_tcp_ao", "keys_that_a_commit_adds_and_ends_count_for_a_connection_that_is_up"),
+    ("tls profile", "trusted-ca", "tls", "a_changed_profile_counts_for_new_connections_and_those_that_are_up_stay_up"),
+    ("tls profile", "certificate", "tls", "a_new_certificate_counts_for_new_connections_and_those_that_are_up_stay_up"),
+    ("tls profile", "private-key", "tls", "a_new_certificate_counts_for_new_connections_and_those_that_are_up_stay_up"),
+    ("tls profile", "verify-name", "tls", "a_changed_profile_counts_for_new_connections_and_those_that_are_up_stay_up"),
+    (
+        "tls profile",
+        "fingerprint sha256",
+        "tls",
+        "a_changed_profile_counts_for_new_connections_and_those_that_are_up_stay_up",
+    ),
     ("bmp-session", "tcp listen port", "passive", "a_session_becomes_passive_and_active_again"),
     ("bmp-session", "adopt", "adopted", "a_session_changes_hands_both_ways"),
     ("bmp-relay", "allow PREFIX", "relay_settings", "allow_lets_a_daemon_of_another_host_in_and_undo_closes_it"),

@@ -24,13 +24,14 @@ use lab::{
 const FAULT: i32 = 70;
 
 /// Tasks that must run as long as bmpd does.
-const NEEDED: [&str; 19] = [
+const NEEDED: [&str; 20] = [
     "BGP listener",
     "BGP peer",
     "BGP peers",
     "HTTP",
     "HTTP events",
     "HTTP listener",
+    "TLS profiles",
     "adopted session",
     "control",
     "interfaces",

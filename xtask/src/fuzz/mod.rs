@@ -53,7 +53,7 @@ struct FuzzTarget {
 }
 
 const PARSER: u64 = 10_000_000;
-const TARGETS: [FuzzTarget; 9] = [
+const TARGETS: [FuzzTarget; 10] = [
     FuzzTarget { name: "bmp", longest: 4096, runs: 150_000, soak: PARSER, words: false },
     FuzzTarget { name: "bgp", longest: 4096, runs: 200_000, soak: PARSER, words: false },
     FuzzTarget { name: "update", longest: 4096, runs: 150_000, soak: PARSER, words: false },
@@ -62,13 +62,15 @@ const TARGETS: [FuzzTarget; 9] = [
     FuzzTarget { name: "config", longest: 200, runs: 15_000, soak: PARSER, words: true },
     FuzzTarget { name: "control", longest: 200, runs: 10_000, soak: PARSER, words: true },
     FuzzTarget { name: "keychain", longest: 160, runs: 50_000, soak: PARSER, words: false },
+    FuzzTarget { name: "certificate", longest: 1024, runs: 200_000, soak: PARSER, words: false },
     FuzzTarget { name: "feed", longest: 8192, runs: 4_000, soak: 1_000_000, words: false },
 ];
 
 /// The options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only these targets: bmp, bgp, update, mrt, replay, config, control, keychain, feed
+    /// Only these targets: bmp, bgp, update, mrt, replay, config, control, keychain, certificate,
+    /// feed
     targets: Vec<String>,
     /// Executions of each target
     #[arg(long)]

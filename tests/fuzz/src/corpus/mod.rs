@@ -36,6 +36,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "control" => control(),
         "feed" => feed(),
         "keychain" => keychains(),
+        "certificate" => certificates(),
         other => panic!("there is no target {other}"),
     };
     // Each seed once, in the order of discovery.
@@ -149,6 +150,16 @@ fn feed() -> Vec<Vec<u8>> {
         histories.push(history);
     }
     histories
+}
+
+/// Returns certificates of openssl, and what is inside them.
+fn certificates() -> Vec<Vec<u8>> {
+    let whole: [&[u8]; 3] = [
+        include_bytes!("certificates/ca.der"),
+        include_bytes!("certificates/leaf.der"),
+        include_bytes!("certificates/rsa.der"),
+    ];
+    whole.into_iter().flat_map(|der| [der.to_vec(), der[4..].to_vec()]).collect()
 }
 
 /// Returns key chains of up to four keys, whose lifetimes follow one another, overlap, or leave a

@@ -2,6 +2,7 @@
 
 mod bgp;
 mod bmp;
+mod certificate;
 mod config;
 mod control;
 mod feed;
@@ -12,6 +13,7 @@ mod update;
 
 pub use bgp::bgp;
 pub use bmp::bmp;
+pub use certificate::certificate;
 pub use config::config;
 pub use control::control;
 pub use feed::{HistoryStep, feed};
@@ -24,7 +26,7 @@ pub use update::update;
 pub type FuzzFunction = fn(&[u8]);
 
 /// All targets, by name.
-pub const ALL: [(&str, FuzzFunction); 9] = [
+pub const ALL: [(&str, FuzzFunction); 10] = [
     ("bmp", bmp),
     ("bgp", bgp),
     ("update", update),
@@ -33,6 +35,7 @@ pub const ALL: [(&str, FuzzFunction); 9] = [
     ("config", config),
     ("control", control),
     ("keychain", keychain),
+    ("certificate", certificate),
     ("feed", feed),
 ];
 
