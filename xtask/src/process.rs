@@ -53,8 +53,19 @@ pub(crate) fn cargo() -> Command {
         Some(path) => Built::at(path).command(),
         None => Program::Cargo.command(),
     };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_about_this_package(name)) {
+        command.env_remove(name);
+    }
     command.current_dir(root());
     command
+}
+
+/// True for a variable by which `cargo run` tells this program about its own package. Build scripts
+/// ask for them, so everything would be built anew whenever a developer changes between cargo and
+/// xtask.
+fn is_about_this_package(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
 /// Returns the repository's root.
@@ -151,6 +162,17 @@ pub(crate) fn line(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cargo_is_not_told_which_package_started_it() {
+        let cargo = cargo();
+        let removed: Vec<_> = cargo.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+        // cargo sets them for tests as for `cargo run`.
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"] {
+            assert!(removed.contains(&OsStr::new(name)), "{name}");
+        }
+        assert!(!removed.contains(&OsStr::new("CARGO_TARGET_DIR")));
+    }
 
     #[test]
     fn a_running_command_is_named_without_its_settings() {
