@@ -1,5 +1,6 @@
 //! System calls and C library functions that none of our libraries offers.
 
+pub(crate) mod kernel_tls;
 pub(crate) mod tcp_ao;
 
 use std::{

@@ -17,8 +17,28 @@ use crate::{
     bmp::{self, ReceivedFrame},
     netns::Netns,
     process::{INSTALL, answer},
+    topology::{STATION, STATION_PORT},
+    trial::RELAY,
     wait::{PATIENCE, WatchedValue},
 };
+
+/// The names of the usual station's certificate.
+pub const STATION_NAMES: &str = "DNS:station.example.net,IP:198.51.100.7";
+
+/// Returns the lines of a TLS profile.
+pub fn profile(name: &str, ca: &TestCa, own: Option<&TestCertificate>, more: &str) -> String {
+    let own = own.map(TestCertificate::lines).unwrap_or_default();
+    format!("tls profile {name}\n trusted-ca {}\n{own}{more}", ca.file().display())
+}
+
+/// Returns a relay, and a session by `up2` with a TLS profile.
+pub fn session(transport: &str, profile: &str) -> String {
+    let relay = format!("bmp-relay lab\n listen {} port {}\n", RELAY.ip(), RELAY.port());
+    format!(
+        "{relay}bmp\n bmp-session {STATION}\n  {transport} port {STATION_PORT} tls {profile}\n  \
+         connect-interface up2\n"
+    )
+}
 
 /// The options of a new key.
 const NEW_KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];

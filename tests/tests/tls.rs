@@ -1,6 +1,10 @@
 //! TLS against openssl(1), in both directions: who is let in, who is not, and why.
 
-use std::{net::SocketAddr, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+    time::SystemTime,
+};
 
 use lab::{
     bgp::prefixes,
@@ -10,28 +14,17 @@ use lab::{
     feeder::BmpFeeder,
     keychain::UNANSWERED,
     passive::listening,
+    pmacct::Pmbmpd,
+    skip::skip,
     station::{StationMode, TestStation},
-    tls::{OpensslPeer, TestCa, TestCertificate},
+    stunnel::Stunnel,
+    tls::{OpensslPeer, STATION_NAMES, TestCa, TestCertificate, profile, session},
+    tls_station::{RustlsStation, StationAct},
     topology::{STATION, STATION_PORT, Topology, UP2},
     trial::{RELAY, outgoing},
     wait::{PATIENCE, until},
 };
 use nix::sys::signal::Signal;
-
-/// Returns the lines of a TLS profile.
-fn profile(name: &str, ca: &TestCa, own: Option<&TestCertificate>, more: &str) -> String {
-    let own = own.map(TestCertificate::lines).unwrap_or_default();
-    format!("tls profile {name}\n trusted-ca {}\n{own}{more}", ca.file().display())
-}
-
-/// Returns a relay, and a session by `up2` with a TLS profile.
-fn session(transport: &str, profile: &str) -> String {
-    let relay = format!("bmp-relay lab\n listen {} port {}\n", RELAY.ip(), RELAY.port());
-    format!(
-        "{relay}bmp\n bmp-session {STATION}\n  {transport} port {STATION_PORT} tls {profile}\n  \
-         connect-interface up2\n"
-    )
-}
 
 /// Returns the arguments by which openssl demands a certificate of this CA.
 fn demands(ca: &TestCa) -> Vec<String> {
@@ -45,8 +38,6 @@ fn path(ca: &TestCa) -> String {
 fn as_str(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
-
-const STATION_NAMES: &str = "DNS:station.example.net,IP:198.51.100.7";
 
 #[test]
 fn a_session_with_tls_tells_a_station_everything_by_its_pinned_uplink() {
@@ -375,4 +366,51 @@ fn a_profile_that_cannot_be_used_keeps_its_session_down_and_a_commit_warns() {
     // The sandbox has closed every folder that no setting named.
     let (_, said) = bmpd.typed("system-view\ntls profile nothing\ntrusted-ca /srv/ca.pem\ncommit\n");
     assert!(said.contains("bmpd can open no file in /srv since it started"), "{said}");
+}
+
+#[test]
+fn a_station_may_change_its_keys_where_bmpd_encrypts_itself() {
+    let topology = Topology::new();
+    let ca = TestCa::new("Lab CA");
+    let far = RustlsStation::start(
+        &topology.station,
+        (STATION, STATION_PORT),
+        &ca.issue("station", "station", STATION_NAMES, 10),
+    );
+    let bmpd = Bmpd::start(&topology.router, &(profile("plain", &ca, None, "") + &session("tcp connect", "plain")));
+    let shown = bmpd.wait_up(STATION);
+    if shown["tls"]["in_kernel"] == true {
+        skip("the kernel has TLS, which changes no keys: tests/vm_tls.rs is for such");
+        return;
+    }
+    let (peer, routes) = (ReportedPeer::default(), prefixes(2000));
+    let mut feeder = BmpFeeder::with_peer(&topology.router, RELAY, &peer);
+    for round in 1..=3 {
+        far.act(StationAct::ChangeKeys);
+        feeder.announce(&peer, &routes, 10);
+        far.wait_for(0, "all routes once more", |record| record.announced() == round * routes.len());
+    }
+    assert_eq!(bmpd.session(STATION)["established_count"], 1);
+}
+
+#[test]
+fn a_pmbmpd_behind_stunnel_gets_every_route() {
+    let topology = Topology::new();
+    let ca = TestCa::new("Lab CA");
+    let [station, own] = [("station", STATION_NAMES), ("edge1", "DNS:edge1.example.net")]
+        .map(|(name, names)| ca.issue(name, name, names, 10));
+    let behind = SocketAddr::from((Ipv4Addr::LOCALHOST, STATION_PORT));
+    let collector = Pmbmpd::start(&topology.station, behind);
+    let _stunnel = Stunnel::start(&topology.station, (STATION, STATION_PORT), behind, &station, &ca);
+    let configuration = profile("mutual", &ca, Some(&own), "") + &session("tcp connect", "mutual");
+    let bmpd = Bmpd::start(&topology.router, &configuration);
+    bmpd.wait_up(STATION);
+    let (peer, routes) = (ReportedPeer::default(), prefixes(2000));
+    let mut feeder = BmpFeeder::with_peer(&topology.router, RELAY, &peer);
+    feeder.announce(&peer, &routes, 10);
+    collector.wait_for("every route", UNANSWERED, |messages| {
+        let known: BTreeSet<_> = messages.iter().filter_map(|message| message["ip_prefix"].as_str()).collect();
+        (known.len() == routes.len()).then_some(())
+    });
+    assert_eq!(collector.complaints(), Vec::<String>::new());
 }

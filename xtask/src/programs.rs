@@ -176,6 +176,7 @@ programs! {
     Sleep = "sleep" of ["coreutils"], for [Test];
     Ss = "ss" of ["iproute2"], for [Test];
     Sudo = "sudo" of [], for [Build];
+    Stunnel = "stunnel4" of ["stunnel4"], for [Test];
     Systemctl = "systemctl" of [], for [Build];
     SystemdAnalyze = "systemd-analyze" of [], for [Test];
     SystemdRun = "systemd-run" of [], for [Test];

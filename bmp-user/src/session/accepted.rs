@@ -38,7 +38,8 @@ impl AcceptedConnection {
         };
         let handshake = async move {
             let profile = profiles.get(&name, &config).await.map_err(|error| error.cause())?;
-            let tls = TlsStream::accept(stream, &profile).await.map_err(|error| error.cause())?;
+            let tls = TlsStream::accept(stream, &profile).await.and_then(TlsStream::in_kernel);
+            let tls = tls.map_err(|error| error.cause())?;
             Ok(StationConnection { transport: StationTransport::Tls(Box::new(tls)), keys })
         };
         Ok(Self::Opening(Box::pin(handshake)))

@@ -68,6 +68,7 @@ pub(super) async fn connect(
                 let transport = match profile {
                     Some(profile) => {
                         let tls = TlsStream::connect(stream, &profile, station.ip()).await;
+                        let tls = tls.and_then(TlsStream::in_kernel);
                         StationTransport::Tls(Box::new(tls.map_err(|error| error.cause())?))
                     }
                     None => StationTransport::Plain(stream),

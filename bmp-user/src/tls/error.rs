@@ -25,6 +25,12 @@ impl TlsError {
         Self { reason, why: why.into() }
     }
 
+    /// Returns the error of a stream that ends where the far end may have meant to go on.
+    pub(super) fn unannounced_end() -> io::Error {
+        let why = "the far end closed the connection without saying so in TLS (close_notify)";
+        io::Error::new(io::ErrorKind::UnexpectedEof, why)
+    }
+
     /// Returns the reason of a session that is down for it.
     pub(crate) fn cause(&self) -> DownCause {
         DownCause::without_mend(self.reason, self.why.clone())

@@ -4,7 +4,8 @@
 //! - `profile`: a profile as its files have it, and the settings of rustls that come of it
 //! - `verify`: whether the far end's certificate is the right one
 //! - `certificate`: the subject of a certificate, and when it is valid
-//! - `stream`: a connection
+//! - `stream`: a connection; `kernel` and `user_space` encrypt it
+//! - `records`: records, cut anywhere
 //! - `error`: each failure as a reason in words
 //!
 //! [`TlsProfiles`] has the profiles of the configuration. [`run`] reads their files again when they
@@ -12,10 +13,13 @@
 
 mod certificate;
 mod error;
+mod kernel;
 mod profile;
+mod records;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod user_space;
 mod verify;
 
 use std::{
@@ -35,6 +39,7 @@ pub use certificate::CertificateFacts;
 pub(crate) use error::TlsError;
 pub(crate) use profile::TlsProfile;
 pub use profile::{CertificateRole, ProfileCertificate};
+pub use records::{AfterHandshake, HandshakeMessages, TlsRecordReader};
 pub(crate) use stream::TlsStream;
 pub use stream::{HANDSHAKE_TIME, TlsReport};
 

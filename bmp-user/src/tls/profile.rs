@@ -23,7 +23,7 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use super::{certificate::CertificateFacts, error::TlsError, verify::FarEndVerifier};
+use super::{certificate::CertificateFacts, error::TlsError, kernel::KernelUse, verify::FarEndVerifier};
 use crate::{config::TlsProfileConfig, pin::Reason};
 
 /// The most bytes of a file. The CAs of a whole distribution take a quarter of that.
@@ -69,6 +69,7 @@ pub(crate) struct TlsProfile {
     server: Result<Arc<ServerConfig>, String>,
     verify_name: Option<ServerName<'static>>,
     certificates: Vec<ProfileCertificate>,
+    kernel_use: KernelUse,
 }
 
 impl std::fmt::Debug for TlsProfile {
@@ -157,12 +158,18 @@ impl TlsProfile {
             Some(own) => Ok(Arc::new(server_config(&provider, demands_certificate.then_some(verifier), own)?)),
             None => Err("it needs `certificate` and `private-key` to take connections".to_owned()),
         };
-        Ok(Self { name: name.to_owned(), client, server, verify_name, certificates })
+        let kernel_use = KernelUse::default();
+        Ok(Self { name: name.to_owned(), client, server, verify_name, certificates, kernel_use })
     }
 
     /// Returns the name of the profile.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns whether its connections are encrypted in the kernel.
+    pub(super) fn kernel_use(&self) -> KernelUse {
+        self.kernel_use.clone()
     }
 
     /// Returns the certificates that it was read with.
@@ -288,6 +295,7 @@ fn client_config(
     };
     // Each connection verifies the certificates as they are now.
     config.resumption = Resumption::disabled();
+    config.enable_secret_extraction = true;
     Ok(config)
 }
 
@@ -305,5 +313,6 @@ fn server_config(
     let mut config = builder.with_cert_resolver(own);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    config.enable_secret_extraction = true;
     Ok(config)
 }

@@ -1,7 +1,7 @@
-//! A TCP connection with TLS 1.3 on it, in user space.
+//! A TCP connection with TLS 1.3 on it.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     net::IpAddr,
     os::fd::{AsRawFd, RawFd},
     pin::Pin,
@@ -16,20 +16,18 @@ use tokio::{
     time::timeout,
 };
 
-use super::{certificate::CertificateFacts, error::TlsError, profile::TlsProfile};
+use super::{
+    certificate::CertificateFacts,
+    error::TlsError,
+    kernel::{KernelRecords, KernelUse},
+    profile::TlsProfile,
+    records::{SocketIo, TlsRecordReader},
+    user_space::UserSpaceRecords,
+};
 use crate::{escape::Untrusted, pin::Reason};
 
 /// How long a handshake may take.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How many bytes wait in TLS for the socket to take them. It is as many as wait unsent in the
-/// kernel.
-const BUFFERED: usize = 256 * 1024;
-/// How many bytes are read from the socket at once.
-const READ_BLOCK: usize = 64 * 1024;
-/// How often TLS is handed bytes in one read that has nothing to give yet. A far end may send empty
-/// records without end.
-const READ_ROUNDS: usize = 64;
-
 /// What displays show of a TLS connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsReport {
@@ -39,6 +37,8 @@ pub struct TlsReport {
     pub cipher: String,
     /// The subject of the far end's certificate, if it presented one.
     pub peer: Option<Untrusted>,
+    /// True if the kernel encrypts and decrypts.
+    pub in_kernel: bool,
 }
 
 /// A connection whose handshake is done.
@@ -47,14 +47,15 @@ pub struct TlsReport {
 /// [`socket`](Self::socket) to be readable or writable.
 pub(crate) struct TlsStream {
     socket: TcpStream,
-    tls: Connection,
     report: TlsReport,
-    /// Bytes of the socket that TLS has not taken yet.
-    incoming: Box<[u8]>,
-    /// Where they begin and end in `incoming`.
-    unread: (usize, usize),
-    /// The far end has closed the TCP connection.
-    at_end: bool,
+    encryption: TlsEncryption,
+    kernel_use: KernelUse,
+}
+
+/// Who encrypts.
+enum TlsEncryption {
+    UserSpace(Box<UserSpaceRecords>),
+    Kernel(KernelRecords),
 }
 
 impl TlsStream {
@@ -98,14 +99,35 @@ impl TlsStream {
                 });
             }
         }
-        tls.set_buffer_limit(Some(BUFFERED));
         let facts = tls.peer_certificates().and_then(<[_]>::first).map(|first| CertificateFacts::read(first));
         let report = TlsReport {
             profile: profile.name().to_owned(),
             cipher: tls.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())).unwrap_or_default(),
             peer: facts.map(|facts| facts.map_or_else(|| Untrusted::new("unknown"), |facts| facts.subject)),
+            in_kernel: false,
         };
-        Ok(Self { socket, tls, report, incoming: vec![0; READ_BLOCK].into(), unread: (0, 0), at_end: false })
+        let (encryption, kernel_use) =
+            (TlsEncryption::UserSpace(Box::new(UserSpaceRecords::new(tls))), profile.kernel_use());
+        Ok(Self { socket, report, encryption, kernel_use })
+    }
+
+    /// Has the kernel encrypt what follows, if it can. Nothing must have been written or read since
+    /// the handshake.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has TLS, and does not take the keys of this connection.
+    pub(crate) fn in_kernel(self) -> Result<Self, TlsError> {
+        let Self { socket, mut report, encryption, kernel_use } = self;
+        let encryption = match encryption {
+            TlsEncryption::UserSpace(records) if kernel_use.is_possible(&socket) => {
+                let secrets = records.into_connection().dangerous_extract_secrets()?;
+                report.in_kernel = true;
+                TlsEncryption::Kernel(KernelRecords::begin(&socket, &secrets, kernel_use.clone())?)
+            }
+            encryption => encryption,
+        };
+        Ok(Self { socket, report, encryption, kernel_use })
     }
 
     /// Returns the TCP connection, to wait for and to ask. Do not read or write it.
@@ -123,14 +145,12 @@ impl TlsStream {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` while earlier bytes wait for the socket; else the connection failed.
+    /// `WouldBlock` while there is no room; else the connection failed.
     pub(crate) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !self.try_flush()? {
-            return Err(io::ErrorKind::WouldBlock.into());
+        match &mut self.encryption {
+            TlsEncryption::UserSpace(records) => records.try_write_vectored(&self.socket, slices),
+            TlsEncryption::Kernel(records) => records.try_write_vectored(&self.socket, slices),
         }
-        let taken = self.tls.writer().write_vectored(slices)?;
-        self.try_flush()?;
-        Ok(taken)
     }
 
     /// Writes what waits for the socket. Returns true if nothing waits any more.
@@ -139,15 +159,10 @@ impl TlsStream {
     ///
     /// The connection failed.
     pub(crate) fn try_flush(&mut self) -> io::Result<bool> {
-        while self.tls.wants_write() {
-            match self.tls.write_tls(&mut SocketIo(&self.socket)) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        match &mut self.encryption {
+            TlsEncryption::UserSpace(records) => records.try_flush(&self.socket),
+            TlsEncryption::Kernel(records) => records.try_flush(&self.socket),
         }
-        Ok(true)
     }
 
     /// Reads what has arrived. Returns 0 at the end of the stream, which the far end has announced
@@ -158,39 +173,18 @@ impl TlsStream {
     /// `WouldBlock` when nothing has arrived. `UnexpectedEof` if the stream ends unannounced. A
     /// [`TlsError`] within the error if the far end sends an alert, or nonsense.
     pub(crate) fn try_read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        for _ in 0..READ_ROUNDS {
-            match self.tls.reader().read(room) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    let why = "the far end closed the connection without saying so in TLS (close_notify)";
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
-                }
-                read => return read,
-            }
-            let (start, end) = self.unread;
-            if start == end && !self.at_end {
-                let read = self.socket.try_read(&mut self.incoming)?;
-                (self.unread, self.at_end) = ((0, read), read == 0);
-            }
-            let (start, end) = self.unread;
-            let mut unread = self.incoming.get(start..end).unwrap_or(&[]);
-            let taken = self.tls.read_tls(&mut unread)?;
-            self.unread.0 += taken;
-            if let Err(error) = self.tls.process_new_packets() {
-                // The alert, if the socket takes it.
-                let _ = self.try_flush();
-                return Err(TlsError::from(error).into());
-            }
-            // An answer to a key update.
-            self.try_flush()?;
+        match &mut self.encryption {
+            TlsEncryption::UserSpace(records) => records.try_read(&self.socket, room),
+            TlsEncryption::Kernel(records) => records.try_read(&self.socket, room),
         }
-        // The socket stays readable, so the caller goes on when others have had their turn.
-        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Says that nothing more follows. [`Self::try_flush`] brings it on its way.
     pub(crate) fn close(&mut self) {
-        self.tls.send_close_notify();
+        match &mut self.encryption {
+            TlsEncryption::UserSpace(records) => records.close(),
+            TlsEncryption::Kernel(records) => records.close(),
+        }
     }
 
     /// Closes the way out of the TCP connection.
@@ -211,6 +205,7 @@ async fn handshake(socket: &TcpStream, tls: &mut Connection, has_answered: &mut 
         let reason = Reason::of(error, Reason::ConnectionReset);
         TlsError::new(reason, format!("the connection broke during the TLS handshake: {error}"))
     };
+    let mut records = TlsRecordReader::new(SocketIo(socket));
     loop {
         while tls.wants_write() {
             match tls.write_tls(&mut SocketIo(socket)) {
@@ -226,7 +221,7 @@ async fn handshake(socket: &TcpStream, tls: &mut Connection, has_answered: &mut 
             return Ok(());
         }
         socket.readable().await.map_err(|error| broken(&error, *has_answered))?;
-        match tls.read_tls(&mut SocketIo(socket)) {
+        match tls.read_tls(&mut records) {
             Ok(0) if *has_answered => {
                 let why = "the far end closed the connection during the TLS handshake";
                 return Err(TlsError::new(Reason::TlsFailed, why));
@@ -255,29 +250,6 @@ fn of_first_messages(error: rustls::Error, has_answered: bool) -> TlsError {
     match error.reason {
         Reason::NotTls if has_answered => TlsError::new(Reason::TlsFailed, error.why),
         _ => error,
-    }
-}
-
-/// The socket as rustls reads and writes it.
-struct SocketIo<'a>(&'a TcpStream);
-
-impl Read for SocketIo<'_> {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(room)
-    }
-}
-
-impl Write for SocketIo<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

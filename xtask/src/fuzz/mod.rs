@@ -53,7 +53,7 @@ struct FuzzTarget {
 }
 
 const PARSER: u64 = 10_000_000;
-const TARGETS: [FuzzTarget; 10] = [
+const TARGETS: [FuzzTarget; 11] = [
     FuzzTarget { name: "bmp", longest: 4096, runs: 150_000, soak: PARSER, words: false },
     FuzzTarget { name: "bgp", longest: 4096, runs: 200_000, soak: PARSER, words: false },
     FuzzTarget { name: "update", longest: 4096, runs: 150_000, soak: PARSER, words: false },
@@ -63,6 +63,7 @@ const TARGETS: [FuzzTarget; 10] = [
     FuzzTarget { name: "control", longest: 200, runs: 10_000, soak: PARSER, words: true },
     FuzzTarget { name: "keychain", longest: 160, runs: 50_000, soak: PARSER, words: false },
     FuzzTarget { name: "certificate", longest: 1024, runs: 200_000, soak: PARSER, words: false },
+    FuzzTarget { name: "tls", longest: 300, runs: 10_000, soak: PARSER, words: false },
     FuzzTarget { name: "feed", longest: 8192, runs: 4_000, soak: 1_000_000, words: false },
 ];
 
@@ -70,7 +71,7 @@ const TARGETS: [FuzzTarget; 10] = [
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only these targets: bmp, bgp, update, mrt, replay, config, control, keychain, certificate,
-    /// feed
+    /// tls, feed
     targets: Vec<String>,
     /// Executions of each target
     #[arg(long)]

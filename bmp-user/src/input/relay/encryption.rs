@@ -39,7 +39,7 @@ impl RelayTls {
                 return links.status.closed(&error.to_string());
             }
         };
-        let TlsReport { profile, cipher, peer } = stream.report();
+        let TlsReport { profile, cipher, peer, .. } = stream.report();
         match peer {
             Some(peer) => info!(relay, %client, profile, cipher, "TLS 1.3, with the certificate of {peer}"),
             None => info!(relay, %client, profile, cipher, "TLS 1.3"),

@@ -37,6 +37,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "feed" => feed(),
         "keychain" => keychains(),
         "certificate" => certificates(),
+        "tls" => tls_records(),
         other => panic!("there is no target {other}"),
     };
     // Each seed once, in the order of discovery.
@@ -160,6 +161,21 @@ fn certificates() -> Vec<Vec<u8>> {
         include_bytes!("certificates/rsa.der"),
     ];
     whole.into_iter().flat_map(|der| [der.to_vec(), der[4..].to_vec()]).collect()
+}
+
+/// Returns pieces of whole and of damaged TLS streams, and handshake messages that follow a
+/// handshake.
+fn tls_records() -> Vec<Vec<u8>> {
+    let pieces = [[1, 200, 0, 5, 130].as_slice(), &[1, 0], &[1, 4, 127], &[1]];
+    // The first byte says how many damages there are; each is a place and a change.
+    let damaged = [(0, 22), (3, 1), (5, 2), (40, 0x80), (130, 1), (600, 1), (1500, 0xff)]
+        .map(|(place, change): (u16, u8)| [&[0x41], place.to_be_bytes().as_slice(), &[change], &[9, 250]].concat());
+    let ticket = |length: u8| [&[4, 0, 0, length], vec![1; usize::from(length)].as_slice()].concat();
+    let key_update = vec![24, 0, 0, 1, 1];
+    let messages =
+        [vec![ticket(9), ticket(200), key_update.clone()], vec![key_update], vec![ticket(0), vec![13, 0, 0, 2]]];
+    let messages = messages.map(|messages| [&[0], messages.concat().as_slice()].concat());
+    pieces.map(<[u8]>::to_vec).into_iter().chain(damaged).chain(messages).collect()
 }
 
 /// Returns key chains of up to four keys, whose lifetimes follow one another, overlap, or leave a

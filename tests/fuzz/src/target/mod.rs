@@ -9,6 +9,7 @@ mod feed;
 mod keychain;
 mod mrt;
 mod replay;
+mod tls;
 mod update;
 
 pub use bgp::bgp;
@@ -20,13 +21,14 @@ pub use feed::{HistoryStep, feed};
 pub use keychain::keychain;
 pub use mrt::mrt;
 pub use replay::replay;
+pub use tls::tls;
 pub use update::update;
 
 /// A target.
 pub type FuzzFunction = fn(&[u8]);
 
 /// All targets, by name.
-pub const ALL: [(&str, FuzzFunction); 10] = [
+pub const ALL: [(&str, FuzzFunction); 11] = [
     ("bmp", bmp),
     ("bgp", bgp),
     ("update", update),
@@ -36,6 +38,7 @@ pub const ALL: [(&str, FuzzFunction); 10] = [
     ("control", control),
     ("keychain", keychain),
     ("certificate", certificate),
+    ("tls", tls),
     ("feed", feed),
 ];
 

@@ -58,6 +58,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             tls: Some(SessionTlsReport {
                 profile: "stations".to_owned(),
                 cipher: text("TLS13_AES_256_GCM_SHA384"),
+                in_kernel: Some(true),
                 peer: Some(Untrusted::new("CN=station.example.net")),
                 certificate_expires_in_seconds: Some(2_595_661),
             }),
@@ -130,6 +131,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             tls: Some(SessionTlsReport {
                 profile: "stations".to_owned(),
                 cipher: None,
+                in_kernel: None,
                 peer: None,
                 certificate_expires_in_seconds: None,
             }),

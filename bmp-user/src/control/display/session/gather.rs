@@ -266,8 +266,9 @@ fn keychain(config: &Config, configured: &SessionConfig, keys: Option<KeyReport>
 fn tls(profiles: &TlsProfiles, configured: &SessionConfig, shown: Option<TlsReport>) -> Option<SessionTlsReport> {
     let profile = shown.as_ref().map(|shown| shown.profile.clone()).or_else(|| configured.tls.clone())?;
     let certificate_expires_in_seconds = profiles.seconds_of_own_certificate(&profile);
+    let in_kernel = shown.as_ref().map(|shown| shown.in_kernel);
     let (cipher, peer) = shown.map_or((None, None), |TlsReport { cipher, peer, .. }| (Some(cipher), peer));
-    Some(SessionTlsReport { profile, cipher, peer, certificate_expires_in_seconds })
+    Some(SessionTlsReport { profile, cipher, in_kernel, peer, certificate_expires_in_seconds })
 }
 
 fn timers(configured: &SessionConfig) -> String {

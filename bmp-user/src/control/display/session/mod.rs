@@ -187,6 +187,8 @@ pub(super) struct SessionTlsReport {
     pub(super) profile: String,
     /// The cipher suite of the connection. `None` without one.
     pub(super) cipher: Option<String>,
+    /// True if the kernel encrypts the connection, false if bmpd does. `None` without one.
+    pub(super) in_kernel: Option<bool>,
     /// The subject of the station's certificate. `None` without a connection, and where the station
     /// presented none.
     pub(super) peer: Option<Untrusted>,

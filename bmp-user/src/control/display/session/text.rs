@@ -155,10 +155,13 @@ impl fmt::Display for KeychainReport {
 
 impl fmt::Display for SessionTlsReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { profile, cipher, certificate_expires_in_seconds, .. } = self;
+        let Self { profile, cipher, in_kernel, certificate_expires_in_seconds, .. } = self;
         f.write_str(profile)?;
         if let Some(cipher) = cipher {
             write!(f, ", TLS 1.3 with {cipher}")?;
+        }
+        if *in_kernel == Some(true) {
+            f.write_str(" in the kernel")?;
         }
         match certificate_expires_in_seconds.map(u64::try_from) {
             Some(Ok(seconds)) => write!(f, ", own certificate for {}", age(seconds)),
