@@ -162,7 +162,7 @@ programs! {
     Nft = "nft" of ["nftables"], for [Test, Compare];
     Objcopy = "objcopy" of ["binutils"], for [Package];
     Objdump = "objdump" of ["binutils"], for [Package];
-    Openssl = "openssl" of ["openssl"], for [Test];
+    Openssl = "openssl" of ["openssl"], for [Bench, Test];
     Pmbmpd = "pmbmpd" of ["pmacct"], for [Test];
     Prometheus = "prometheus" of ["prometheus"], for [Test];
     Promtool = "promtool" of ["prometheus"], for [Test];

@@ -159,7 +159,7 @@ pub(crate) fn check_table(who: &str, counted: &RouteCount, frames: &FrameStream)
 }
 
 /// Waits until the subject has the whole table.
-fn settled(subject: &BenchSubject, setting: &BenchSetting) -> io::Result<()> {
+pub(crate) fn settled(subject: &BenchSubject, setting: &BenchSetting) -> io::Result<()> {
     let started = std::time::Instant::now();
     let mut last = (subject.processor()?, started);
     loop {

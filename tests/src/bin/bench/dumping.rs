@@ -19,7 +19,7 @@ use crate::{
     relay::connect,
     report::{BenchReport, RatioGoal, Samples},
     say,
-    station::{BenchReader, CountingStation, SOME_ROOM},
+    station::{BenchReader, CountingStation, PAUSE, SOME_ROOM},
     subject::{BenchSubject, RELAY},
 };
 
@@ -117,7 +117,9 @@ fn dump(setting: &BenchSetting, frames: &FrameStream, stations: u16) -> io::Resu
             let stream = station.accept(PATIENCE);
             begin.wait();
             let (mut reader, mut room) = (BenchReader::default(), vec![1; SOME_ROOM]);
-            let last = reader.read(&mut stream?, &mut room, routes)?;
+            let mut stream = stream?;
+            stream.set_read_timeout(Some(PAUSE))?;
+            let last = reader.read(&mut stream, &mut room, routes)?;
             Ok((reader, last))
         }))
     });

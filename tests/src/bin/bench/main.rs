@@ -26,6 +26,7 @@ mod report;
 mod scale;
 mod station;
 mod subject;
+mod tls;
 mod watch;
 
 use std::{
@@ -67,6 +68,8 @@ enum Benchmark {
     Pin,
     /// 256 sessions: until they are established, move and come back, and displaying them
     Connect,
+    /// A dump over TLS
+    Tls,
     /// Instructions of the parts on the way of every route, under callgrind
     Instructions,
 }
@@ -238,6 +241,9 @@ fn measure(arguments: &BenchArguments, setting: &BenchSetting, report: &mut Benc
     }
     if wanted(Benchmark::Connect) {
         connect::run(setting, report)?;
+    }
+    if wanted(Benchmark::Tls) {
+        tls::run(setting, report)?;
     }
     if wanted(Benchmark::Instructions) {
         instructions::run(report)?;

@@ -4,18 +4,22 @@ use std::{
     cell::Cell,
     io::{self, Read},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
     time::{Duration, Instant},
 };
 
 use lab::{netns::Netns, table::RouteSum};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::interrupt::{self, LOOK_EVERY};
 
 /// Bytes of one read: enough for a fast link.
 const READ: usize = 1 << 20;
 /// A pause of this length leaves time to count.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 /// Size of the buffer for bytes that wait to be counted.
 const ROOM: usize = 192 << 20;
 /// Size of the buffer of one station among many, which counts whenever it is full.
@@ -45,12 +49,19 @@ pub(crate) struct RouteCount {
 /// A station that accepts one connection after the other.
 pub(crate) struct CountingStation {
     listener: TcpListener,
+    /// The TLS of its connections, if they have one.
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl CountingStation {
     /// Listens in a namespace. Sessions that failed to connect before will retry.
     pub(crate) fn listen(netns: &Netns, address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: netns.enter(|| TcpListener::bind(address))? })
+        Ok(Self { listener: netns.enter(|| TcpListener::bind(address))?, tls: None })
+    }
+
+    /// Takes connections with TLS alone.
+    pub(crate) fn with_tls(self, config: Arc<ServerConfig>) -> Self {
+        Self { tls: Some(config), ..self }
     }
 
     /// Accepts the next connection.
@@ -90,8 +101,9 @@ impl CountingStation {
         let (listener, waiting) = (self.listener.try_clone()?, self.listener.try_clone()?);
         let (sender, receiver) = sync_channel(2);
         let (end, ended) = sync_channel(0);
+        let tls = self.tls.clone();
         std::thread::spawn(move || {
-            if let Err(error) = follow(listener, &mut room, routes, &sender, &ended) {
+            if let Err(error) = follow(listener, tls, &mut room, routes, &sender, &ended) {
                 // Ignored: the counting may be dropped already.
                 let _ = sender.send(Err(error));
             }
@@ -159,24 +171,29 @@ impl CountedConnection {
 
 fn follow(
     listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
     room: &mut [u8],
     routes: u64,
     sender: &SyncSender<io::Result<CountEvent>>,
     ended: &Receiver<()>,
 ) -> io::Result<()> {
-    let (mut stream, _) = listener.accept()?;
+    let (socket, _) = listener.accept()?;
     let accepted = Instant::now();
     // The next listener on this port must not wait for the end of this connection.
     drop(listener);
     // Ignored: the caller may not wait for this.
     let _ = sender.send(Ok(CountEvent::Connected));
+    socket.set_read_timeout(Some(PAUSE))?;
+    let mut stream: Box<dyn Read> = match tls {
+        Some(config) => Box::new(decrypting(socket, config)?),
+        None => Box::new(socket),
+    };
     let mut reader = BenchReader::default();
     let last = reader.read(&mut stream, room, routes)?;
     let BenchReader { sum, prefixes, messages, announcing, bytes, .. } = reader;
     let counted = RouteCount { since_accept: last - accepted, last, sum, prefixes, messages, announcing, bytes };
     let _ = sender.send(Ok(CountEvent::Done(counted)));
     // Keep the connection open: a subject would notice a closed one and connect again.
-    let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
     let mut scrap = vec![0; READ];
     loop {
         if matches!(ended.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected)) {
@@ -189,6 +206,24 @@ fn follow(
             Err(_) => return Ok(()),
         }
     }
+}
+
+fn decrypting(socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<StreamOwned<ServerConnection, TcpStream>> {
+    Ok(StreamOwned::new(ServerConnection::new(config).map_err(io::Error::other)?, socket))
+}
+
+/// Reads this many bytes of a connection with TLS, and returns how long it took.
+pub(crate) fn read_encrypted(socket: TcpStream, config: Arc<ServerConfig>, size: usize) -> io::Result<Duration> {
+    let accepted = Instant::now();
+    let mut stream = decrypting(socket, config)?;
+    let (mut buffer, mut received) = (vec![0; READ], 0);
+    while received < size {
+        match stream.read(&mut buffer)? {
+            0 => break,
+            read => received += read,
+        }
+    }
+    Ok(accepted.elapsed())
 }
 
 /// Counts received messages.
@@ -205,12 +240,12 @@ pub(crate) struct BenchReader {
 }
 
 impl BenchReader {
-    /// Reads until this many routes were announced. Returns the arrival of the last one.
+    /// Reads until this many routes were announced. Returns the arrival of the last one. Reads must
+    /// end with an error when nothing comes for [`PAUSE`].
     ///
     /// Counting is slower than some subjects send, and must not be measured. So received bytes wait
     /// in a buffer, with their times, until a pause comes or the buffer is full.
-    pub(crate) fn read(&mut self, stream: &mut TcpStream, room: &mut [u8], routes: u64) -> io::Result<Instant> {
-        stream.set_read_timeout(Some(PAUSE))?;
+    pub(crate) fn read(&mut self, stream: &mut impl Read, room: &mut [u8], routes: u64) -> io::Result<Instant> {
         let mut filled = 0;
         let mut reads: Vec<(usize, Instant)> = Vec::with_capacity(1 << 16);
         loop {

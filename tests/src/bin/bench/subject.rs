@@ -117,6 +117,18 @@ impl BenchSubject {
         Ok(Self { running: RunningSubject::Bmpd(Box::new(Bmpd::start(&links.router, &configuration))) })
     }
 
+    /// Starts a bmpd with one BGP peer, and two sessions: the usual one, and one with TLS to
+    /// another port, which trusts a CA.
+    pub(crate) fn with_tls(links: &BenchLinks, ca: &Path, port: u16) -> io::Result<Self> {
+        let configuration = format!(
+            "tls profile bench\n trusted-ca {}\n{} bmp-session {STATION} alias tls\n  tcp connect port {port} tls \
+             bench\n  connect-retry 1 1\n",
+            ca.display(),
+            bmpd()
+        );
+        Ok(Self { running: RunningSubject::Bmpd(Box::new(Bmpd::start(&links.router, &configuration))) })
+    }
+
     /// Makes a subject connect to its station. BIRD tries only when its protocol starts, the others
     /// retry by themselves.
     pub(crate) fn connect(&self, kind: SubjectKind, links: &BenchLinks) -> io::Result<()> {
