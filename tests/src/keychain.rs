@@ -17,3 +17,8 @@ pub fn utc(more: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970");
     UtcTime::from_unix(now.as_secs() + more).to_string()
 }
+
+/// Returns the usual key chain: key 7 with HMAC-SHA-1, always.
+pub fn core(secret: &str) -> String {
+    format!("keychain core\n{}", key(7, "hmac-sha-1-96", secret, ""))
+}

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::{
     bgp::{Ipv4Prefix, prefixes},
     frr::{self, CONFIGURATION},
+    keychain::core,
     netns::Netns,
     process::{ChildProgram, answer},
     rib::{AfiSafi, ComparedRoute, EVPN, IPV4, IPV6, NamedRoutes, RouteDifference, VPNV4},
@@ -334,6 +335,17 @@ impl Peering {
         };
         families.map(of).collect()
     }
+}
+
+/// Returns the bgp view with the daemon as a peer, which has the usual key chain.
+pub fn signed_peer() -> String {
+    let (peer, asn) = DAEMON;
+    format!(
+        "{}bgp {}\n router-id 10.7.0.1\n listen-port 179\n peer {peer} as-number {asn}\n peer {peer} keychain core\n \
+         ipv4-family unicast\n  peer {peer} enable\n",
+        core("correct-horse"),
+        BMPD.1
+    )
 }
 
 /// Decides whether the installed BIRD takes a configuration, and skips the running test if not.

@@ -8,9 +8,9 @@ use lab::{
     bmp::{self, ReportedPeer},
     bmpd::{Bmpd, number},
     feeder::BmpFeeder,
-    keychain::{UNANSWERED, key, utc},
+    keychain::{UNANSWERED, core, key, utc},
     passive::{BRIEFLY, listening},
-    peering::{BMPD, DAEMON, Peering, bird_takes},
+    peering::{BMPD, DAEMON, signed_peer},
     sockets::take,
     speaker::LabBgpConnection,
     station::TestStation,
@@ -23,11 +23,6 @@ use socket2::{Domain, Socket, Type};
 
 /// Stations, and the address of the router that sessions by `up2` come from.
 const FAMILIES: [(IpAddr, IpAddr); 2] = [(STATION, UP2), (STATION_V6, UP2_V6)];
-
-/// Returns the usual key chain: key 7 with HMAC-SHA-1, always.
-fn core(secret: &str) -> String {
-    format!("keychain core\n{}", key(7, "hmac-sha-1-96", secret, ""))
-}
 
 /// Returns a configuration with these key chains, a relay, and a session by `up2`.
 fn configuration(chains: &str, station: IpAddr, transport: &str) -> String {
@@ -311,17 +306,6 @@ fn a_relay_with_a_key_chain_takes_signed_connections_alone() {
     station.wait_connection(0, "all routes", |c| c.announced() == 100);
 }
 
-/// Returns the bgp view with the peer, which has the usual key chain.
-fn signed_peer() -> String {
-    let (peer, asn) = DAEMON;
-    format!(
-        "{}bgp {}\n router-id 10.7.0.1\n listen-port 179\n peer {peer} as-number {asn}\n peer {peer} keychain core\n \
-         ipv4-family unicast\n  peer {peer} enable\n",
-        core("correct-horse"),
-        BMPD.1
-    )
-}
-
 #[test]
 #[ignore = "needs TCP-AO: cargo xtask vm --kernel testing"]
 fn a_bgp_peer_with_a_key_chain_connects_signed_alone() {
@@ -340,30 +324,4 @@ fn a_bgp_peer_with_a_key_chain_connects_signed_alone() {
     wire.send(&bgp::open(asn, own));
     wire.send(&bgp::keepalive());
     bmpd.wait_for_log("the session", |line| line.contains("BGP session established"));
-}
-
-#[test]
-#[ignore = "needs TCP-AO: cargo xtask vm --kernel testing"]
-fn a_session_with_bird_is_up_if_both_have_the_key() {
-    let (peer, asn) = DAEMON;
-    let bird = |secret: &str| {
-        format!(
-            "router id {peer};\nprotocol device {{ }}\nprotocol bgp bmpd {{\n  local {peer} as {asn};\n  neighbor {} as {};\n  \
-             authentication ao;\n  keys {{\n    key {{ id 7; secret \"{secret}\"; algorithm hmac sha1; }};\n  }};\n  \
-             connect retry time 2;\n  error wait time 1, 4;\n  ipv4 {{ import none; export none; }};\n}}\n",
-            BMPD.0, BMPD.1
-        )
-    };
-    if !is_there() || !bird_takes(&bird("correct-horse")) {
-        return;
-    }
-    let topology = Topology::new();
-    let bmpd = Bmpd::start(&topology.router, &signed_peer());
-    let _wrong = Peering::bird_configured(&topology.station, &bird("battery-staple"));
-    let established = |line: &str| line.contains("BGP session established");
-    std::thread::sleep(3 * BRIEFLY);
-    assert!(!bmpd.log().iter().any(|line| established(line)));
-    drop(_wrong);
-    let _right = Peering::bird_configured(&topology.station, &bird("correct-horse"));
-    bmpd.wait_for_log("the session", established);
 }

@@ -34,8 +34,12 @@ const PACKAGES: [&str; 11] = [
     "systemd-sysv",
 ];
 
+/// What testing has beside them: BIRD 3.4 is the first that has TCP-AO.
+const PACKAGES_OF_TESTING: [&str; 1] = ["bird3"];
+
 /// Units that a test starts itself.
 const DISABLED: [&str; 2] = ["frr.service", "gobgpd.service"];
+const DISABLED_OF_TESTING: [&str; 1] = ["bird.service"];
 
 /// Units that cost an emulated processor time and do nothing for a test.
 const MASKED: [&str; 7] = [
@@ -79,12 +83,19 @@ pub(super) fn root(folder: &Path, release: DebianRelease) -> anyhow::Result<Path
 
 fn make(root: &Path, release: DebianRelease) -> anyhow::Result<()> {
     fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
-    note(format_args!("      debootstrap: Debian {release} with {}; kept for the next run", PACKAGES.join(", ")));
+    let mut packages = PACKAGES.to_vec();
+    let mut disabled = DISABLED.to_vec();
+    if release == DebianRelease::Testing {
+        packages.extend(PACKAGES_OF_TESTING);
+        disabled.extend(DISABLED_OF_TESTING);
+    }
+    let packages = packages.join(",");
+    note(format_args!("      debootstrap: Debian {release} with {packages}; kept for the next run"));
     let archives = DebianArchives::of_host()?;
     // debootstrap may leave `/proc` mounted in the root.
     let mut debootstrap = Program::Unshare.command();
     debootstrap.arg("--mount").arg("--").arg(Program::Debootstrap);
-    debootstrap.args(["--variant=minbase", &format!("--include={}", PACKAGES.join(","))]);
+    debootstrap.args(["--variant=minbase", &format!("--include={packages}")]);
     quietly(debootstrap.arg(release.suite()).arg(root).arg(&archives.debian))?;
     let write = |path: &str, text: &str| {
         let path = root.join(path);
@@ -97,7 +108,7 @@ fn make(root: &Path, release: DebianRelease) -> anyhow::Result<()> {
     let systemctl = |words: &[&str], units: &[&str]| {
         quietly(Program::Chroot.command().arg(root).arg(Program::Systemctl).args(words).args(units))
     };
-    systemctl(&["disable", "--quiet"], &DISABLED)?;
+    systemctl(&["disable", "--quiet"], &disabled)?;
     systemctl(&["mask", "--quiet"], &MASKED)?;
     systemctl(&["set-default", "--quiet"], &["multi-user.target"])?;
     let archives = root.join("var/cache/apt/archives");
