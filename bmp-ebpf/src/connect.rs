@@ -13,14 +13,13 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_bind, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use aya_log_ebpf::{info, warn};
 use bmp_ebpf::{EVENT_REFUSED, InetAddress, InetFamily, NO_SLOT, PIN_SOURCE, Pin, PinKey, ROLE_CONNECT, TAG_OWN, Tag};
 
-use crate::deny::{DenialCause, LOG, count_denial};
-use crate::events;
+use crate::deny::{DenialCause, count_denial};
 use crate::maps::{SLOTS, TAGS};
 use crate::packet::words;
 use crate::pin::{generation, is_on_link, is_open, is_source, may_be_bound_to, slot_for, source_of, vrf_of};
+use crate::{events, log};
 
 /// What the kernel is told: the connect goes on, or fails with EPERM.
 const ALLOW: i32 = 1;
@@ -142,7 +141,7 @@ fn bind(ctx: &SockAddrContext, sk: *mut bpf_sock, key: &PinKey, slot: u32, own: 
     // Without a tag nothing would hold the socket to its pin.
     // SAFETY: the socket is alive while its owner is in `connect`, and not null.
     unsafe { TAGS.put(sk, tag) }.ok_or(DenialCause::Denied)?;
-    log_bound(ctx, key, pin, slot);
+    log::bound(slot, key);
     Ok(())
 }
 
@@ -209,22 +208,6 @@ fn bind_source(ctx: &SockAddrContext, sk: *mut bpf_sock, family: InetFamily, pin
     if refused == 0 { Ok(()) } else { Err(DenialCause::Source) }
 }
 
-/// Logs that a socket was bound.
-#[inline(always)]
-fn log_bound(ctx: &SockAddrContext, key: &PinKey, pin: &Pin, slot: u32) {
-    if key.family == InetFamily::IPV4 {
-        info!(
-            ctx, target: LOG,
-            "connect: slot {}: {:i} port {}: interface {}, source {:i}", slot, key.station.first_octets(), key.port, pin.device, pin.source.first_octets()
-        );
-    } else {
-        info!(
-            ctx, target: LOG,
-            "connect: slot {}: {:i} port {}: interface {}, source {:i}", slot, *key.station.octets(), key.port, pin.device, *pin.source.octets()
-        );
-    }
-}
-
 /// Counts a refusal, logs it and reports it.
 #[inline(always)]
 fn refuse(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: DenialCause) {
@@ -232,11 +215,7 @@ fn refuse(ctx: &SockAddrContext, key: &PinKey, slot: u32, cause: DenialCause) {
         return;
     }
     report(ctx, key, slot, cause);
-    if key.family == InetFamily::IPV4 {
-        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, key.station.first_octets(), key.port, cause.words());
-    } else {
-        warn!(ctx, target: LOG, "connect: slot {}: {:i} port {} refused: {}", slot, *key.station.octets(), key.port, cause.words());
-    }
+    log::refused_connect(slot, key, cause);
 }
 
 /// Returns the process that connects: this program runs in its system call.

@@ -6,14 +6,12 @@ use bmp_ebpf::{CAUSE_INTERFACE, CAUSE_NO_PIN, CAUSE_SOURCE, GuardKey, NO_SLOT};
 use crate::counters::add;
 use crate::maps::{COUNTERS, REFUSED};
 
-/// The log target of the programs' own lines.
-pub(crate) const LOG: &str = "bmp_ebpf";
-
 /// For how many nanoseconds a logged denial keeps later ones of its slot and CPU out of the log.
 const LOG_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Why a connect is refused or a packet dropped.
 #[derive(Clone, Copy)]
+#[repr(u8)]
 pub(crate) enum DenialCause {
     /// The pin does not name the interface that the socket is bound to or the packet leaves by.
     Interface,
@@ -37,20 +35,6 @@ impl DenialCause {
             Self::Interface | Self::Mark => CAUSE_INTERFACE,
             Self::Source => CAUSE_SOURCE,
             Self::Denied | Self::Gone | Self::Stranger => CAUSE_NO_PIN,
-        }
-    }
-
-    /// Returns the words of the log. All have one length: the verifier wants copies of constant
-    /// size.
-    #[inline(always)]
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            Self::Interface => "wrong interface",
-            Self::Source => "wrong source IP",
-            Self::Mark => "no session mark",
-            Self::Denied => "pin denies this",
-            Self::Gone => "pin has expired",
-            Self::Stranger => "no such station",
         }
     }
 }

@@ -2,15 +2,14 @@
 
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use aya_log_ebpf::warn;
 use bmp_ebpf::NO_SLOT;
 
 use crate::counters::count;
-use crate::deny::{DenialCause, LOG, count_denial};
-use crate::listener;
+use crate::deny::{DenialCause, count_denial};
 use crate::maps::COUNTERS;
 use crate::packet::headers;
 use crate::pin::{Exit, may_send, pin_of, tag_of};
+use crate::{listener, log};
 
 /// What the kernel is told: the packet goes on, or is dropped.
 const PASS: i32 = 1;
@@ -56,7 +55,7 @@ fn drop(ctx: &SkBuffContext, slot: u32, cause: DenialCause) -> i32 {
     if count_denial(slot, cause) {
         // SAFETY: `ctx.skb.skb` is the program's context.
         let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-        warn!(ctx, target: LOG, "egress: slot {}: packet by interface {} dropped: {}", slot, ifindex, cause.words());
+        log::dropped_packet(slot, ifindex, cause);
     }
     DROP
 }

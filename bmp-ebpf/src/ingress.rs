@@ -5,15 +5,14 @@
 
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use aya_log_ebpf::warn;
 use bmp_ebpf::{GuardKey, InetAddress, NO_SLOT};
 
 use crate::counters::{add, count};
-use crate::deny::{DenialCause, LOG, count_denial, count_stranger};
-use crate::listener;
+use crate::deny::{DenialCause, count_denial, count_stranger};
 use crate::maps::{COUNTERS, SLOTS};
 use crate::packet::{destination, headers};
 use crate::pin::{came_elsewhere, may_receive, pin_of, tag_of};
+use crate::{listener, log};
 
 /// What the kernel is told: the packet goes on, or is dropped.
 const PASS: i32 = 1;
@@ -82,7 +81,7 @@ fn drop(ctx: &SkBuffContext, slot: u32, cause: DenialCause) -> i32 {
     if count_denial(slot, cause) {
         // SAFETY: `ctx.skb.skb` is the program's context.
         let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-        warn!(ctx, target: LOG, "ingress: slot {}: packet by interface {} refused: {}", slot, ifindex, cause.words());
+        log::refused_packet(slot, ifindex, cause);
     }
     DROP
 }

@@ -10,7 +10,7 @@
 //! * Decisions: [`pin`] compares sockets and packets with pins, [`listener`] finds the session of a
 //!   listener's packet, [`deny`] counts and names what is denied.
 //! * Reading and writing: [`packet`] and [`extensions`] read headers, [`counters`] counts traffic,
-//!   [`events`] writes the ring, [`maps`] has all tables.
+//!   [`events`] writes the ring, [`log`] the lines of the log, [`maps`] has all tables.
 //! * [`branchless`] is arithmetic in the place of branches.
 #![no_std]
 #![no_main]
@@ -28,6 +28,7 @@ mod extensions;
 mod ingress;
 mod lifecycle;
 mod listener;
+mod log;
 mod maps;
 mod packet;
 mod pin;
