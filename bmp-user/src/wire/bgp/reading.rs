@@ -7,6 +7,8 @@
 
 use std::collections::HashSet;
 
+use foldhash::fast::RandomState;
+
 use super::{
     Family, Form, PATH_ID,
     nlri::{identity, nlri, without_trailing_bits},
@@ -68,7 +70,7 @@ impl Reading {
 
     /// How well NLRI read.
     pub fn fit(self, items: &[u8]) -> Fit {
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::with_hasher(RandomState::default());
         let mut fit = Fit::Good;
         for item in nlri(self.form, self.path_ids, items) {
             let Ok(item) = item else { return Fit::Uneven };
