@@ -24,7 +24,7 @@ use crate::{
     kernel::{self, BpfObjects},
     netns::Netns,
     process::{ChildProgram, answer},
-    wait::{PATIENCE, patience, until},
+    wait::{PATIENCE, patience, pause_after, until},
 };
 
 /// Returns a number of bmpctl's JSON.
@@ -387,6 +387,7 @@ impl Bmpd {
         let deadline = Instant::now() + patience;
         loop {
             let known = self.process.lines().len();
+            let begin = Instant::now();
             let sessions = self.sessions();
             if let Some(session) = find(&sessions, station).filter(|session| wanted(session)) {
                 return session.clone();
@@ -396,7 +397,7 @@ impl Bmpd {
                 "the session to {station} is not {what} within {patience:?}; the sessions are\n{sessions:#?}"
             );
             // A state change logs a line, which ends this wait. A counter changes silently.
-            self.process.wait_for_more(known, Duration::from_millis(50));
+            self.process.wait_for_more(known, pause_after(begin.elapsed()).max(Duration::from_millis(50)));
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     fmt::Write as _,
     fs,
     net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use nix::sys::signal::Signal;
@@ -20,7 +20,7 @@ use crate::{
     peering::{BMPD, DAEMON, DaemonTable},
     process::ChildProgram,
     rib::{AfiSafi, ComparedRoute, IPV4, IPV6, LOC_RIB_PEER, NamedRoutes, PeerRib, RouteDifference},
-    wait::{PATIENCE, patience, until},
+    wait::{PATIENCE, patience, pause_after, until},
 };
 
 /// Prefixes that GoBGP's policy rejects. FRR rejects nothing here: FRR 8.4 dumps rejected routes
@@ -164,12 +164,13 @@ impl RelayedDaemon {
             let wanted = if view == PeerRib::PrePolicy { before_policy } else { &after_policy };
             let deadline = Instant::now() + patience(15 * PATIENCE);
             loop {
+                let begin = Instant::now();
                 let table = self.table(view, family);
                 if table == *wanted {
                     return ((peer, view, family), table);
                 }
                 assert!(Instant::now() < deadline, "{:?} in {view:?}: {}", self.kind, RouteDifference(&table, wanted));
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(pause_after(begin.elapsed()));
             }
         };
         self.views().into_iter().map(of).collect()

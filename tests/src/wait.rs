@@ -20,8 +20,17 @@ pub fn patience(usual: Duration) -> Duration {
     usual * *BY
 }
 
-/// Interval of polling, for sources that announce nothing: kernel tables, other programs.
+/// The shortest pause between two looks at what announces nothing: kernel tables, other programs.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The longest pause between two looks.
+const LOOK_LAST: Duration = Duration::from_millis(500);
+
+/// Returns how long to pause after a look that took so long. Many looks start a program, and other
+/// tests need the processor too.
+pub fn pause_after(look: Duration) -> Duration {
+    (4 * look).clamp(LOOK_EVERY, LOOK_LAST)
+}
 
 /// Calls `look` until it finds something, and returns that.
 ///
@@ -31,11 +40,12 @@ pub fn until<T>(what: &str, usual: Duration, mut look: impl FnMut() -> Option<T>
     let patience = patience(usual);
     let deadline = Instant::now() + patience;
     loop {
+        let begin = Instant::now();
         if let Some(found) = look() {
             return found;
         }
         assert!(Instant::now() < deadline, "did not happen within {patience:?}: {what}");
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(pause_after(begin.elapsed()));
     }
 }
 
