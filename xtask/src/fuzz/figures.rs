@@ -26,8 +26,9 @@ pub(super) struct FuzzFigures {
 }
 
 impl FuzzFigures {
+    /// Of a target that has not begun.
     pub(super) fn new(name: &'static str) -> Self {
-        let (end, took, last) = (RunEnd::Success, Duration::ZERO, VecDeque::new());
+        let (end, took, last) = (RunEnd::Stopped, Duration::ZERO, VecDeque::new());
         Self { name, end, took, executions: 0, edges: 0, corpus: 0, memory: 0, input: None, last }
     }
 
@@ -111,7 +112,7 @@ mod tests {
         figures.take("#864494\tDONE   cov: 359 ft: 1688 corp: 202/112Kb lim: 4096 exec/s: 66499 rss: 28Mb");
         figures.take("stat::number_of_executed_units: 864494");
         figures.take("stat::peak_rss_mb:              28");
-        figures.took = Duration::from_secs(8);
+        (figures.took, figures.end) = (Duration::from_secs(8), RunEnd::Success);
         let told = table(&[figures]);
         assert_eq!(
             told.lines().last().unwrap(),

@@ -7,10 +7,12 @@
 mod figures;
 
 use std::{
-    env, fs,
+    env, fs, mem,
+    num::NonZero,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -22,7 +24,7 @@ use crate::{
     process::{cannot_start, cargo, own_program, run, say, target_dir},
     programs::{self, Built, Use},
     setup::setup,
-    watch::{ProcessWatcher, RunEnd, WatchedRun},
+    watch::{ProcessWatcher, RunEnd, RunOutput, WatchedRun},
 };
 
 /// The variable that tells this program that it is the compiler's wrapper.
@@ -118,14 +120,15 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     };
-    let found = campaign(&targets, effort, usize::from(arguments.jobs), &ProcessWatcher::new()?)?;
-    Ok(if found.iter().all(|figures| figures.end == RunEnd::Success) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Runs all targets, as a part of the tests. Returns the name, end and duration of each.
-pub(crate) fn all(effort: Effort, watcher: &ProcessWatcher) -> anyhow::Result<Vec<(String, RunEnd, Duration)>> {
-    let found = campaign(&TARGETS.iter().collect::<Vec<_>>(), effort, 1, watcher)?;
-    Ok(found.into_iter().map(|figures| (figures.name.to_owned(), figures.end, figures.took)).collect())
+    let watcher = ProcessWatcher::new()?;
+    let mut campaign = FuzzCampaign::prepare(&targets, effort, usize::from(arguments.jobs))?;
+    let mut commands = campaign.commands();
+    // Each target uses one core, or as many as `--jobs` says.
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get) / usize::from(arguments.jobs);
+    let jobs = commands.iter_mut().map(|command| (command, &FuzzCampaign::WATCHED));
+    watcher.run_all(jobs, at_once, |place, said| campaign.take(place, said))?;
+    let well = campaign.results().iter().all(|(_, end, _)| *end == RunEnd::Success);
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static FuzzTarget>> {
@@ -140,30 +143,69 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static FuzzTarget>> {
     names.iter().map(find).collect()
 }
 
-fn campaign(
-    targets: &[&FuzzTarget],
-    effort: Effort,
-    jobs: usize,
-    watcher: &ProcessWatcher,
-) -> anyhow::Result<Vec<FuzzFigures>> {
-    let folder = FuzzFolder::prepare(targets, effort)?;
-    let mut found = Vec::new();
-    for target in targets {
-        let runs = match effort {
-            Effort::Short => target.runs,
-            Effort::Soak => target.soak,
-            Effort::Runs(runs) => runs,
-        };
-        say(format_args!("fuzz: {} executions of {}", figures::grouped(runs), target.name));
-        let figures = folder.run(target, runs, jobs, watcher)?;
-        let stopped = figures.end == RunEnd::Stopped;
-        found.push(figures);
-        if stopped {
-            break;
+/// The targets that run, and what they have found. They run beside each other, and beside other
+/// programs.
+pub(crate) struct FuzzCampaign {
+    figures: Vec<FuzzFigures>,
+    commands: Vec<Command>,
+    starts: Vec<Option<Instant>>,
+}
+
+impl FuzzCampaign {
+    /// Builds all targets, for a part of the tests.
+    pub(crate) fn of_all(effort: Effort) -> anyhow::Result<Self> {
+        Self::prepare(&TARGETS.iter().collect::<Vec<_>>(), effort, 1)
+    }
+
+    fn prepare(targets: &[&'static FuzzTarget], effort: Effort, jobs: usize) -> anyhow::Result<Self> {
+        let folder = FuzzFolder::prepare(targets, effort)?;
+        let mut campaign = Self { figures: Vec::new(), commands: Vec::new(), starts: vec![None; targets.len()] };
+        for target in targets {
+            let runs = match effort {
+                Effort::Short => target.runs,
+                Effort::Soak => target.soak,
+                Effort::Runs(runs) => runs,
+            };
+            campaign.commands.push(folder.command(target, runs, jobs)?);
+            campaign.figures.push(FuzzFigures::new(target.name));
+        }
+        Ok(campaign)
+    }
+
+    /// How a target is watched: libFuzzer finds hangs itself.
+    pub(crate) const WATCHED: WatchedRun<'static> =
+        WatchedRun { what: "a fuzz target", group: true, silence: Duration::from_secs(24 * 3600) };
+
+    /// Returns the command of each target.
+    pub(crate) fn commands(&mut self) -> Vec<Command> {
+        mem::take(&mut self.commands)
+    }
+
+    /// Takes what the target at this place does.
+    pub(crate) fn take(&mut self, place: usize, said: RunOutput<'_>) {
+        let (Some(figures), Some(start)) = (self.figures.get_mut(place), self.starts.get_mut(place)) else { return };
+        let start = *start.get_or_insert_with(Instant::now);
+        match said {
+            RunOutput::Line(line) => figures.take(line),
+            RunOutput::End(end) => {
+                figures.end = end;
+                figures.took = start.elapsed();
+                if end == RunEnd::Failure {
+                    say(figures.said());
+                    if let Some(input) = &figures.input {
+                        let name = figures.name;
+                        say(format_args!("again: cargo xtask fuzz {name} --replay {}", Path::new(input).display()));
+                    }
+                }
+            }
         }
     }
-    say(table(&found));
-    Ok(found)
+
+    /// Prints the figures, and returns the name, end and duration of each target.
+    pub(crate) fn results(&self) -> Vec<(String, RunEnd, Duration)> {
+        say(table(&self.figures));
+        self.figures.iter().map(|figures| (figures.name.to_owned(), figures.end, figures.took)).collect()
+    }
 }
 
 /// The folder `target/fuzz`: seeds, the corpus that grows, and inputs that broke something.
@@ -204,13 +246,7 @@ impl FuzzFolder {
         Built::at(self.programs.join(format!("fuzz_{}", target.name)))
     }
 
-    fn run(
-        &self,
-        target: &FuzzTarget,
-        runs: u64,
-        jobs: usize,
-        watcher: &ProcessWatcher,
-    ) -> anyhow::Result<FuzzFigures> {
+    fn command(&self, target: &FuzzTarget, runs: u64, jobs: usize) -> anyhow::Result<Command> {
         let (corpus, broken) = (self.path.join("corpus").join(target.name), self.path.join("broken"));
         for folder in [&corpus, &broken] {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -228,19 +264,7 @@ impl FuzzFolder {
             fuzz.arg(format!("-dict={}", seeds.join(format!("{}.dict", target.name)).display()));
         }
         fuzz.arg(&corpus).arg(seeds.join(target.name));
-        let start = Instant::now();
-        let mut figures = FuzzFigures::new(target.name);
-        // libFuzzer finds hangs itself.
-        let how = WatchedRun { what: target.name, group: true, silence: Duration::from_secs(24 * 3600) };
-        figures.end = watcher.run(&mut fuzz, &how, |line| figures.take(line))?;
-        figures.took = start.elapsed();
-        if figures.end == RunEnd::Failure {
-            say(figures.said());
-            if let Some(input) = &figures.input {
-                say(format_args!("again: cargo xtask fuzz {} --replay {}", target.name, Path::new(input).display()));
-            }
-        }
-        Ok(figures)
+        Ok(fuzz)
     }
 }
 

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 
 use super::{Arguments, SILENCE};
 use crate::{
+    fuzz::FuzzCampaign,
     process::{cargo, is_root, root, say, target_dir},
     programs::{Built, Program},
     suite::{SKIPPED, SOAK, TestProgram, TestSummary},
@@ -48,8 +49,8 @@ struct TestRun {
     end: RunEnd,
 }
 
-/// Runs `programs`, and the virtual machine beside them, and prints the output of each when it has
-/// ended. Returns how the programs ended, and how the machine did.
+/// Runs `programs`, and the virtual machine and the fuzz targets beside them, and prints the output
+/// of each program when it has ended. Returns how the programs ended, and how the machine did.
 ///
 /// Adds the tests that skip themselves to `skipped`.
 pub(super) fn run(
@@ -57,6 +58,7 @@ pub(super) fn run(
     watcher: &ProcessWatcher,
     programs: &[TestProgram],
     machine: Option<&VirtualMachine>,
+    mut campaign: Option<&mut FuzzCampaign>,
     summary: &mut TestSummary,
     skipped: &mut String,
 ) -> anyhow::Result<(RunEnd, RunEnd)> {
@@ -99,7 +101,10 @@ pub(super) fn run(
     // The machine takes the longest, so it comes first.
     let first = usize::from(booted.is_some());
     let mut boot = machine.map(VirtualMachine::command);
-    let jobs = boot.iter_mut().map(|command| (command, &guest)).chain(commands.iter_mut().zip(&runs));
+    // The machine is often alone at the end: the fuzz targets use what it leaves of the processor.
+    let mut targets = campaign.as_mut().map(|campaign| campaign.commands()).unwrap_or_default();
+    let targets = targets.iter_mut().map(|command| (command, &FuzzCampaign::WATCHED));
+    let jobs = boot.iter_mut().map(|command| (command, &guest)).chain(commands.iter_mut().zip(&runs)).chain(targets);
     let at_once = thread::available_parallelism().map_or(2, |cores| cores.get() + 1) + first;
     watcher.run_all(jobs, at_once, |place, said| {
         let Some(place) = place.checked_sub(first) else {
@@ -108,7 +113,12 @@ pub(super) fn run(
             }
             return;
         };
-        let Some(part) = parts.get_mut(place) else { return };
+        let Some(part) = parts.get_mut(place) else {
+            if let Some(campaign) = &mut campaign {
+                campaign.take(place - runs.len(), said);
+            }
+            return;
+        };
         match said {
             RunOutput::Line(line) => part.said.push(line.to_owned()),
             RunOutput::End(end) => {

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     bare,
-    fuzz::{self, Effort},
+    fuzz::{Effort, FuzzCampaign},
     package::{self, PackageFormat},
     packages,
     process::{is_root, say},
@@ -55,13 +55,12 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "packages",
         "eBPF toolchain",
         "build",
-        "tests on this host and in the virtual machine",
-        "fuzz targets",
+        "tests on this host and in the virtual machine, fuzz targets",
         "machines with systemd",
         "bare Debians",
     ];
     // The last steps are a part of the long campaigns.
-    let mut steps = Steps::announce("cargo xtask test", about, if long { &names } else { &names[..5] });
+    let mut steps = Steps::announce("cargo xtask test", about, if long { &names } else { &names[..4] });
     steps.begin();
     packages::require(if long { &[Use::Test, Use::Bare] } else { &[Use::Test] })?;
     steps.begin();
@@ -79,6 +78,11 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         // The other one is built for minutes: the long campaigns have it.
         package::install_packers(if long { &PackageFormat::ALL } else { &[PackageFormat::Deb] })?;
     }
+    // A filter names tests, not fuzz targets.
+    let mut campaign = match arguments.filter {
+        None => Some(FuzzCampaign::of_all(if arguments.soak { Effort::Soak } else { Effort::Short })?),
+        Some(_) => None,
+    };
     steps.begin();
     let kernel = vm::DebianRelease::of_host();
     let own = vm::ChosenTests {
@@ -97,7 +101,9 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     // Without the machine, the other tests still run.
     let booted = machine.as_ref().ok().and_then(Option::as_ref);
-    let (here, there) = host::run(arguments, &watcher, &programs, booted, &mut summary, &mut skipped)?;
+    let (here, there) =
+        host::run(arguments, &watcher, &programs, booted, campaign.as_mut(), &mut summary, &mut skipped)?;
+    let fuzzed = campaign.map_or(RunEnd::Success, |campaign| summary.runs("fuzz", &campaign.results()));
     let has_machine = booted.is_some();
     let mut there = machine.map(|machine| {
         drop(machine);
@@ -120,16 +126,7 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     steps.begin();
-    let fuzzed = match &there {
-        // A filter names tests, not fuzz targets.
-        Ok(RunEnd::Success | RunEnd::Failure) if arguments.filter.is_none() && here != RunEnd::Stopped => {
-            let effort = if arguments.soak { Effort::Soak } else { Effort::Short };
-            fuzz::all(effort, &watcher).map(|found| summary.runs("fuzz", &found))
-        }
-        _ => Ok(RunEnd::Success),
-    };
-    steps.begin();
-    let systemd = match &fuzzed {
+    let systemd = match &there {
         Ok(RunEnd::Success | RunEnd::Failure) if long && has_machine && here != RunEnd::Stopped => {
             vm::with_systemd(&watcher).map(|found| summary.runs("machine with systemd", &found))
         }
@@ -144,7 +141,7 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     // Printed even if the virtual machine could not be had: the other tests did run.
     say(summary.report(start.elapsed()));
-    Ok(exit_code(&[here, there?, fuzzed?, systemd?, bare?], &summary))
+    Ok(exit_code(&[here, there?, fuzzed, systemd?, bare?], &summary))
 }
 
 /// Returns whether a test of the packages is among those that run.
