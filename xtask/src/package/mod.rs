@@ -44,7 +44,7 @@ const MAKER: &str = "packaged_files";
 /// The options of `cargo xtask package`.
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
-    /// Pack the programs in this folder and build none
+    /// Pack the programs in this folder and build none; compresses little, as for a trial
     #[arg(long, value_name = "FOLDER")]
     programs: Option<PathBuf>,
     /// Put the packages into this folder (default: `target/package`)
@@ -76,7 +76,8 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<()> {
     install_packers(&formats)?;
     // Two of them at a time would mix their files.
     let stage = folder.join(format!("stage-{}", std::process::id()));
-    let made = make(&formats, &programs, &stage, &output);
+    let compression = if arguments.programs.is_some() { PackageCompression::Little } else { PackageCompression::Full };
+    let made = make(&formats, &programs, &stage, &output, compression);
     let _ = fs::remove_dir_all(&stage);
     made?.iter().for_each(|package| say(package.display()));
     Ok(())
@@ -98,7 +99,13 @@ impl PackageFormat {
 }
 
 /// Makes a package in the folder `output` and returns its path.
-fn pack(manifest: &PackageManifest, stage: &Path, output: &Path, time: &str) -> anyhow::Result<PathBuf> {
+fn pack(
+    manifest: &PackageManifest,
+    stage: &Path,
+    output: &Path,
+    time: &str,
+    compression: PackageCompression,
+) -> anyhow::Result<PathBuf> {
     let format = manifest.format();
     note(format_args!("packing {} ({format})", manifest.name()));
     let folder = stage.join(manifest.name()).join(format.to_string());
@@ -108,6 +115,9 @@ fn pack(manifest: &PackageManifest, stage: &Path, output: &Path, time: &str) -> 
     match format {
         PackageFormat::Deb => {
             pack.args(["--no-build", "--no-strip", "--manifest-path"]).arg(folder.join("Cargo.toml"));
+            if compression == PackageCompression::Little {
+                pack.arg("--fast");
+            }
             Ok(PathBuf::from(text(pack.arg("--output").arg(output))?.trim()))
         }
         PackageFormat::Rpm => {
@@ -123,8 +133,23 @@ fn pack(manifest: &PackageManifest, stage: &Path, output: &Path, time: &str) -> 
     }
 }
 
+/// How small the package of Debian gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PackageCompression {
+    /// As small as it goes. The debug symbols alone take most of a minute.
+    Full,
+    /// For packages that are only tried.
+    Little,
+}
+
 /// Makes the packages of these programs. Returns their paths.
-fn make(formats: &[PackageFormat], programs: &Path, stage: &Path, output: &Path) -> anyhow::Result<Vec<PathBuf>> {
+fn make(
+    formats: &[PackageFormat],
+    programs: &Path,
+    stage: &Path,
+    output: &Path,
+    compression: PackageCompression,
+) -> anyhow::Result<Vec<PathBuf>> {
     let time = commit_time()?;
     fs::create_dir_all(stage).with_context(|| stage.display().to_string())?;
     let stripped = StrippedPrograms::make(programs, stage)?;
@@ -150,7 +175,7 @@ fn make(formats: &[PackageFormat], programs: &Path, stage: &Path, output: &Path)
             }
         };
         for manifest in &manifests {
-            made.push(pack(manifest, stage, output, &time)?);
+            made.push(pack(manifest, stage, output, &time, compression)?);
         }
     }
     Ok(made)
