@@ -143,9 +143,12 @@ fn send(
     let bytes = vec![0; size];
     let server = Arc::clone(server);
     let taking = std::thread::spawn(move || -> io::Result<Duration> {
-        let stream = listener.accept(PATIENCE)?;
-        stream.set_read_timeout(Some(LONGEST_PAUSE))?;
-        read_encrypted(stream, server, size)
+        let accept = || {
+            let stream = listener.accept(PATIENCE)?;
+            stream.set_read_timeout(Some(LONGEST_PAUSE))?;
+            Ok(stream)
+        };
+        read_encrypted(accept, server, size)
     });
     let stream = setting.links.router.enter(|| TcpStream::connect(address))?;
     stream.set_nodelay(true)?;
