@@ -275,3 +275,17 @@ fn settings_of_attempts_do_not_touch_an_open_connection() {
     assert_eq!((connection.end, trial.station.connections().len()), (None, 1));
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
 }
+
+#[test]
+fn a_description_is_displayed_as_soon_as_it_is_committed() {
+    let trial = seen_with(STATION, "");
+    let description = |trial: &LabTrial| trial.bmpd.session(STATION)["description"].clone();
+    assert_eq!(description(&trial), Value::Null);
+    trial.bmpd.commit(STATION, "description \"the collector of the lab\"");
+    assert_eq!(description(&trial), "the collector of the lab");
+    let shown = trial.bmpd.display(&format!("display bmp session {STATION} verbose"));
+    assert!(shown.contains("  Description         : the collector of the lab\n"), "{shown}");
+    trial.bmpd.commit(STATION, "undo description");
+    assert_eq!(description(&trial), Value::Null);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}

@@ -55,6 +55,7 @@ fn session_changes() -> Vec<ChangedSetting> {
         around("bmp", "statistics-timer", up2(), "statistics-timer 30"),
         around("bmp", "connect-interface", inherited, "connect-interface 192.0.2.1"),
         around("bmp", "persist", up2(), "persist"),
+        change("description", "description the collector of the lab"),
         change("tcp connect port", "tcp connect port 12001"),
         change("connect-interface", "connect-interface up1"),
         around("bmp-session", "egress-interface", loopback, "egress-interface up1 up2"),

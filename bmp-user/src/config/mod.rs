@@ -78,8 +78,8 @@ pub use language::{
 };
 pub use model::{
     AllowedUser, BgpConfig, BgpPeerConfig, BgpTimer, BmpConfig, Config, ConnectInterface, ConnectRetry, HttpListen,
-    MEGABYTE, MaxConnections, MaximumRoutes, MonitorId, Prefix, RelayConfig, ReplayConfig, ReplayPace, RouteMode,
-    SessionConfig, SessionId, Transport,
+    LineText, MEGABYTE, MaxConnections, MaximumRoutes, MonitorId, Prefix, RelayConfig, ReplayConfig, ReplayPace,
+    RouteMode, SessionConfig, SessionId, Transport,
 };
 pub use operator::{Allow, OperatorId, Who};
 pub use parse::{

@@ -326,6 +326,8 @@ impl fmt::Display for SessionId {
 /// A `bmp-session` view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionConfig {
+    /// `description TEXT`: what the session is for. Only displays use it.
+    pub description: Option<LineText>,
     /// `tcp connect port N` or `tcp listen port N`.
     pub transport: Option<Transport>,
     /// `connect-interface ...`.
@@ -365,6 +367,37 @@ pub struct SessionConfig {
     pub adopt: bool,
     /// `shutdown`: the session stays down.
     pub shutdown: bool,
+}
+
+/// Text that goes to the end of a line: words with one blank between two, and no quotes around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineText(String);
+
+impl LineText {
+    /// The most characters of a text.
+    pub const LONGEST: usize = 255;
+
+    /// Returns the text that an operator has given, without double quotes around it.
+    ///
+    /// # Errors
+    ///
+    /// The text is empty, or has more than [`Self::LONGEST`] characters. The message says so.
+    pub fn new(given: &str) -> Result<Self, String> {
+        let mut inner = given.trim();
+        while let Some(unquoted) = inner.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+            inner = unquoted.trim();
+        }
+        let text = inner.split_whitespace().collect::<Vec<_>>().join(" ");
+        match text.chars().count() {
+            1..=Self::LONGEST => Ok(Self(text)),
+            length => Err(format!("a text has from 1 to {} characters, this has {length}", Self::LONGEST)),
+        }
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// The waits between attempts to connect: `connect-retry FIRST LONGEST`.

@@ -24,7 +24,7 @@ use crate::{
             value::ArgumentValue,
         },
         model::{
-            AllowedUser, BgpTimer, ConnectInterface, ConnectRetry, HttpListen, MaxConnections, MaximumRoutes,
+            AllowedUser, BgpTimer, ConnectInterface, ConnectRetry, HttpListen, LineText, MaxConnections, MaximumRoutes,
             MonitorId, Prefix, ReplayPace, RouteMode, SessionId,
         },
         tls::CertificateFingerprint,
@@ -103,6 +103,20 @@ plain!(
     },
     |address| ArgumentValue::Address((*address).into())
 );
+
+/// All words to the end of the line.
+impl ArgumentType for LineText {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
+        let words: Vec<_> = arguments.texts_of(ArgumentKind::Text).collect();
+        let Some(&(token, _)) = words.first() else { return Ok(None) };
+        let text = words.iter().map(|(_, word)| *word).collect::<Vec<_>>().join(" ");
+        Self::new(&text).map(Some).map_err(|message| WrongArgument { token, message })
+    }
+
+    fn values(&self) -> Vec<ArgumentValue> {
+        vec![ArgumentValue::Text(self.as_str().to_owned())]
+    }
+}
 
 /// A command without arguments: to give it is to set it.
 impl ArgumentType for bool {

@@ -29,6 +29,23 @@ const ADOPTED_CONNECTS: &str = "only a session that another process of this devi
 /// its answers go by the routing tables.
 const ROUTED_CONNECTS: &str = "a next hop is for connections that this device opens";
 
+/// The words of a description. How long it may be is said where it is read.
+static DESCRIPTION_WORDS: [Syntax; 2] = [
+    Argument(ArgumentKind::Text, "what the session is for, to the end of the line; quotes around it go"),
+    Optional(&DESCRIPTION_WORDS),
+];
+
+pub(in crate::config) static DESCRIPTION: SettingDescriptor = SettingDescriptor {
+    head: &[Word("description", "say what the session is for")],
+    value: &DESCRIPTION_WORDS,
+    default: DefaultValue::Fixed("none"),
+    rows: &[DefaultRow::new(5, "Description")],
+    effect: Effect::AtOnce,
+    note: "A description has at most 255 characters. Several blanks count as one.",
+    access: field!(SessionConfig, description),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
 const TCP_WORD: Syntax = Word("tcp", "the session's TCP connection");
 
 pub(in crate::config) static TCP_CONNECT_PORT: SettingDescriptor = SettingDescriptor {

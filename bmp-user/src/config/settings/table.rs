@@ -11,7 +11,7 @@ use super::{
 use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
-pub(in crate::config) static SETTINGS: [&SettingDescriptor; 67] = [
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 68] = [
     &system::SYSNAME,
     &system::INTERFACE_ALIAS,
     &system::MEMORY_LIMIT,
@@ -62,6 +62,7 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 67] = [
     &bmp::BMP_CONNECT_INTERFACE,
     &bmp::PERSIST,
     &bmp::SESSION,
+    &session::DESCRIPTION,
     &session::TCP_CONNECT_PORT,
     &session::TCP_LISTEN_PORT,
     &session::CONNECT_INTERFACE,

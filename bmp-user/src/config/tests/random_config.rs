@@ -106,6 +106,7 @@ type More = (
     (Option<u16>, u16, u16),
     BTreeMap<MonitorId, BTreeSet<RouteMode>>,
     bool,
+    Option<LineText>,
 );
 
 /// A password, or the name of a key chain.
@@ -128,7 +129,13 @@ fn more() -> impl Strategy<Value = More> {
         waits(),
         btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
         any::<bool>(),
+        option::of(line_text()),
     )
+}
+
+/// Text with quotes and other characters of commands in it.
+fn line_text() -> impl Strategy<Value = LineText> {
+    vec(prop_oneof![name(), "[ -~]{1,9}"], 1..4).prop_filter_map("a text", |words| LineText::new(&words.join(" ")).ok())
 }
 
 fn monitor() -> impl Strategy<Value = MonitorId> {
@@ -275,10 +282,11 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
     };
     let of = move |station, (vpn_instance, alias, plain, more): (_, _, _, More), connect_interface, next_hop| {
         let (id, session) = of(station, (vpn_instance, alias, plain), connect_interface, next_hop);
-        let (mss, dscp, ((password, keychain), tls), retry, waits, monitors, route_mirroring) = more;
+        let (mss, dscp, ((password, keychain), tls), retry, waits, monitors, route_mirroring, description) = more;
         let connects = matches!(session.transport, Some(Transport::Connect(_)));
         let seconds = |seconds: u16| Duration::from_secs(seconds.into());
         let session = SessionConfig {
+            description,
             mss,
             dscp,
             password: password.filter(|_| connects),

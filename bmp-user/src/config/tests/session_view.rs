@@ -55,6 +55,26 @@ fn what_is_as_by_default_is_not_printed() {
 }
 
 #[test]
+fn a_description_is_the_rest_of_the_line_without_the_quotes_around_it() {
+    for (given, kept) in [
+        ("the collector of the lab", "the collector of the lab"),
+        ("\"the collector\tof  the lab \"", "the collector of the lab"),
+        ("\"\"twice\"\"", "twice"),
+        ("a \"quoted\" word", "a \"quoted\" word"),
+        ("\"", "\""),
+        ("undo | include # 路", "undo | include # 路"),
+    ] {
+        let line = format!("description {given}");
+        assert_eq!(held(&[&line]), [format!("description {kept}")], "{given}");
+        for undo in [format!("undo {line}"), format!("undo description {kept}"), "undo description".to_owned()] {
+            assert_eq!(held(&[&line, &undo]), [""; 0], "{undo}");
+        }
+    }
+    let longest = "é".repeat(LineText::LONGEST);
+    assert_eq!(held(&[&format!("description {longest}")]), [format!("description {longest}")]);
+}
+
+#[test]
 fn connecting_and_listening_replace_each_other() {
     assert_eq!(held(&["tcp connect port 1", "tcp listen port 2"]), ["tcp listen port 2"]);
     assert_eq!(held(&["tcp listen port 2", "tcp connect port 1"]), ["tcp connect port 1"]);
@@ -66,7 +86,12 @@ fn connecting_and_listening_replace_each_other() {
 #[test]
 fn a_wrong_word_is_refused_at_the_word() {
     let nine = "egress-interface a b c d e f g h i";
-    let table: [(&[&str], &str, &str, &str); 16] = [
+    let long = format!("description {}", "x".repeat(256));
+    let table: [(&[&str], &str, &str, &str); 20] = [
+        (&[], "description", "", "what the session is for"),
+        (&[], "description \" \"", "\"", "from 1 to 255 characters, this has 0"),
+        (&[], &long, &long[12..], "from 1 to 255 characters, this has 256"),
+        (&["description of a lab"], "undo description of the lab", "of", "which is `description of a lab`"),
         (&[], "egress-interface", "", "an interface that the session may leave by"),
         (&[], "egress-interface eth1 192.0.2.1", "192.0.2.1", "is an address"),
         (&[], "egress-interface eth1 eth2 eth1", "eth1", "named already"),

@@ -139,6 +139,7 @@ impl Gather<'_> {
             }),
             vpn_instance: VpnInstanceName(id.vpn_instance.clone()),
             alias: id.alias.clone(),
+            description: configured.description.as_ref().map(|text| text.as_str().to_owned()),
             owner: if configured.adopt { SessionOwner::Adopted } else { SessionOwner::Bmpd },
             process: shown.process.map(|process| OwnerProcess { pid: process.id, name: process.name }),
             state: if shown.phase.is_up() { UpDown::Up } else { UpDown::Down },

@@ -46,6 +46,8 @@ pub(super) struct SessionReport {
     pub(super) role: Option<SessionRole>,
     pub(super) vpn_instance: VpnInstanceName,
     pub(super) alias: Option<String>,
+    /// What the operator says that the session is for.
+    pub(super) description: Option<String>,
     pub(super) owner: SessionOwner,
     /// The process that opened an adopted session.
     pub(super) process: Option<OwnerProcess>,

@@ -31,6 +31,9 @@ impl SessionReport {
 impl fmt::Display for SessionReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n BMP session {}{}", self.station, after(", alias ", self.alias.as_ref()))?;
+        if let Some(description) = &self.description {
+            field(f, "Description", description)?;
+        }
         field(f, "VPN instance", &self.vpn_instance)?;
         let label = if self.role == Some(SessionRole::Listen) { "Listening port" } else { "Station port" };
         field(f, label, self.port.map_or("not configured".to_owned(), |port| port.to_string()))?;
