@@ -2,7 +2,7 @@
 //! timing.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr, TcpListener},
     time::{Duration, Instant},
 };
 
@@ -288,4 +288,49 @@ fn a_description_is_displayed_as_soon_as_it_is_committed() {
     trial.bmpd.commit(STATION, "undo description");
     assert_eq!(description(&trial), Value::Null);
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
+
+#[test]
+fn a_session_connects_from_its_local_port_again_and_again() {
+    for (station, router) in FAMILIES {
+        let topology = Topology::new();
+        let listens = TestStation::start(&topology.station, (station, STATION_PORT));
+        let bmpd = Bmpd::start(&topology.router, &configuration(station, "local-port 179", ""));
+        // bmpd closes each connection, so the one before is in TIME_WAIT.
+        for number in 0..5 {
+            let connection = listens.wait_connection(number, "Initiation", |c| c.has(bmp::INITIATION));
+            assert_eq!(connection.peer, SocketAddr::new(router, 179));
+            if number < 4 {
+                bmpd.display(&format!("reset bmp session {station}"));
+            }
+        }
+        // The kernel chooses the source address now.
+        bmpd.commit(station, "undo connect-interface");
+        let connection = listens.wait_connection(5, "Initiation", |c| c.has(bmp::INITIATION));
+        assert_eq!(connection.peer.port(), 179);
+    }
+}
+
+#[test]
+fn a_changed_local_port_counts_for_the_next_connection() {
+    let trial = seen_with(STATION, "");
+    trial.bmpd.commit(STATION, &format!("tcp connect port {STATION_PORT} local-port 40001"));
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+    trial.bmpd.display(&format!("reset bmp session {STATION}"));
+    let connection = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(connection.peer, SocketAddr::new(UP2, 40001));
+}
+
+#[test]
+fn a_local_port_that_another_socket_has_is_a_reason_and_a_free_one_is_used() {
+    let topology = Topology::new();
+    let taken = topology.router.enter(|| TcpListener::bind((UP2, 40001)).expect("the port is free"));
+    let station = TestStation::start(&topology.station, (STATION, STATION_PORT));
+    let bmpd = Bmpd::start(&topology.router, &configuration(STATION, "local-port 40001", ""));
+    let session = bmpd.wait_down(STATION, "source-conflict");
+    let detail = session["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("another socket of this device has port 40001 of 192.0.2.65"), "{detail}");
+    drop(taken);
+    let connection = station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(connection.peer.port(), 40001);
 }

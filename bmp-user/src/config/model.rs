@@ -344,8 +344,11 @@ pub struct SessionConfig {
     pub password: Option<Secret>,
     /// `keychain NAME` behind the port: the key chain that signs connections.
     pub keychain: Option<String>,
-    /// `tls NAME` at the end of the command: the TLS profile of its connections.
+    /// `tls NAME` behind it: the TLS profile of its connections.
     pub tls: Option<String>,
+    /// `local-port N` at the end of `tcp connect port N`: the port of this device that connections
+    /// leave from. Without it, the kernel chooses a free one.
+    pub local_port: Option<u16>,
     /// `tcp mss N`: the longest segment to the station, in bytes.
     pub mss: Option<u16>,
     /// `dscp N`: the DSCP of the session's packets (RFC 2474).

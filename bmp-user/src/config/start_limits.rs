@@ -19,7 +19,7 @@ pub(super) const MOST_SOURCES: usize = 256;
 pub struct StartLimits {
     /// The most sessions that the kernel tables have room for.
     pub sessions: usize,
-    /// Whether bmpd may listen on ports below 1024.
+    /// Whether bmpd may listen on ports below 1024, and connect from them.
     pub low_ports: bool,
     /// The folders in which files can be opened. `None` for everywhere.
     pub folders: Option<Vec<PathBuf>>,
@@ -42,7 +42,7 @@ pub enum LimitExceeded {
     /// It has more relays and replays than there may be.
     #[error("{0} relays and replays are configured, and there may be {MOST_SOURCES}: run another bmpd for the others")]
     Sources(usize),
-    /// It listens on a low port.
+    /// It uses a low port.
     #[error(
         "{0}: bmpd gave up the right to ports below 1024 when it started, because no setting needed it: write this to its file, and restart bmpd"
     )]
@@ -54,7 +54,7 @@ pub enum LimitExceeded {
     Folder(PathBuf),
 }
 
-/// A port below 1024, and what listens on it.
+/// A port below 1024, and what uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LowPort {
     /// The setting.
@@ -96,7 +96,7 @@ impl Config {
         self.relays.len() + self.replays.len()
     }
 
-    /// Returns a port below 1024 that the configuration listens on.
+    /// Returns a port below 1024 that the configuration listens on, or connects from.
     pub fn low_port(&self) -> Option<LowPort> {
         let bgp = self.bgp.iter().filter_map(|bgp| Some(("bgp listen-port".to_owned(), bgp.listen_port?)));
         let http = self.http_listen.iter().map(|http| ("http listen".to_owned(), http.address.port()));
@@ -106,7 +106,7 @@ impl Config {
         });
         let sessions = self.bmp.sessions.iter().filter_map(|(id, session)| match session.transport? {
             Transport::Listen(port) => Some((format!("bmp-session {id} tcp listen"), port)),
-            Transport::Connect(_) => None,
+            Transport::Connect(_) => Some((format!("bmp-session {id} local"), session.local_port?)),
         });
         let mut all = bgp.chain(http).chain(relays).chain(sessions);
         all.find(|(_, port)| (1..FIRST_FREE_PORT).contains(port)).map(|(of, port)| LowPort { of, port })
@@ -158,6 +158,10 @@ mod tests {
             ("http listen 127.0.0.1 port 80\n", "http listen port 80"),
             ("bmp-relay lab\n listen 127.0.0.1 port 500\n", "bmp-relay lab listen port 500"),
             ("bmp\n bmp-session 192.0.2.9\n  tcp listen port 1023\n", "bmp-session 192.0.2.9 tcp listen port 1023"),
+            (
+                "bmp\n bmp-session 192.0.2.9\n  tcp connect port 9 local-port 179\n",
+                "bmp-session 192.0.2.9 local port 179",
+            ),
         ] {
             let why = exceeded(text, &limits).unwrap_or_default();
             assert!(why.starts_with(what) && why.ends_with("restart bmpd"), "{why}");

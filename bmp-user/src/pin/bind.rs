@@ -3,7 +3,10 @@
 //! bmpd binds them here, although the kernel programs would bind them too. So a host
 //! without the programs still gets the configured source and interface.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use socket2::Socket;
 
@@ -28,10 +31,12 @@ impl Grant {
     /// Binds a socket that is not connected yet to the granted source and interface, marks it for
     /// its next hop, and has the kernel count it as bmpd's own.
     ///
+    /// Without `local_port`, connect(2) chooses a port.
+    ///
     /// # Errors
     ///
-    /// The kernel refuses one of these steps.
-    pub fn bind(&self, socket: &Socket, datapath: &Datapath) -> Result<(), BindError> {
+    /// The kernel refuses one of these steps, or another socket has the port.
+    pub fn bind(&self, socket: &Socket, datapath: &Datapath, local_port: Option<u16>) -> Result<(), BindError> {
         let refused = |step: String| move |error| BindError { step, error };
         datapath
             .claim(socket)
@@ -44,12 +49,31 @@ impl Grant {
             sys::bind_to_interface(socket, device.index)
                 .map_err(refused(format!("bind to interface {}", device.name)))?;
         }
-        if let Some(source) = self.resolved.source {
-            sys::bind_address_no_port(socket)
+        match (self.resolved.source, local_port) {
+            (source, Some(port)) => self.bind_port(socket, source, port),
+            (Some(source), None) => sys::bind_address_no_port(socket)
                 .and_then(|()| socket.bind(&SocketAddr::new(source, 0).into()))
-                .map_err(refused(format!("bind to source address {source}")))?;
+                .map_err(refused(format!("bind to source address {source}"))),
+            (None, None) => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Binds a socket to a port that an earlier connection may have had, which is in TIME_WAIT now
+    /// (socket(7), `SO_REUSEADDR`).
+    fn bind_port(&self, socket: &Socket, source: Option<IpAddr>, port: u16) -> Result<(), BindError> {
+        let any = match self.target.station {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let source = source.unwrap_or(any);
+        let bound = socket.set_reuse_address(true).and_then(|()| socket.bind(&SocketAddr::new(source, port).into()));
+        bound.map_err(|error| {
+            let step = match error.raw_os_error() {
+                Some(libc::EADDRINUSE) => format!("another socket of this device has port {port} of {source}"),
+                _ => format!("bind to port {port} of {source}"),
+            };
+            BindError { step, error }
+        })
     }
 
     /// Returns the address to connect a socket to. For a link-local station the scope is the index

@@ -23,8 +23,8 @@ pub enum Reason {
     NextHopOverruled,
     /// The VRF device of the VPN instance does not exist.
     VpnInstanceAbsent,
-    /// An adopted socket is bound to another address or interface, or another process listens on
-    /// the address and port of a passive session.
+    /// An adopted socket is bound to another address or interface. Or another socket has the
+    /// address and port of a passive session, or of a session with a local port.
     SourceConflict,
     /// The kernel dropped the session's packets, because they would have left elsewhere.
     EgressDenied,
@@ -124,7 +124,7 @@ impl Reason {
             Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Self::ConnectionReset,
             Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Self::NoRoute,
             Some(libc::EADDRNOTAVAIL) => Self::AddressAbsent,
-            // From bind(2) of a listener: another socket has the address and port.
+            // From bind(2) to a port: another socket has it.
             Some(libc::EADDRINUSE) => Self::SourceConflict,
             Some(libc::ENODEV) => Self::InterfaceAbsent,
             Some(libc::ENETDOWN) => Self::InterfaceDown,

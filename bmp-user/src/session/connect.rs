@@ -1,6 +1,6 @@
 //! Opens the connection to a station, from the granted source.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpSocket;
@@ -83,10 +83,7 @@ pub(super) async fn connect(
             let why = format!("the kernel sends nothing from {source} to {station} ({error})");
             Err(DownCause::without_mend(Reason::NoRoute, why))
         }
-        Ok(Err(error)) => {
-            let reason = Reason::of(&error, Reason::ConnectTimeout);
-            Err(DownCause::without_mend(reason, format!("connect to {station}: {error}")))
-        }
+        Ok(Err(error)) => Err(connect_failure(&error, station, session.local_port)),
         Err(_) => {
             let why = format!("{station} did not answer within {} s", TIMEOUT.as_secs());
             let cause = DownCause::without_mend(Reason::ConnectTimeout, why);
@@ -94,6 +91,21 @@ pub(super) async fn connect(
                 (Some(keys), Some(witness)) => keys.explain(&witness, cause),
                 _ => cause,
             })
+        }
+    }
+}
+
+/// Returns why connect(2) failed.
+fn connect_failure(error: &io::Error, station: SocketAddr, local_port: Option<u16>) -> DownCause {
+    match (error.raw_os_error(), local_port) {
+        // The kernel still has a connection with the same addresses and ports.
+        (Some(libc::EADDRNOTAVAIL), Some(port)) => {
+            let why = format!("an earlier connection from port {port} to {station} is not over yet ({error})");
+            DownCause::without_mend(Reason::SourceConflict, why)
+        }
+        _ => {
+            let reason = Reason::of(error, Reason::ConnectTimeout);
+            DownCause::without_mend(reason, format!("connect to {station}: {error}"))
         }
     }
 }
@@ -114,7 +126,7 @@ fn open(grant: &Grant, datapath: &Datapath, session: &SessionConfig) -> Result<S
             .map_err(refused("sign with TCP MD5, which the kernel must be built with"))?;
     }
     grant
-        .bind(&socket, datapath)
+        .bind(&socket, datapath, session.local_port)
         .map_err(|error| DownCause::without_mend(Reason::of(&error.error, Reason::NotPermitted), error.to_string()))?;
     Ok(socket)
 }

@@ -87,6 +87,7 @@ pub(super) struct AttemptSettings {
     pub(super) keychain: Option<(String, Option<KeychainConfig>)>,
     /// The name of the TLS profile, and the profile if it exists.
     pub(super) tls: Option<(String, Option<TlsProfileConfig>)>,
+    pub(super) local_port: Option<u16>,
     pub(super) mss: Option<u16>,
     pub(super) dscp: Option<u8>,
     pub(super) keepalive: Option<Duration>,
@@ -136,6 +137,7 @@ impl AttemptSettings {
             password: session.password.clone(),
             keychain: session.keychain.as_ref().map(chain),
             tls: session.tls.as_ref().map(profile),
+            local_port: session.local_port,
             mss: session.mss,
             dscp: session.dscp,
             keepalive: session.keepalive,

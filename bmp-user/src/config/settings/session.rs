@@ -46,6 +46,8 @@ pub(in crate::config) static DESCRIPTION: SettingDescriptor = SettingDescriptor 
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
+const LOCAL_PORT_WORD: &str = "local-port";
+
 const TCP_WORD: Syntax = Word("tcp", "the session's TCP connection");
 
 pub(in crate::config) static TCP_CONNECT_PORT: SettingDescriptor = SettingDescriptor {
@@ -61,6 +63,7 @@ pub(in crate::config) static TCP_CONNECT_PORT: SettingDescriptor = SettingDescri
             KEYCHAIN_FORM,
         ])]),
         Optional(TLS_FORM),
+        Optional(&[Word(LOCAL_PORT_WORD, "always connect from the same port of this device"), PORT_VALUE]),
     ],
     default: DefaultValue::Fixed("none; a session needs `tcp connect port` or `tcp listen port`"),
     rows: &[
@@ -74,10 +77,16 @@ pub(in crate::config) static TCP_CONNECT_PORT: SettingDescriptor = SettingDescri
             command: Some("tcp connect port N password md5"),
             ..DefaultRow::new(130, "TCP MD5")
         },
+        DefaultRow {
+            value: Some("the kernel's choice"),
+            command: Some("tcp connect port N local-port"),
+            ..DefaultRow::new(35, "Local port")
+        },
     ],
     effect: Effect::Reconnects,
     note: "A changed secret alone counts for the next connection. `undo` does not need the secret. \
-           The same goes for another key chain, and for another TLS profile. The command replaces `tcp listen port`.",
+           The same goes for another key chain, for another TLS profile and for another local port. The command \
+           replaces `tcp listen port`.",
     access: &ConnectPort,
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
@@ -93,7 +102,8 @@ pub(in crate::config) static TCP_LISTEN_PORT: SettingDescriptor = SettingDescrip
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
-/// The port of the station, the secret of TCP MD5 or the key chain, and the TLS profile.
+/// The port of the station, the secret of TCP MD5 or the key chain, the TLS profile, and the port
+/// of this device.
 struct ConnectPort;
 
 /// The port of this device, the key chain and the TLS profile.
@@ -102,8 +112,9 @@ struct ListenPort;
 impl Access for ConnectPort {
     fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
         let signed = arguments.secret().map(ArgumentValue::Secret).or(keychain(arguments).map(ArgumentValue::Text));
-        let tls = tls_values(tls(arguments));
-        Ok(u16::read(arguments)?.map(|port| port.values().into_iter().chain(signed).chain(tls).collect()))
+        let behind =
+            signed.into_iter().chain(tls_values(tls(arguments))).chain(local_port_values(local_port(arguments)));
+        Ok(u16::read(arguments)?.map(|port| port.values().into_iter().chain(behind).collect()))
     }
 
     fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
@@ -112,6 +123,7 @@ impl Access for ConnectPort {
         let session = SessionConfig::find_mut(config, view)?;
         (session.transport, session.password) = (Some(transport), arguments.secret());
         (session.keychain, session.tls) = (keychain(arguments), tls(arguments));
+        session.local_port = local_port(arguments);
         Ok(())
     }
 
@@ -119,19 +131,18 @@ impl Access for ConnectPort {
         let session = SessionConfig::find_mut(config, view)?;
         if matches!(session.transport, Some(Transport::Connect(_))) {
             (session.transport, session.password) = (None, None);
-            (session.keychain, session.tls) = (None, None);
+            (session.keychain, session.tls, session.local_port) = (None, None, None);
         }
         Ok(())
     }
 
     fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
-        let Some(SessionConfig { transport: Some(Transport::Connect(port)), password, keychain, tls, .. }) =
-            SessionConfig::find(config, view)
-        else {
-            return Vec::new();
-        };
+        let Some(session) = SessionConfig::find(config, view) else { return Vec::new() };
+        let Some(Transport::Connect(port)) = session.transport else { return Vec::new() };
+        let SessionConfig { password, keychain, tls, local_port, .. } = session;
         let signed = password.clone().map(ArgumentValue::Secret).or(keychain.clone().map(ArgumentValue::Text));
-        vec![port.values().into_iter().chain(signed).chain(tls_values(tls.clone())).collect()]
+        let behind = signed.into_iter().chain(tls_values(tls.clone())).chain(local_port_values(*local_port));
+        vec![port.values().into_iter().chain(behind).collect()]
     }
 
     fn is_undone_by(&self, configured: ArgumentTokens<'_>, given: ArgumentTokens<'_>) -> bool {
@@ -158,7 +169,7 @@ impl Access for ListenPort {
             return Err(format!("the session has `next-hop`, and {ROUTED_CONNECTS}: `undo next-hop` first"));
         }
         (session.transport, session.password, session.keychain) = (Some(transport), None, keychain(arguments));
-        session.tls = tls(arguments);
+        (session.tls, session.local_port) = (tls(arguments), None);
         Ok(())
     }
 
@@ -193,6 +204,17 @@ fn keychain(arguments: ArgumentTokens<'_>) -> Option<String> {
 /// Returns the name of the TLS profile that a command names.
 fn tls(arguments: ArgumentTokens<'_>) -> Option<String> {
     arguments.text_of(ArgumentKind::TlsProfileName)
+}
+
+/// Returns the port of this device that a command names behind the station's.
+fn local_port(arguments: ArgumentTokens<'_>) -> Option<u16> {
+    arguments.numbers().nth(1).and_then(|(_, port)| port.try_into().ok())
+}
+
+/// Returns the end of a line with a local port, for its printed form.
+fn local_port_values(port: Option<u16>) -> impl Iterator<Item = ArgumentValue> {
+    let values = port.map(|port| [ArgumentValue::Keyword(LOCAL_PORT_WORD), ArgumentValue::Number(port.into())]);
+    values.into_iter().flatten()
 }
 
 /// Refuses a port that another session of the VPN instance has for the same station.

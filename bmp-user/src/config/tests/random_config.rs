@@ -107,6 +107,7 @@ type More = (
     BTreeMap<MonitorId, BTreeSet<RouteMode>>,
     bool,
     Option<LineText>,
+    Option<u16>,
 );
 
 /// A password, or the name of a key chain.
@@ -130,6 +131,7 @@ fn more() -> impl Strategy<Value = More> {
         btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
         any::<bool>(),
         option::of(line_text()),
+        option::of(1u16..),
     )
 }
 
@@ -282,7 +284,8 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
     };
     let of = move |station, (vpn_instance, alias, plain, more): (_, _, _, More), connect_interface, next_hop| {
         let (id, session) = of(station, (vpn_instance, alias, plain), connect_interface, next_hop);
-        let (mss, dscp, ((password, keychain), tls), retry, waits, monitors, route_mirroring, description) = more;
+        let (mss, dscp, ((password, keychain), tls), retry, waits, monitors, route_mirroring, description, local_port) =
+            more;
         let connects = matches!(session.transport, Some(Transport::Connect(_)));
         let seconds = |seconds: u16| Duration::from_secs(seconds.into());
         let session = SessionConfig {
@@ -292,6 +295,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
             password: password.filter(|_| connects),
             keychain: keychain.filter(|_| session.transport.is_some()),
             tls: tls.filter(|_| session.transport.is_some()),
+            local_port: local_port.filter(|_| connects),
             connect_retry: retry
                 .map(|(first, more)| ConnectRetry { first: seconds(first), longest: seconds(first + more) }),
             keepalive: waits.0.map(seconds),
@@ -353,7 +357,7 @@ prop_compose! {
             if !bmp.sessions.iter().any(same) {
                 // And one more session with this station, which nothing but its alias tells apart.
                 let alias = Some(format!("{}x", id.alias.as_deref().unwrap_or_default().chars().take(60).collect::<String>()));
-                bmp.sessions.insert(SessionId { alias, ..id.clone() }, SessionConfig { transport: None, password: None, keychain: None, tls: None, ..session.clone() });
+                bmp.sessions.insert(SessionId { alias, ..id.clone() }, SessionConfig { transport: None, password: None, keychain: None, tls: None, local_port: None, ..session.clone() });
                 bmp.sessions.insert(id, session);
             }
         }

@@ -55,6 +55,18 @@ fn what_is_as_by_default_is_not_printed() {
 }
 
 #[test]
+fn the_local_port_comes_last_in_its_line_and_goes_with_it() {
+    let whole = "tcp connect port 1 keychain core tls stations local-port 40000";
+    assert_eq!(held(&[whole]), [whole]);
+    assert_eq!(held(&["tcp connect port 1 local-port 2"]), ["tcp connect port 1 local-port 2"]);
+    assert_eq!(held(&["tcp connect port 1 local-port 2", "tcp connect port 1"]), ["tcp connect port 1"]);
+    for undo in ["undo tcp connect port", "undo tcp connect port 1", "undo tcp connect port 1 keychain core"] {
+        assert_eq!(held(&[whole, undo]), [""; 0], "{undo}");
+    }
+    assert_eq!(held(&[whole, "tcp listen port 3", "tcp connect port 1"]), ["tcp connect port 1"]);
+}
+
+#[test]
 fn a_description_is_the_rest_of_the_line_without_the_quotes_around_it() {
     for (given, kept) in [
         ("the collector of the lab", "the collector of the lab"),
@@ -87,7 +99,7 @@ fn connecting_and_listening_replace_each_other() {
 fn a_wrong_word_is_refused_at_the_word() {
     let nine = "egress-interface a b c d e f g h i";
     let long = format!("description {}", "x".repeat(256));
-    let table: [(&[&str], &str, &str, &str); 20] = [
+    let table: [(&[&str], &str, &str, &str); 23] = [
         (&[], "description", "", "what the session is for"),
         (&[], "description \" \"", "\"", "from 1 to 255 characters, this has 0"),
         (&[], &long, &long[12..], "from 1 to 255 characters, this has 256"),
@@ -102,6 +114,9 @@ fn a_wrong_word_is_refused_at_the_word() {
         (&[], "hold-down 600001", "600001", "from 0 to 600000"),
         (&[], "hold-down -1", "-1", "from 0 to 600000"),
         (&[], "tcp listen port 0", "0", "1 to 65535"),
+        (&[], "tcp connect port 1 local-port 65536", "65536", "1 to 65535"),
+        (&[], "tcp listen port 1 local-port 2", "local-port", "not understood here"),
+        (&["tcp connect port 1 local-port 2"], "undo tcp connect port 1 local-port 3", "3", "local-port 2`"),
         (&[], "adopt now", "now", "ends before"),
         (&["tcp listen port 1"], "adopt", "adopt", "opens itself can be adopted"),
         (&["adopt"], "tcp listen port 1", "1", "`undo adopt` first"),

@@ -85,7 +85,7 @@ impl Dialer {
             (None, None) => None,
         };
         self.grant
-            .bind(&socket, &self.datapath)
+            .bind(&socket, &self.datapath, None)
             .map_err(|unbound| io::Error::new(unbound.error.kind(), unbound.to_string()))?;
         let stream = TcpSocket::from_std_stream(socket.into()).connect(self.grant.far_end()).await?;
         let confirmed = self.datapath.confirm(&stream, &self.grant.target);
