@@ -334,3 +334,18 @@ fn a_local_port_that_another_socket_has_is_a_reason_and_a_free_one_is_used() {
     let connection = station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
     assert_eq!(connection.peer.port(), 40001);
 }
+
+#[test]
+fn a_changed_keepalive_counts_for_the_connection_that_is_up() {
+    let trial = seen_with(STATION, "");
+    trial.bmpd.commit(STATION, "keepalive 1 1 2");
+    let shown = trial.bmpd.display(&format!("display bmp session {STATION} verbose"));
+    assert!(shown.contains("keepalive 1 s (2 probes, 1 s apart)"), "{shown}");
+    trial.topology.station.ip("addr del 198.51.100.7/32 dev lo");
+    let begin = Instant::now();
+    let gone = |line: &str| line.contains("keepalive-timeout");
+    until("keepalive-timeout in the log", UNANSWERED, || trial.bmpd.log().iter().any(|l| gone(l)).then_some(()));
+    // By default the first probe alone comes after 30 s, and the last one 20 s later.
+    assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
+    assert_eq!(trial.station.connections().len(), 1);
+}

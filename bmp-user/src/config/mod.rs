@@ -78,8 +78,8 @@ pub use language::{
 };
 pub use model::{
     AllowedUser, BgpConfig, BgpPeerConfig, BgpTimer, BmpConfig, Config, ConnectInterface, ConnectRetry, HttpListen,
-    LineText, MEGABYTE, MaxConnections, MaximumRoutes, MonitorId, Prefix, RelayConfig, ReplayConfig, ReplayPace,
-    RouteMode, SessionConfig, SessionId, Transport,
+    KeepaliveProbes, LineText, MEGABYTE, MaxConnections, MaximumRoutes, MonitorId, Prefix, RelayConfig, ReplayConfig,
+    ReplayPace, RouteMode, SessionConfig, SessionId, SessionKeepalive, Transport,
 };
 pub use operator::{Allow, OperatorId, Who};
 pub use parse::{

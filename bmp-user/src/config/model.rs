@@ -353,8 +353,8 @@ pub struct SessionConfig {
     pub mss: Option<u16>,
     /// `dscp N`: the DSCP of the session's packets (RFC 2474).
     pub dscp: Option<u8>,
-    /// `keepalive SECONDS`: the silence after which TCP probes the station. Zero is never.
-    pub keepalive: Option<Duration>,
+    /// `keepalive IDLE [ INTERVAL COUNT ]`: when TCP probes the station.
+    pub keepalive: Option<SessionKeepalive>,
     /// `connect-retry FIRST LONGEST`: the waits between attempts to connect.
     pub connect_retry: Option<ConnectRetry>,
     /// `initial-delay SECONDS`: how long the first attempt to connect waits.
@@ -410,6 +410,36 @@ pub struct ConnectRetry {
     pub first: Duration,
     /// The longest wait.
     pub longest: Duration,
+}
+
+/// `keepalive IDLE [ INTERVAL COUNT ]`: when TCP asks whether the station is there (tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionKeepalive {
+    /// The silence before the first probe (`TCP_KEEPIDLE`). Zero is no keepalive.
+    pub idle: Duration,
+    /// The probes. Without it, [`KeepaliveProbes::DEFAULT`].
+    pub probes: Option<KeepaliveProbes>,
+}
+
+/// The probes of a silent connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepaliveProbes {
+    /// The time between two probes (`TCP_KEEPINTVL`).
+    pub interval: Duration,
+    /// How many probes without an answer end the connection (`TCP_KEEPCNT`).
+    pub count: u32,
+}
+
+impl KeepaliveProbes {
+    /// The probes where none are configured. They notice a vanished host within half a minute.
+    pub const DEFAULT: Self = Self { interval: Duration::from_secs(10), count: 3 };
+}
+
+impl SessionKeepalive {
+    /// Returns the probes, whether configured or not.
+    pub fn probes_in_force(&self) -> KeepaliveProbes {
+        self.probes.unwrap_or(KeepaliveProbes::DEFAULT)
+    }
 }
 
 /// `monitor ...`: peers that a station is told of.
@@ -474,17 +504,16 @@ impl SessionConfig {
     /// The default of `connect-retry`.
     pub const CONNECT_RETRY: ConnectRetry =
         ConnectRetry { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
-    /// The default of `keepalive`.
-    pub const KEEPALIVE: Duration = Duration::from_secs(30);
+    /// The default of `keepalive`, without its probes.
+    pub const KEEPALIVE: SessionKeepalive = SessionKeepalive { idle: Duration::from_secs(30), probes: None };
 
     /// Returns the waits between attempts, whether configured or not.
     pub fn retry_waits(&self) -> ConnectRetry {
         self.connect_retry.unwrap_or(Self::CONNECT_RETRY)
     }
 
-    /// Returns how long the connection is silent before TCP asks whether the station is there.
-    /// Zero is never.
-    pub fn keepalive_idle(&self) -> Duration {
+    /// Returns when TCP probes the station, whether configured or not.
+    pub fn keepalive_in_force(&self) -> SessionKeepalive {
         self.keepalive.unwrap_or(Self::KEEPALIVE)
     }
 

@@ -7,7 +7,7 @@ use tokio::net::TcpSocket;
 
 use super::transport::StationTransport;
 use crate::{
-    config::{Config, SessionConfig},
+    config::{Config, KeepaliveProbes, SessionConfig, SessionKeepalive},
     pin::{Datapath, DownCause, Grant, Reason},
     signing::ConnectionKeys,
     sys,
@@ -20,10 +20,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How many bytes may wait unsent in the kernel. That is enough to keep a fast link busy between
 /// two writes, and little enough that a slow station gets nothing old.
 const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
-
-/// The time between two probes of a silent connection, by which a vanished host is noticed.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_PROBES: u32 = 3;
 
 /// A connection to a station.
 pub(super) struct StationConnection {
@@ -134,22 +130,13 @@ fn open(grant: &Grant, datapath: &Datapath, session: &SessionConfig) -> Result<S
 /// Sets the options that every session's socket has, whoever opened the connection.
 pub(super) fn tune(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(SessionConfig::KEEPALIVE)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_PROBES),
-    )?;
+    set_keepalive(socket, SessionConfig::KEEPALIVE)?;
     sys::set_not_sent_low_water(socket, NOT_SENT_LOW_WATER)
 }
 
 /// Applies `keepalive`, `dscp` and `tcp mss`.
 pub(super) fn apply_settings(socket: &Socket, session: &SessionConfig) -> io::Result<()> {
-    match session.keepalive {
-        None => {}
-        Some(Duration::ZERO) => socket.set_keepalive(false)?,
-        Some(idle) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?,
-    }
+    set_keepalive(socket, session.keepalive_in_force())?;
     if let Some(mss) = session.mss {
         sys::set_maximum_segment(socket, mss)?;
     }
@@ -159,4 +146,15 @@ pub(super) fn apply_settings(socket: &Socket, session: &SessionConfig) -> io::Re
         if socket.domain()? == Domain::IPV6 { socket.set_tclass_v6(class)? } else { socket.set_tos_v4(class)? }
     }
     Ok(())
+}
+
+/// Sets when TCP probes the station, also on an open connection.
+pub(super) fn set_keepalive(socket: &Socket, keepalive: SessionKeepalive) -> io::Result<()> {
+    let KeepaliveProbes { interval, count } = keepalive.probes_in_force();
+    match keepalive.idle {
+        Duration::ZERO => socket.set_keepalive(false),
+        idle => {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(count))
+        }
+    }
 }

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{connect::StationConnection, listen::StationListener, stream::StationStream};
 use crate::{
-    config::{Config, ConnectRetry, KeychainConfig, Secret, SessionConfig, TlsProfileConfig},
+    config::{Config, ConnectRetry, KeychainConfig, Secret, SessionConfig, SessionKeepalive, TlsProfileConfig},
     pin::{DownCause, Grant},
 };
 
@@ -90,7 +90,7 @@ pub(super) struct AttemptSettings {
     pub(super) local_port: Option<u16>,
     pub(super) mss: Option<u16>,
     pub(super) dscp: Option<u8>,
-    pub(super) keepalive: Option<Duration>,
+    pub(super) keepalive: Option<SessionKeepalive>,
     pub(super) connect_retry: Option<ConnectRetry>,
     pub(super) flap_damping: Duration,
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::{
     sync::watch,
     time::{Interval, MissedTickBehavior, interval, timeout},
@@ -17,7 +18,7 @@ use tracing::{info, warn};
 
 use super::{
     DeviceIdentity,
-    connect::StationConnection,
+    connect::{StationConnection, set_keepalive},
     outbox::Outbox,
     pulse::{DEAD_AFTER, Pulse},
     selection::selection,
@@ -25,7 +26,7 @@ use super::{
     transport::StationTransport,
 };
 use crate::{
-    config::{Config, SessionId},
+    config::{Config, SessionId, SessionKeepalive},
     feed::{Follower, HiddenPeer},
     pin::{DownCause, Reason},
     signing::{self, ConnectionKeys},
@@ -71,6 +72,8 @@ pub(super) struct StationStream {
     is_dumping: bool,
     /// [`Follower::hidden_changes`] as it was shown last.
     hidden_changes: u64,
+    /// The keepalive that the socket has. `None` before it was set.
+    keepalive: Option<SessionKeepalive>,
     pulse: Pulse,
     pulse_timer: Interval,
 }
@@ -87,7 +90,7 @@ impl StationStream {
         outbox.push(initiation(identity, None), MessageType::Initiation);
         let mut pulse_timer = interval(PULSE_EVERY);
         pulse_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
+        let mut stream = Self {
             context,
             transport,
             keys,
@@ -97,9 +100,12 @@ impl StationStream {
             falls: 0,
             is_dumping: true,
             hidden_changes: 0,
+            keepalive: None,
             pulse: Pulse::default(),
             pulse_timer,
-        }
+        };
+        stream.follow_settings();
+        stream
     }
 
     /// Writes what there is and waits for more. Returns why the connection failed. Nothing is lost
@@ -119,7 +125,7 @@ impl StationStream {
                 writable = self.transport.socket().writable(), if blocked => writable.map(|()| None),
                 () = self.follower.ready(), if !blocked => Ok(None),
                 changed = self.context.config.changed() => {
-                    self.select();
+                    self.follow_settings();
                     // Without a sender the configuration stays as it is.
                     if changed.is_err() { std::future::pending().await } else { Ok(self.follow_keys()) }
                 }
@@ -187,11 +193,18 @@ impl StationStream {
         !self.outbox.is_empty()
     }
 
-    /// Has the follower select what the station is told by the configuration in force.
-    fn select(&mut self) {
-        let config = self.context.config.borrow_and_update();
-        if let Some(session) = config.bmp.sessions.get(&self.context.id) {
-            self.follower.select(selection(session));
+    /// Follows the settings that count for an open connection: what the station is told, and the
+    /// keepalive of the socket.
+    fn follow_settings(&mut self) {
+        let config = Arc::clone(&self.context.config.borrow_and_update());
+        let Some(session) = config.bmp.sessions.get(&self.context.id) else { return };
+        self.follower.select(selection(session));
+        let keepalive = session.keepalive_in_force();
+        if self.keepalive.replace(keepalive) == Some(keepalive) {
+            return;
+        }
+        if let Err(error) = set_keepalive(&SockRef::from(self.transport.socket()), keepalive) {
+            warn!(session = %self.context.id, "cannot set the keepalive of the connection: {error}");
         }
     }
 

@@ -24,8 +24,8 @@ use crate::{
             value::ArgumentValue,
         },
         model::{
-            AllowedUser, BgpTimer, ConnectInterface, ConnectRetry, HttpListen, LineText, MaxConnections, MaximumRoutes,
-            MonitorId, Prefix, ReplayPace, RouteMode, SessionId,
+            AllowedUser, BgpTimer, ConnectInterface, ConnectRetry, HttpListen, KeepaliveProbes, LineText,
+            MaxConnections, MaximumRoutes, MonitorId, Prefix, ReplayPace, RouteMode, SessionId, SessionKeepalive,
         },
         tls::CertificateFingerprint,
     },
@@ -237,6 +237,29 @@ impl ArgumentType for ConnectRetry {
 
     fn values(&self) -> Vec<ArgumentValue> {
         [self.first, self.longest].map(ArgumentValue::Time).into()
+    }
+}
+
+/// `IDLE [ INTERVAL COUNT ]`
+impl ArgumentType for SessionKeepalive {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
+        let mut times = arguments.times();
+        let Some((_, idle)) = times.next() else { return Ok(None) };
+        let probes = match times.next().zip(arguments.number()) {
+            Some(((token, _), _)) if idle.is_zero() => {
+                let message = "with 0 there is no keepalive, and no probe".to_owned();
+                return Err(WrongArgument { token, message });
+            }
+            probes => probes.map(|((_, interval), count)| KeepaliveProbes { interval, count }),
+        };
+        Ok(Some(Self { idle, probes }))
+    }
+
+    fn values(&self) -> Vec<ArgumentValue> {
+        let probes = self
+            .probes
+            .map(|KeepaliveProbes { interval, count }| [ArgumentValue::Time(interval), ArgumentValue::Number(count)]);
+        [ArgumentValue::Time(self.idle)].into_iter().chain(probes.into_iter().flatten()).collect()
     }
 }
 

@@ -18,7 +18,10 @@ use crate::config::{
         token::{ArgumentTokens, WrongArgument},
         value::ArgumentValue,
     },
-    model::{Config, ConnectRetry, MonitorId, RouteMode, SessionConfig, SessionId, Transport},
+    model::{
+        Config, ConnectRetry, KeepaliveProbes, MonitorId, RouteMode, SessionConfig, SessionId, SessionKeepalive,
+        Transport,
+    },
     view::{CommandView, ViewKind},
 };
 
@@ -334,22 +337,48 @@ pub(in crate::config) static DSCP: SettingDescriptor = SettingDescriptor {
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
+/// The ranges are those of the kernel (net/tcp.h, `MAX_TCP_KEEPIDLE` and the like).
 static SILENCE: NumberRange = NumberRange {
-    name: "SECONDS",
+    name: "IDLE",
     subject: "a keepalive is",
     unit: Unit::Seconds,
     first: 0,
-    // tcp(7), TCP_KEEPIDLE.
     last: 32_767,
+    or_zero: false,
+};
+static PROBE_INTERVAL: NumberRange = NumberRange {
+    name: "INTERVAL",
+    subject: "the time between two probes is",
+    unit: Unit::Seconds,
+    first: 1,
+    last: 32_767,
+    or_zero: false,
+};
+static PROBE_COUNT: NumberRange = NumberRange {
+    name: "COUNT",
+    subject: "how many probes there are is",
+    unit: Unit::None,
+    first: 1,
+    last: 127,
     or_zero: false,
 };
 
 pub(in crate::config) static TCP_KEEPALIVE: SettingDescriptor = SettingDescriptor {
     head: &[Word("keepalive", "how long the connection is silent before TCP asks whether the station is there")],
-    value: &[Argument(ArgumentKind::Number(&SILENCE), "seconds RANGE; 0 is never")],
-    default: DefaultValue::Computed(|| format!("after {} s of silence", SessionConfig::KEEPALIVE.as_secs())),
+    value: &[
+        Argument(ArgumentKind::Number(&SILENCE), "seconds RANGE; 0 is never"),
+        Optional(&[
+            Argument(ArgumentKind::Number(&PROBE_INTERVAL), "seconds RANGE between two probes"),
+            Argument(ArgumentKind::Number(&PROBE_COUNT), "how many probes without an answer end it, RANGE"),
+        ]),
+    ],
+    default: DefaultValue::Computed(|| {
+        let SessionKeepalive { idle, .. } = SessionConfig::KEEPALIVE;
+        let KeepaliveProbes { interval, count } = KeepaliveProbes::DEFAULT;
+        format!("after {} s of silence, {count} probes {} s apart", idle.as_secs(), interval.as_secs())
+    }),
     rows: &[DefaultRow::new(110, "Keepalive of TCP")],
-    effect: Effect::NextConnection,
+    effect: Effect::AtOnce,
     access: field!(SessionConfig, keepalive),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };

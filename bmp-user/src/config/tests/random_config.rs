@@ -103,7 +103,7 @@ type More = (
     Option<u8>,
     (Signed, Option<String>),
     Option<(u16, u16)>,
-    (Option<u16>, u16, u16),
+    (Option<SessionKeepalive>, u16, u16),
     BTreeMap<MonitorId, BTreeSet<RouteMode>>,
     bool,
     Option<LineText>,
@@ -120,8 +120,18 @@ fn signed() -> impl Strategy<Value = Signed> {
     })
 }
 
+fn keepalive() -> impl Strategy<Value = SessionKeepalive> {
+    let seconds = |seconds: u16| Duration::from_secs(seconds.into());
+    (0u16..32_768, option::of((1u16..32_768, 1u32..128))).prop_map(move |(idle, probes)| SessionKeepalive {
+        idle: seconds(idle),
+        probes: probes
+            .filter(|_| idle > 0)
+            .map(|(interval, count)| KeepaliveProbes { interval: seconds(interval), count }),
+    })
+}
+
 fn more() -> impl Strategy<Value = More> {
-    let waits = || (option::of(0u16..32_768), 0u16..3601, 0u16..3601);
+    let waits = || (option::of(keepalive()), 0u16..3601, 0u16..3601);
     (
         option::of(88u16..32_768),
         option::of(0u8..64),
@@ -298,7 +308,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
             local_port: local_port.filter(|_| connects),
             connect_retry: retry
                 .map(|(first, more)| ConnectRetry { first: seconds(first), longest: seconds(first + more) }),
-            keepalive: waits.0.map(seconds),
+            keepalive: waits.0,
             initial_delay: seconds(waits.1),
             flap_damping: seconds(waits.2),
             monitors,

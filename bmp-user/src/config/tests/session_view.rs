@@ -55,6 +55,16 @@ fn what_is_as_by_default_is_not_printed() {
 }
 
 #[test]
+fn a_keepalive_has_its_probes_or_those_of_the_default() {
+    for line in ["keepalive 0", "keepalive 5", "keepalive 5 2 3", "keepalive 32767 32767 127"] {
+        assert_eq!(held(&[line]), [line]);
+        assert_eq!(held(&[line, &format!("undo {line}")]), [""; 0]);
+        assert_eq!(held(&[line, "undo keepalive"]), [""; 0]);
+    }
+    assert_eq!(held(&["keepalive 5 2 3", "keepalive 5"]), ["keepalive 5"]);
+}
+
+#[test]
 fn the_local_port_comes_last_in_its_line_and_goes_with_it() {
     let whole = "tcp connect port 1 keychain core tls stations local-port 40000";
     assert_eq!(held(&[whole]), [whole]);
@@ -99,7 +109,7 @@ fn connecting_and_listening_replace_each_other() {
 fn a_wrong_word_is_refused_at_the_word() {
     let nine = "egress-interface a b c d e f g h i";
     let long = format!("description {}", "x".repeat(256));
-    let table: [(&[&str], &str, &str, &str); 23] = [
+    let table: [(&[&str], &str, &str, &str); 27] = [
         (&[], "description", "", "what the session is for"),
         (&[], "description \" \"", "\"", "from 1 to 255 characters, this has 0"),
         (&[], &long, &long[12..], "from 1 to 255 characters, this has 256"),
@@ -117,6 +127,10 @@ fn a_wrong_word_is_refused_at_the_word() {
         (&[], "tcp connect port 1 local-port 65536", "65536", "1 to 65535"),
         (&[], "tcp listen port 1 local-port 2", "local-port", "not understood here"),
         (&["tcp connect port 1 local-port 2"], "undo tcp connect port 1 local-port 3", "3", "local-port 2`"),
+        (&[], "keepalive 5 2", "", "how many probes without an answer end it, from 1 to 127"),
+        (&[], "keepalive 5 2 128", "128", "from 1 to 127"),
+        (&[], "keepalive 0 2 3", "2", "there is no keepalive"),
+        (&["keepalive 5 2 3"], "undo keepalive 5 2 4", "4", "`keepalive 5 2 3`"),
         (&[], "adopt now", "now", "ends before"),
         (&["tcp listen port 1"], "adopt", "adopt", "opens itself can be adopted"),
         (&["adopt"], "tcp listen port 1", "1", "`undo adopt` first"),

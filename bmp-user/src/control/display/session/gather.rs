@@ -23,7 +23,7 @@ use super::{
     UnheldReport, UpDown,
 };
 use crate::{
-    config::{Config, ConnectRetry, SessionConfig, SessionId, Transport, effective},
+    config::{Config, ConnectRetry, KeepaliveProbes, SessionConfig, SessionId, SessionKeepalive, Transport, effective},
     feed::{FrameCounts, JournalPosition},
     link::{DropCounters, Drops, Host},
     pin::{EarlierConnection, PinState},
@@ -275,9 +275,12 @@ fn tls(profiles: &TlsProfiles, configured: &SessionConfig, shown: Option<TlsRepo
 fn timers(configured: &SessionConfig) -> String {
     let seconds = |time: Duration| format!("{} s", time.as_secs());
     let ConnectRetry { first, longest } = configured.retry_waits();
-    let keepalive = match configured.keepalive_idle() {
-        Duration::ZERO => "none".to_owned(),
-        time => seconds(time),
+    let keepalive = match configured.keepalive_in_force() {
+        SessionKeepalive { idle: Duration::ZERO, .. } => "none".to_owned(),
+        SessionKeepalive { idle, probes: None } => seconds(idle),
+        SessionKeepalive { idle, probes: Some(KeepaliveProbes { interval, count }) } => {
+            format!("{} ({count} probes, {} apart)", seconds(idle), seconds(interval))
+        }
     };
     let mut timers = format!("retry {} to {}, keepalive {keepalive}", seconds(first), seconds(longest));
     for (name, time) in [("initial delay", configured.initial_delay), ("flap damping", configured.flap_damping)] {
