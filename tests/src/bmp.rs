@@ -177,6 +177,21 @@ impl ReceivedFrame {
         self.0.get(HEADER + 1).copied()
     }
 
+    /// Returns the texts of type String (0) in an Initiation (RFC 7854 §4.4).
+    pub fn initiation_texts(&self) -> Vec<String> {
+        let mut rest = if self.kind() == INITIATION { self.body() } else { &[] };
+        let mut texts = Vec::new();
+        while let [kind, kind_low, length, length_low, behind @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*length, *length_low])).min(behind.len());
+            let (value, next) = behind.split_at(length);
+            if [*kind, *kind_low] == [0, 0] {
+                texts.push(String::from_utf8_lossy(value).into_owned());
+            }
+            rest = next;
+        }
+        texts
+    }
+
     /// Returns the bytes after the common header and, if present, the per-peer header.
     pub fn body(&self) -> &[u8] {
         let headers = if self.peer().is_some() { HEADER + PEER_HEADER } else { HEADER };

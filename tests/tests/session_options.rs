@@ -349,3 +349,28 @@ fn a_changed_keepalive_counts_for_the_connection_that_is_up() {
     assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
     assert_eq!(trial.station.connections().len(), 1);
 }
+
+#[test]
+fn a_station_gets_a_changed_text_in_a_further_initiation() {
+    let trial = TrialPlan { bmp: " initiation-message \"site A\"", ..TrialPlan::default() }.start_up();
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 10, 0);
+    let texts = |number: usize, count: usize| {
+        let connection = trial.station.wait_connection(0, "an Initiation", |c| c.count(bmp::INITIATION) == count);
+        let frames = connection.frames.iter().filter(|frame| frame.kind() == bmp::INITIATION);
+        frames.map(bmp::ReceivedFrame::initiation_texts).nth(number).unwrap_or_default()
+    };
+    assert_eq!(texts(0, 1), ["site A"]);
+    trial.bmpd.commit(STATION, "initiation-message the session's own, 路");
+    assert_eq!(texts(1, 2), ["the session's own, 路"]);
+    assert_eq!(trial.bmpd.session(STATION)["initiation_message"], "the session's own, 路");
+    // The text of the bmp view does not count here.
+    trial.bmpd.commit_lines("bmp\ninitiation-message site B");
+    trial.bmpd.commit(STATION, "undo initiation-message");
+    assert_eq!(texts(2, 3), ["site B"]);
+    trial.bmpd.commit_lines("bmp\nundo initiation-message");
+    assert_eq!(texts(3, 4), [""; 0]);
+    // Routes go on arriving between them.
+    trial.routes_arrive(&mut feeder, 10, 0);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}

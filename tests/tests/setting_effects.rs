@@ -54,6 +54,7 @@ fn session_changes() -> Vec<ChangedSetting> {
         around("system", "http peer-metrics", up2(), "http peer-metrics"),
         around("bmp", "statistics-timer", up2(), "statistics-timer 30"),
         around("bmp", "connect-interface", inherited, "connect-interface 192.0.2.1"),
+        around("bmp", "initiation-message", up2(), "initiation-message the edge of the lab"),
         around("bmp", "persist", up2(), "persist"),
         change("description", "description the collector of the lab"),
         change("tcp connect port", "tcp connect port 12001"),
@@ -68,6 +69,7 @@ fn session_changes() -> Vec<ChangedSetting> {
         change("initial-delay", "initial-delay 5"),
         change("flap-damping", "flap-damping 1"),
         change("route-mirroring", "route-mirroring"),
+        change("initiation-message", "initiation-message the edge of the lab"),
         change("monitor", "monitor public"),
         change("shutdown", "shutdown"),
         around(

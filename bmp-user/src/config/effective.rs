@@ -1,6 +1,6 @@
-//! The connect-interface in force for a session.
+//! What is in force for a session of settings that the session view and the bmp view have.
 
-use super::model::{BmpConfig, ConnectInterface, SessionConfig, SessionId};
+use super::model::{BmpConfig, ConnectInterface, LineText, SessionConfig, SessionId};
 
 /// The view that the connect-interface in force comes from. JSON has its name in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,4 +46,10 @@ pub fn effective(bmp: &BmpConfig, id: &SessionId, session: &SessionConfig) -> Ef
         }
         (None, _) => EffectiveSource { connect: None, from: SourceLevel::Default },
     }
+}
+
+/// Returns the text that a station is told with the name of this device. The session view precedes
+/// the bmp view.
+pub fn initiation_message<'a>(bmp: &'a BmpConfig, session: &'a SessionConfig) -> Option<&'a LineText> {
+    session.initiation_message.as_ref().or(bmp.initiation_message.as_ref())
 }

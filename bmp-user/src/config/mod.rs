@@ -61,7 +61,7 @@ pub use commit_error::CommitError;
 pub use defaults::{DefaultParameter, default_parameters};
 pub use difference::{Conflict, Difference, rebase};
 pub use edit::{ConfigEdit, PartialUndo};
-pub use effective::{EffectiveSource, SourceLevel, effective};
+pub use effective::{EffectiveSource, SourceLevel, effective, initiation_message};
 pub use file::{LoadError, load, parse_file};
 pub use history::{CommitHistory, CommitRecord, HistoryError};
 pub use kept::KeepError;

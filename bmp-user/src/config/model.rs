@@ -286,6 +286,9 @@ pub struct BmpConfig {
     /// `statistics-timer SECONDS`: the time between Statistics Reports of BGP peers. Zero is never;
     /// without it, [`BmpConfig::STATISTICS_TIMER`].
     pub statistics_timer: Option<Duration>,
+    /// `initiation-message TEXT`: what stations are told with the name of this device, unless the
+    /// session has a text of its own.
+    pub initiation_message: Option<LineText>,
     /// `persist`: the kernel goes on enforcing the pins after bmpd has ended on request.
     pub persist: bool,
     /// `bmp-session ...`.
@@ -366,6 +369,8 @@ pub struct SessionConfig {
     pub monitors: BTreeMap<MonitorId, BTreeSet<RouteMode>>,
     /// `route-mirroring`: a session with monitors gets mirrored messages too.
     pub route_mirroring: bool,
+    /// `initiation-message TEXT`: what the station is told with the name of this device.
+    pub initiation_message: Option<LineText>,
     /// `adopt`: another local process opens the session. bmpd only pins and counts it.
     pub adopt: bool,
     /// `shutdown`: the session stays down.

@@ -26,7 +26,7 @@ use super::{
     transport::StationTransport,
 };
 use crate::{
-    config::{Config, SessionId, SessionKeepalive},
+    config::{Config, LineText, SessionId, SessionKeepalive, initiation_message},
     feed::{Follower, HiddenPeer},
     pin::{DownCause, Reason},
     signing::{self, ConnectionKeys},
@@ -57,6 +57,15 @@ pub(super) struct StreamContext {
     pub(super) status: Arc<SessionStatus>,
 }
 
+impl StreamContext {
+    /// Returns the text of the session's Initiation messages, as it is configured now.
+    fn initiation_message(&self) -> Option<LineText> {
+        let config = self.config.borrow();
+        let session = config.bmp.sessions.get(&self.id)?;
+        initiation_message(&config.bmp, session).cloned()
+    }
+}
+
 /// An established connection and what is on its way into it.
 pub(super) struct StationStream {
     context: StreamContext,
@@ -72,6 +81,10 @@ pub(super) struct StationStream {
     is_dumping: bool,
     /// [`Follower::hidden_changes`] as it was shown last.
     hidden_changes: u64,
+    /// What this device called itself when the stream began.
+    identity: DeviceIdentity,
+    /// The text of the last Initiation.
+    initiation_message: Option<LineText>,
     /// The keepalive that the socket has. `None` before it was set.
     keepalive: Option<SessionKeepalive>,
     pulse: Pulse,
@@ -87,7 +100,8 @@ impl StationStream {
         identity: &DeviceIdentity,
     ) -> Self {
         let mut outbox = Outbox::default();
-        outbox.push(initiation(identity, None), MessageType::Initiation);
+        let initiation_message = context.initiation_message();
+        outbox.push(initiation(identity, initiation_message.as_ref()), MessageType::Initiation);
         let mut pulse_timer = interval(PULSE_EVERY);
         pulse_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stream = Self {
@@ -100,6 +114,8 @@ impl StationStream {
             falls: 0,
             is_dumping: true,
             hidden_changes: 0,
+            identity: identity.clone(),
+            initiation_message,
             keepalive: None,
             pulse: Pulse::default(),
             pulse_timer,
@@ -194,11 +210,16 @@ impl StationStream {
     }
 
     /// Follows the settings that count for an open connection: what the station is told, and the
-    /// keepalive of the socket.
+    /// keepalive of the socket. A changed text makes a further Initiation (RFC 7854 §4.3).
     fn follow_settings(&mut self) {
         let config = Arc::clone(&self.context.config.borrow_and_update());
         let Some(session) = config.bmp.sessions.get(&self.context.id) else { return };
         self.follower.select(selection(session));
+        let text = initiation_message(&config.bmp, session);
+        if self.initiation_message.as_ref() != text {
+            self.outbox.push(initiation(&self.identity, text), MessageType::Initiation);
+            self.initiation_message = text.cloned();
+        }
         let keepalive = session.keepalive_in_force();
         if self.keepalive.replace(keepalive) == Some(keepalive) {
             return;
@@ -326,9 +347,10 @@ impl StationStream {
     }
 }
 
-fn initiation(identity: &DeviceIdentity, note: Option<&str>) -> Bytes {
+fn initiation(identity: &DeviceIdentity, text: Option<&LineText>) -> Bytes {
     let mut frame = BytesMut::new();
-    bmp::build::initiation(&mut frame, &identity.sys_descr, &identity.sys_name, note);
+    let text = text.map(LineText::as_str);
+    bmp::build::initiation(&mut frame, &identity.sys_descr, &identity.sys_name, text);
     frame.freeze()
 }
 

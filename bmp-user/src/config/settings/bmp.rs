@@ -4,7 +4,7 @@ use super::{
     access::{Access, Entries, field},
     descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
     effect::Effect,
-    forms::{ALIAS, VPN_INSTANCE},
+    forms::{ALIAS, INITIATION_NOTE, INITIATION_TEXT, INITIATION_WORD, VPN_INSTANCE},
 };
 use crate::config::{
     language::{
@@ -80,6 +80,17 @@ pub(in crate::config) static BMP_CONNECT_INTERFACE: SettingDescriptor = SettingD
     effect: Effect::ReconnectsIfPinChanges,
     note: "It counts for IPv4 sessions that have no `connect-interface` of their own.",
     access: field!(BmpConfig, connect_interface),
+    ..SettingDescriptor::in_view(ViewKind::Bmp)
+};
+
+pub(in crate::config) static BMP_INITIATION_MESSAGE: SettingDescriptor = SettingDescriptor {
+    head: &[INITIATION_WORD],
+    value: &INITIATION_TEXT,
+    default: DefaultValue::Fixed("none"),
+    rows: &[DefaultRow::new(205, "Text in Initiation")],
+    effect: Effect::AtOnce,
+    note: INITIATION_NOTE,
+    access: field!(BmpConfig, initiation_message),
     ..SettingDescriptor::in_view(ViewKind::Bmp)
 };
 

@@ -76,3 +76,17 @@ pub(in crate::config) const SECRET_FORMS: Syntax = Choice(&[
     &[Word(CIPHER, "the secret as bmpd has sealed it"), Value(ArgumentKind::Sealed, "the text of the sealed secret")],
     &[Word(SIMPLE, "the secret as it is, also one that is the word cipher or simple"), SECRET],
 ]);
+
+/// A setting of two views: text in the Initiation messages of sessions.
+pub(in crate::config) const INITIATION_WORD: Syntax =
+    Word("initiation-message", "tell stations something about this device");
+
+/// The words of the text. How long it may be is said where it is read.
+pub(in crate::config) static INITIATION_TEXT: [Syntax; 2] = [
+    Value(ArgumentKind::Text, "what stations are told, to the end of the line; quotes around it go"),
+    Optional(&INITIATION_TEXT),
+];
+
+pub(in crate::config) const INITIATION_NOTE: &str = "Stations get the text in an Initiation, in a TLV of type 0 \
+    (RFC 7854 §4.4). A connection that is up gets a further Initiation. The text has at most 255 characters. Several \
+    blanks count as one.";

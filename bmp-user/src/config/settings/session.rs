@@ -7,7 +7,10 @@ use super::{
     arguments::ArgumentType,
     descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
     effect::Effect,
-    forms::{KEYCHAIN_FORM, PORT_VALUE, PORT_WORD, SECRET_FORMS, SOURCE_FORMS, TLS_FORM, tls_values},
+    forms::{
+        INITIATION_NOTE, INITIATION_TEXT, INITIATION_WORD, KEYCHAIN_FORM, PORT_VALUE, PORT_WORD, SECRET_FORMS,
+        SOURCE_FORMS, TLS_FORM, tls_values,
+    },
     monitor::MONITOR_FORMS,
 };
 use crate::config::{
@@ -453,6 +456,18 @@ pub(in crate::config) static ROUTE_MIRRORING: SettingDescriptor = SettingDescrip
     rows: &[DefaultRow::new(200, "Mirrored messages")],
     effect: Effect::AtOnce,
     access: field!(SessionConfig, route_mirroring),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
+pub(in crate::config) static INITIATION_MESSAGE: SettingDescriptor = SettingDescriptor {
+    head: &[INITIATION_WORD],
+    value: &INITIATION_TEXT,
+    // Shorter, operators mean `initial-delay`: `init 5`.
+    shortest: "initiat".len(),
+    default: DefaultValue::Fixed("that of the bmp view"),
+    effect: Effect::AtOnce,
+    note: INITIATION_NOTE,
+    access: field!(SessionConfig, initiation_message),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 

@@ -11,7 +11,7 @@ use super::{
 use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
-pub(in crate::config) static SETTINGS: [&SettingDescriptor; 68] = [
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 70] = [
     &system::SYSNAME,
     &system::INTERFACE_ALIAS,
     &system::MEMORY_LIMIT,
@@ -60,6 +60,7 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 68] = [
     &bmp::BMP,
     &bmp::STATISTICS_TIMER,
     &bmp::BMP_CONNECT_INTERFACE,
+    &bmp::BMP_INITIATION_MESSAGE,
     &bmp::PERSIST,
     &bmp::SESSION,
     &session::DESCRIPTION,
@@ -76,6 +77,7 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 68] = [
     &session::INITIAL_DELAY,
     &session::FLAP_DAMPING,
     &session::ROUTE_MIRRORING,
+    &session::INITIATION_MESSAGE,
     &session::ADOPT,
     &session::SHUTDOWN,
     &session::MONITOR,

@@ -10,6 +10,14 @@ use crate::config::{
 /// How many optional parts of a syntax may be nested in a form. Repetitions nest.
 pub(super) const DEEP: usize = 3;
 
+/// Commands of the session view that an operator may not cut further, each with its shortest form.
+const SHORTEST: [(&str, &str); 2] = [("connect-retry", "connect-r"), ("initiation-message", "initiat")];
+
+/// Decides whether `length` letters of a command are too few to mean it.
+fn is_too_short(command: &str, length: usize) -> bool {
+    SHORTEST.iter().any(|(name, shortest)| *name == command && length < shortest.len())
+}
+
 /// One word of a form.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FormWord {
@@ -240,9 +248,7 @@ fn a_keyword_may_be_abbreviated_while_no_other_begins_so() {
                 }
                 let line = text(&cut);
                 match parse_line(&view, &line, true) {
-                    // No abbreviation shorter than `connect-r` means `connect-retry`.
-                    Ok(_) if *keyword == "connect-retry" && length < "connect-r".len() => {}
-                    Err(_) if *keyword == "connect-retry" && length < "connect-r".len() => {}
+                    Ok(_) | Err(_) if is_too_short(keyword, length) => {}
                     Ok(command) => {
                         assert_eq!(meaning(command), meant, "{line}");
                         unambiguous = true;
@@ -313,8 +319,6 @@ fn an_abbreviated_command_is_taken_if_one_name_begins_so_and_else_all_are_named(
         let undo = rules_of(kind).any(Rule::can_be_undone).then_some("undo");
         rules_of(kind).map(|rule| rule.keyword()).chain(undo).collect::<std::collections::BTreeSet<_>>()
     };
-    // No abbreviation shorter than `connect-r` means `connect-retry`.
-    let long_enough = |name: &str, cut: &str| name != "connect-retry" || cut.len() >= "connect-r".len();
     let mut ambiguous = 0;
     for kind in ViewKind::ALL {
         for name in around(kind).flat_map(names) {
@@ -322,11 +326,11 @@ fn an_abbreviated_command_is_taken_if_one_name_begins_so_and_else_all_are_named(
                 if around(kind).any(|kind| names(kind).contains(cut)) {
                     continue;
                 }
+                // The bmp view has no other command that begins like `initiation-message`.
+                let is_meant = |kind, name: &str| kind == ViewKind::Bmp || !is_too_short(name, cut.len());
                 let begin_so = |kind| {
-                    names(kind)
-                        .into_iter()
-                        .filter(|name| name.starts_with(cut) && long_enough(name, cut))
-                        .collect::<Vec<_>>()
+                    let names = names(kind).into_iter();
+                    names.filter(|name| name.starts_with(cut) && is_meant(kind, name)).collect::<Vec<_>>()
                 };
                 let meant = around(kind).map(begin_so).find(|names| !names.is_empty()).unwrap();
                 match (parse_line(&view(kind), cut, true), &meant[..]) {
@@ -375,7 +379,8 @@ fn an_incomplete_line_is_refused_at_its_end_and_a_line_too_long_at_the_extra_wor
         if let Err(error) = parse_line(&view, &line, false) {
             assert!(error.column > text(&words).chars().count() + 1, "{error}");
         } else {
-            let takes_more = words.iter().any(|word| matches!(word.text, "|" | "connect-interface" | "description"));
+            let texts = ["|", "connect-interface", "description", "initiation-message"];
+            let takes_more = words.iter().any(|word| texts.contains(&word.text));
             assert!(takes_more, "{line}");
         }
     }

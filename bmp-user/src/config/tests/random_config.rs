@@ -106,7 +106,7 @@ type More = (
     (Option<SessionKeepalive>, u16, u16),
     BTreeMap<MonitorId, BTreeSet<RouteMode>>,
     bool,
-    Option<LineText>,
+    (Option<LineText>, Option<LineText>),
     Option<u16>,
 );
 
@@ -140,7 +140,7 @@ fn more() -> impl Strategy<Value = More> {
         waits(),
         btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
         any::<bool>(),
-        option::of(line_text()),
+        (option::of(line_text()), option::of(line_text())),
         option::of(1u16..),
     )
 }
@@ -294,12 +294,12 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
     };
     let of = move |station, (vpn_instance, alias, plain, more): (_, _, _, More), connect_interface, next_hop| {
         let (id, session) = of(station, (vpn_instance, alias, plain), connect_interface, next_hop);
-        let (mss, dscp, ((password, keychain), tls), retry, waits, monitors, route_mirroring, description, local_port) =
-            more;
+        let (mss, dscp, ((password, keychain), tls), retry, waits, monitors, route_mirroring, texts, local_port) = more;
         let connects = matches!(session.transport, Some(Transport::Connect(_)));
         let seconds = |seconds: u16| Duration::from_secs(seconds.into());
         let session = SessionConfig {
-            description,
+            description: texts.0,
+            initiation_message: texts.1,
             mss,
             dscp,
             password: password.filter(|_| connects),
@@ -335,7 +335,7 @@ prop_compose! {
         http_peer_metrics in any::<bool>(),
         memory_limit in option::of(96u32..1_048_577),
         (bgp, keychains, tls_profiles) in (option::of(bgp()), btree_map(name(), keychain(), 0..3), btree_map(name(), tls_profile(), 0..3)),
-        statistics in option::of(0u64..65_536),
+        (statistics, initiation_message) in (option::of(0u64..65_536), option::of(line_text())),
         mut replays in btree_map(name(), replay(), 0..3),
         connect_interface in option::of(v4()),
         enabled in any::<bool>(),
@@ -361,7 +361,8 @@ prop_compose! {
             IpAddr::V6(_) => None,
         }), ..BmpConfig::default() };
         bmp.statistics_timer = statistics.map(Duration::from_secs);
-        bmp.enabled |= statistics.is_some() || bmp.connect_interface.is_some() || !sessions.is_empty();
+        bmp.initiation_message = initiation_message;
+        bmp.enabled |= statistics.is_some() || bmp.initiation_message.is_some() || bmp.connect_interface.is_some() || !sessions.is_empty();
         for (id, session) in sessions {
             let same = |(other, held): (&SessionId, &SessionConfig)| other.station == id.station && held.transport == session.transport;
             if !bmp.sessions.iter().any(same) {

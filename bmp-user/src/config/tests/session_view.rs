@@ -55,6 +55,26 @@ fn what_is_as_by_default_is_not_printed() {
 }
 
 #[test]
+fn the_text_of_the_session_view_precedes_that_of_the_bmp_view() {
+    let in_force = |lines: &[&str]| {
+        let (config, _) = typed(&[&["bmp", "bmp-session 198.51.100.7"], lines].concat());
+        let session = &config.bmp.sessions[&session_id("198.51.100.7")];
+        initiation_message(&config.bmp, session).map(|text| text.as_str().to_owned())
+    };
+    let own = "initiation-message \"edge of  the lab\"";
+    let of_all = ["quit", "initiation-message all"];
+    assert_eq!(in_force(&[]), None);
+    assert_eq!(in_force(&of_all).as_deref(), Some("all"));
+    assert_eq!(in_force(&[&[own], &of_all[..]].concat()).as_deref(), Some("edge of the lab"));
+    assert_eq!(in_force(&[own, "undo initiation-message"]), None);
+    assert_eq!(in_force(&[&of_all[..], &["undo initiation-message"]].concat()), None);
+    // Operators who type less mean the delay.
+    let view = super::session_view("198.51.100.7");
+    assert!(parse_line(&view, "init 5", true).is_ok() && parse_line(&view, "initiat a text", true).is_ok());
+    assert!(parse_line(&view, "init a text", true).unwrap_err().message.contains("a session waits"));
+}
+
+#[test]
 fn a_keepalive_has_its_probes_or_those_of_the_default() {
     for line in ["keepalive 0", "keepalive 5", "keepalive 5 2 3", "keepalive 32767 32767 127"] {
         assert_eq!(held(&[line]), [line]);

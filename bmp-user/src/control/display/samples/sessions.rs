@@ -48,6 +48,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
                 address: Some(SOURCE),
                 from: SourceLevel::Session,
             },
+            initiation_message: text("edge of the lab"),
             keychain: Some(KeychainReport {
                 name: "core".to_owned(),
                 current_key: Some(1),
@@ -122,6 +123,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             source_changes: 0,
             retry_in_seconds: Some(1.5),
             connect_interface: SourceReport { interface: None, address: None, from: SourceLevel::Default },
+            initiation_message: None,
             keychain: Some(KeychainReport {
                 name: "core".to_owned(),
                 current_key: None,
@@ -192,6 +194,7 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             source_changes: 0,
             retry_in_seconds: None,
             connect_interface: SourceReport { interface: None, address: Some(SOURCE), from: SourceLevel::Bmp },
+            initiation_message: None,
             keychain: None,
             tls: None,
             egress: EgressReport {
@@ -242,6 +245,7 @@ fn without_programs() -> SessionReport {
         source_changes: 0,
         retry_in_seconds: None,
         connect_interface: SourceReport { interface: text("up2"), address: None, from: SourceLevel::Session },
+        initiation_message: None,
         keychain: None,
         tls: None,
         egress: EgressReport {

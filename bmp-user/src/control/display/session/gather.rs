@@ -23,7 +23,10 @@ use super::{
     UnheldReport, UpDown,
 };
 use crate::{
-    config::{Config, ConnectRetry, KeepaliveProbes, SessionConfig, SessionId, SessionKeepalive, Transport, effective},
+    config::{
+        Config, ConnectRetry, KeepaliveProbes, SessionConfig, SessionId, SessionKeepalive, Transport, effective,
+        initiation_message,
+    },
     feed::{FrameCounts, JournalPosition},
     link::{DropCounters, Drops, Host},
     pin::{EarlierConnection, PinState},
@@ -160,6 +163,9 @@ impl Gather<'_> {
                 address: effective.connect.as_ref().and_then(|connect| connect.address()),
                 from: effective.from,
             },
+            initiation_message: initiation_message(&self.config.bmp, configured)
+                .filter(|_| !configured.adopt)
+                .map(|text| text.as_str().to_owned()),
             keychain: keychain(self.config, configured, shown.keys),
             tls: tls(&context.tls, configured, shown.tls),
             egress,

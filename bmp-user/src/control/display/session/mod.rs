@@ -74,6 +74,9 @@ pub(super) struct SessionReport {
     /// Seconds, to a tenth.
     pub(super) retry_in_seconds: Option<f64>,
     pub(super) connect_interface: SourceReport,
+    /// The text of the Initiation messages. `None` where none is configured, and where another
+    /// process sends them.
+    pub(super) initiation_message: Option<String>,
     /// `None` where connections are not signed by a key chain.
     pub(super) keychain: Option<KeychainReport>,
     /// `None` where connections are not encrypted.

@@ -117,6 +117,9 @@ impl SessionReport {
         let then = if self.state == UpDown::Up { "" } else { " (once it is up)" };
         let families = if families.is_empty() { "none".to_owned() } else { format!("{}{then}", families.join(", ")) };
         field(f, "Monitored peers", families)?;
+        if let Some(text) = &self.initiation_message {
+            field(f, "Initiation message", text)?;
+        }
         field(f, "Messages", messages)?;
         let FeedProgress { cursor, head, lag_bytes, refused_peers, .. } = feed;
         let (cursor, lag) = (or_dash(*cursor), or_dash(*lag_bytes));
