@@ -20,6 +20,7 @@ use lab::{
     trial::{LabTrial, TrialPlan, assert_left_only_by},
     wait::{PATIENCE, until},
 };
+use serde_json::Value;
 
 fn out(station: SocketAddr) -> impl Fn(&CapturedPacket) -> bool {
     move |packet| packet.left_for(station)
@@ -231,7 +232,7 @@ fn packets_dropped_by_a_full_queue_count_as_sent_and_are_displayed() {
     let router = &trial.topology.router;
     tc(router, "qdisc add dev up2 root bfifo limit 700");
     feeder.announce(&ReportedPeer::default(), &prefixes(2000), 1);
-    let drops = |session: &serde_json::Value| number(&session["interface_drops"][0]["queue"]);
+    let drops = |session: &Value| number(&session["interface_drops"][0]["queue"]);
     trial.bmpd.wait_session(STATION, "with drops", |session| drops(session) > 0);
     let shown = trial.bmpd.display("display bmp session verbose");
     assert!(shown.contains("Interface drops     : up2: "), "{shown}");
@@ -242,4 +243,30 @@ fn packets_dropped_by_a_full_queue_count_as_sent_and_are_displayed() {
     let captured = sum(&packets, out(trial.station.address())).1;
     assert!(number(&session["kernel"]["tx_packets"]) > captured, "{session:#}");
     assert_left_only_by(&trial.up2, &trial.up1, &trial.station.connections()[0]);
+}
+
+#[test]
+fn after_a_reset_of_counters_displays_count_from_zero_and_the_session_stays_up() {
+    let trial = TrialPlan::session("connect-interface up2").start_up();
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 2000, 0);
+    let (before, _) = trial.at_rest(&trial.up2);
+    assert_eq!(before["counters_reset_seconds"], Value::Null);
+    trial.bmpd.display(&format!("reset bmp session {STATION} counters"));
+    let (reset, _) = trial.at_rest(&trial.up2);
+    let zero = serde_json::json!({
+        "route_monitoring": 0, "statistics_report": 0, "peer_down": 0, "peer_up": 0, "initiation": 0,
+        "termination": 0, "route_mirroring": 0,
+    });
+    assert_eq!(reset["messages"], zero);
+    assert_eq!((number(&reset["kernel"]["tx_bytes"]), number(&reset["connections"]["established"])), (0, 0));
+    assert_eq!((number(&reset["connections"]["open"]), number(&reset["established_count"])), (1, 1));
+    let shown = trial.bmpd.display(&format!("display bmp session {STATION} verbose"));
+    assert!(shown.contains("  Counters reset      : 00h00m"), "{shown}");
+    trial.routes_arrive(&mut feeder, 10, 0);
+    let (again, _) = trial.at_rest(&trial.up2);
+    assert_eq!(number(&again["messages"]["route_monitoring"]), 10);
+    let sent = number(&again["kernel"]["tx_bytes"]);
+    assert!(sent > 0 && sent < number(&before["kernel"]["tx_bytes"]), "{again:#}");
+    assert_eq!(number(&again["established_count"]), 1);
 }

@@ -84,8 +84,8 @@ pub enum CandidateCommand {
     Clear,
 }
 
-/// The sessions that a command ends and begins again:
-/// `reset bmp session [ vpn-instance V ] { ADDR [ alias A ] | all }`.
+/// The sessions that a command ends and begins again, or whose counters it resets:
+/// `reset bmp session [ vpn-instance V ] { ADDR [ alias A ] | all } [ counters ]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResetCommand {
     /// In this VPN instance. `None` is the public one if a station is named, else all instances.
@@ -94,6 +94,8 @@ pub struct ResetCommand {
     pub station: Option<IpAddr>,
     /// With this alias; `None` is any alias and none.
     pub alias: Option<String>,
+    /// Only their counters: the sessions stay up.
+    pub counters: bool,
 }
 
 impl ResetCommand {
@@ -364,9 +366,12 @@ fn action(action: CommandAction, arguments: ArgumentTokens<'_>, line: &Line) -> 
         CommandAction::AbortTrial => ParsedCommand::Candidate(CandidateCommand::AbortTrial { force }),
         CommandAction::ClearCandidate => ParsedCommand::Candidate(CandidateCommand::Clear),
         CommandAction::ResetBgpPeer => ParsedCommand::ResetBgpPeer(arguments.address_of(ArgumentKind::Peer)),
-        CommandAction::ResetBmpSession => {
-            ParsedCommand::Reset(ResetCommand { vpn_instance: vpn_instance(), station: station(), alias: alias() })
-        }
+        CommandAction::ResetBmpSession => ParsedCommand::Reset(ResetCommand {
+            vpn_instance: vpn_instance(),
+            station: station(),
+            alias: alias(),
+            counters: arguments.has(word::COUNTERS),
+        }),
         CommandAction::DisplayCurrentConfiguration => {
             display(DisplayCommand::CurrentConfiguration { view: section(arguments) })
         }

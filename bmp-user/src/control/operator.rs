@@ -481,7 +481,11 @@ impl Operator {
         if ids.is_empty() {
             return Err(anyhow!("no such bmp-session is configured"));
         }
-        self.context.sessions.reset(&ids);
+        if reset.counters {
+            self.context.sessions.reset_counters(&ids, &self.context.pins);
+        } else {
+            self.context.sessions.reset(&ids);
+        }
         Ok(String::new())
     }
 

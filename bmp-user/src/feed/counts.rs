@@ -28,6 +28,16 @@ impl FrameCounts {
         self.unassigned
     }
 
+    /// Returns the frames that were counted after an earlier reading.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut counted = *self;
+        for (mine, before) in counted.assigned.iter_mut().zip(earlier.assigned) {
+            *mine = mine.saturating_sub(before);
+        }
+        counted.unassigned = counted.unassigned.saturating_sub(earlier.unassigned);
+        counted
+    }
+
     /// The number of all frames.
     pub fn total(&self) -> u64 {
         self.assigned.iter().sum::<u64>() + self.unassigned

@@ -10,11 +10,12 @@
 //!   [`selection`]
 //! - [`adopted`]: a session that another process opens
 //! - [`context`], [`up`], [`down`]: what all sessions share
-//! - [`status`]: what displays read
+//! - [`status`]: what displays read; [`baseline`]: the counters when an operator reset them
 
 mod accepted;
 mod adopted;
 mod backoff;
+mod baseline;
 mod connect;
 mod context;
 mod down;
@@ -39,6 +40,7 @@ use std::{
 
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
+pub use baseline::{CounterBaseline, EndedConnections};
 pub use selection::selection as selection_of;
 pub use status::{CauseOrigin, SessionPhase, SessionProcess, SessionSnapshot, SessionStatus};
 
@@ -75,6 +77,8 @@ pub struct SessionHandle {
     /// Its pin.
     pub pin: Arc<SessionPin>,
     reset: watch::Sender<()>,
+    /// The counters when an operator reset them last.
+    baseline: Mutex<Option<CounterBaseline>>,
 }
 
 /// The values that no setting changes.
@@ -86,7 +90,13 @@ pub mod defaults {
 impl SessionHandle {
     /// Returns a session that has not begun.
     pub fn idle(pin: Arc<SessionPin>) -> Self {
-        Self { status: Arc::new(SessionStatus::new()), pin, reset: watch::Sender::new(()) }
+        let status = Arc::new(SessionStatus::new());
+        Self { status, pin, reset: watch::Sender::new(()), baseline: Mutex::default() }
+    }
+
+    /// Returns the counters when an operator reset them last; `None` if nobody did.
+    pub fn baseline(&self) -> Option<CounterBaseline> {
+        self.baseline.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -104,6 +114,14 @@ impl Sessions {
     pub fn reset(&self, ids: &[SessionId]) {
         for session in ids.iter().filter_map(|id| self.get(id)) {
             session.reset.send_replace(());
+        }
+    }
+
+    /// Has displays count from zero for these sessions, which stay as they are.
+    pub fn reset_counters(&self, ids: &[SessionId], pins: &Pins) {
+        for session in ids.iter().filter_map(|id| self.get(id)) {
+            let baseline = CounterBaseline::of(&session, pins);
+            *session.baseline.lock().unwrap_or_else(PoisonError::into_inner) = Some(baseline);
         }
     }
 

@@ -71,6 +71,8 @@ pub(in crate::config) mod word {
     pub(in crate::config) const BGP: &str = "bgp";
     /// `display current-configuration mrt-replay NAME`.
     pub(in crate::config) const MRT_REPLAY: &str = "mrt-replay";
+    /// `reset bmp session all counters`.
+    pub(in crate::config) const COUNTERS: &str = "counters";
     /// `... | include TEXT`.
     pub(in crate::config) const INCLUDE: &str = "include";
     /// `... | exclude TEXT`.
@@ -333,6 +335,7 @@ static RESET_BMP_SESSION: CommandRule = command(
             &[Value(ArgumentKind::Station, "a station's address: its sessions"), ALIAS],
             &[Word("all", "every session")],
         ]),
+        Optional(&[Word(word::COUNTERS, "have displays count from zero, and leave the sessions up")]),
     ],
 );
 

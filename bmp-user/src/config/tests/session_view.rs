@@ -206,7 +206,12 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
             vpn_instance: vpn_instance.map(str::to_owned),
             station: station.map(|station| station.parse().unwrap()),
             alias: alias.map(str::to_owned),
+            counters: false,
         })
+    };
+    let counters = |command: ParsedCommand| match command {
+        ParsedCommand::Reset(reset) => ParsedCommand::Reset(ResetCommand { counters: true, ..reset }),
+        other => other,
     };
     let display = |what, filter| ParsedCommand::Display(what, filter);
     let none = CommitNote::default;
@@ -217,6 +222,12 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
     let rollback = |target, trial| ParsedCommand::Candidate(CandidateCommand::Rollback { target, trial });
     let table = [
         ("commit", "com", ParsedCommand::Candidate(CandidateCommand::Commit { force: false, note: none() })),
+        ("reset bmp session all counters", "reset bm s a c", counters(reset(None, None, None))),
+        (
+            "reset bmp session vpn-instance v 192.0.2.9 alias a counters",
+            "reset bm s v v 192.0.2.9 a a c",
+            counters(reset(Some("v"), Some("192.0.2.9"), Some("a"))),
+        ),
         ("commit force", "com f", ParsedCommand::Candidate(CandidateCommand::Commit { force: true, note: none() })),
         (
             "commit trial 600",

@@ -30,7 +30,7 @@ use crate::{
     feed::{FrameCounts, JournalPosition},
     link::{DropCounters, Drops, Host},
     pin::{EarlierConnection, PinState},
-    session::{SessionHandle, SessionPhase, SessionSnapshot},
+    session::{CounterBaseline, EndedConnections, SessionHandle, SessionPhase, SessionSnapshot},
     signing::{self, KeyReport},
     tls::{TlsProfiles, TlsReport},
     wire::bmp::MessageType,
@@ -74,6 +74,15 @@ pub(in crate::control::display) enum UplinkLookup {
     Omitted,
 }
 
+/// What counters begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CountedFrom {
+    /// The first count, which metrics need.
+    Start,
+    /// The last `reset bmp session A counters`.
+    Reset,
+}
+
 /// Reports on the selected sessions in the order of the configuration, each when the iterator comes
 /// to it. Without `monitored`, a report lacks the number of monitored peers.
 pub(super) fn sessions<'a>(
@@ -81,10 +90,12 @@ pub(super) fn sessions<'a>(
     config: &'a Config,
     filter: &'a SessionFilter,
     uplinks: UplinkLookup,
+    counted_from: CountedFrom,
     monitored: Option<&'a MonitoredFamilies>,
 ) -> impl Iterator<Item = SessionReport> + 'a {
     let host = (uplinks == UplinkLookup::Done).then(|| context.host.borrow().clone());
-    let mut gather = Gather { context, config, host, head: context.feed.head(), drops: DropCounters::default() };
+    let (head, drops) = (context.feed.head(), DropCounters::default());
+    let mut gather = Gather { context, config, host, counted_from, head, drops };
     filter.select(config).map(move |(id, configured)| {
         // Between a commit and the start of its task a session has not begun.
         let session =
@@ -100,6 +111,7 @@ struct Gather<'a> {
     config: &'a Config,
     /// For the lookup of uplinks; `None` where they are left out.
     host: Option<Arc<Host>>,
+    counted_from: CountedFrom,
     /// Messages and bytes of the journal, when the answer was begun.
     head: JournalPosition,
     drops: DropCounters,
@@ -133,6 +145,9 @@ impl Gather<'_> {
         };
         let retry_at = shown.retry_at.filter(|_| shown.phase == SessionPhase::Down);
         let segments_again = (shown.established > 0).then_some(shown.retransmits + shown.live_retransmits);
+        let baseline = session.baseline().filter(|_| self.counted_from == CountedFrom::Reset);
+        let baseline = baseline.as_ref();
+        let sent = session.status.messages();
         SessionReport {
             station: id.station,
             port: configured.port(),
@@ -169,12 +184,14 @@ impl Gather<'_> {
             keychain: keychain(self.config, configured, shown.keys),
             tls: tls(&context.tls, configured, shown.tls),
             egress,
-            kernel: self.kernel(configured, session, is_pinned, segments_again),
-            connections: self.connections(session),
+            counters_reset_seconds: baseline.map(|baseline| now.saturating_duration_since(baseline.at).as_secs()),
+            kernel: self.kernel(configured, session, is_pinned, segments_again, baseline),
+            connections: self.connections(session, baseline),
             interface_drops,
             unheld: self.looks_for_earlier(configured, &state).then(|| unheld(&session.pin.earlier_connections())),
             guard: StrangerGuard::of(context, configured, session),
-            messages: (!configured.adopt).then(|| messages(session.status.messages())),
+            messages: (!configured.adopt)
+                .then(|| messages(baseline.map_or(sent, |baseline| baseline.messages_since(&sent)))),
             feed,
             timers: timers(configured),
             monitored_peers: Default::default(),
@@ -189,14 +206,17 @@ impl Gather<'_> {
         session: &SessionHandle,
         is_pinned: bool,
         segments_again: Option<u64>,
+        baseline: Option<&CounterBaseline>,
     ) -> KernelCounters {
         let counters = self.context.pins.counters(&session.pin);
+        let counters = baseline.map_or(counters, |baseline| baseline.kernel_since(&counters));
         let counters = if configured.adopt { with_owner_as_own(&counters) } else { counters };
         let counted = KernelCounters::of_pin(self.context, &counters, is_pinned);
         if self.has_programs() || configured.adopt {
             return counted;
         }
-        KernelCounters { retransmits: segments_again, ..counted }
+        let since = |again| baseline.map_or(again, |baseline| baseline.retransmits_since(again));
+        KernelCounters { retransmits: segments_again.map(since), ..counted }
     }
 
     fn has_programs(&self) -> bool {
@@ -210,11 +230,13 @@ impl Gather<'_> {
         self.has_programs() && opens && !matches!(state, PinState::Pending)
     }
 
-    fn connections(&self, session: &SessionHandle) -> Option<ConnectionCounts> {
+    fn connections(&self, session: &SessionHandle, baseline: Option<&CounterBaseline>) -> Option<ConnectionCounts> {
         self.has_programs().then(|| {
             let told = session.pin.connections();
             let told = told.borrow();
-            let (open, established, closed, failed) = (told.open.len(), told.established, told.closed, told.failed);
+            let (open, ended) = (told.open.len(), EndedConnections::of(&told));
+            let EndedConnections { established, closed, failed } =
+                baseline.map_or(ended, |baseline| baseline.connections_since(ended));
             ConnectionCounts { open, established, closed, failed }
         })
     }

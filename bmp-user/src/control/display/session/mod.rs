@@ -12,6 +12,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use gather::CountedFrom;
 pub(super) use gather::{SessionFilter, UplinkLookup};
 
 use super::{
@@ -82,6 +83,8 @@ pub(super) struct SessionReport {
     /// `None` where connections are not encrypted.
     pub(super) tls: Option<SessionTlsReport>,
     pub(super) egress: EgressReport,
+    /// Seconds since an operator reset the counters. `None` if nobody did.
+    pub(super) counters_reset_seconds: Option<u64>,
     pub(super) kernel: KernelCounters,
     /// What the kernel tells of the connections; `None` where no program does.
     pub(super) connections: Option<ConnectionCounts>,
@@ -289,7 +292,7 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     if rendering == Rendering::Json {
-        let sessions = gather::sessions(context, config, filter, UplinkLookup::Done, None);
+        let sessions = gather::sessions(context, config, filter, UplinkLookup::Done, CountedFrom::Reset, None);
         return JsonAnswer::new(AnswerSubject::BmpSession, Elements::new(sessions)).write(out);
     }
     let is_up =
@@ -297,24 +300,25 @@ pub(super) fn write(
     let ids = || filter.select(config).map(|(id, _)| id);
     write!(out, "{}", totals(ids().count(), ids().filter(|id| is_up(id)).count()))?;
     if rendering == Rendering::Table {
-        let reports = gather::sessions(context, config, filter, UplinkLookup::Omitted, None);
+        let reports = gather::sessions(context, config, filter, UplinkLookup::Omitted, CountedFrom::Reset, None);
         return write!(out, "{}", escaped_lines(&rows(reports)));
     }
     let monitored = MonitoredFamilies::of(&context.feed);
-    for report in gather::sessions(context, config, filter, UplinkLookup::Omitted, Some(&monitored)) {
+    for report in gather::sessions(context, config, filter, UplinkLookup::Omitted, CountedFrom::Reset, Some(&monitored))
+    {
         write!(out, "{}", escaped_lines(&report.to_string()))?;
     }
     Ok(())
 }
 
-/// Returns the sessions that the filter selects.
+/// Returns the sessions that the filter selects, with whole counters.
 pub(super) fn all(
     context: &ControlContext,
     config: &Config,
     filter: &SessionFilter,
     uplinks: UplinkLookup,
 ) -> Vec<SessionReport> {
-    gather::sessions(context, config, filter, uplinks, None).collect()
+    gather::sessions(context, config, filter, uplinks, CountedFrom::Start, None).collect()
 }
 
 /// Returns the lines in front of the sessions.

@@ -61,7 +61,11 @@ impl fmt::Display for SessionReport {
                 field(f, "Station certificate", peer)?;
             }
         }
-        write!(f, "{}{}", self.egress, self.kernel)?;
+        write!(f, "{}", self.egress)?;
+        if let Some(seconds) = self.counters_reset_seconds {
+            field(f, "Counters reset", format_args!("{} ago", age(seconds)))?;
+        }
+        write!(f, "{}", self.kernel)?;
         for drops in &self.interface_drops {
             field(f, "Interface drops", drops)?;
         }
