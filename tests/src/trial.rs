@@ -178,9 +178,13 @@ pub fn outgoing(packets: &[CapturedPacket]) -> Vec<&CapturedPacket> {
 /// Bare acknowledgements of IPv6 are exempt. The side that closes first acknowledges the other's
 /// FIN from a TIME_WAIT entry, which is no socket. IPv6 routes this packet without the binding
 /// (ip6_route_output_flags), and no cgroup program sees it. IPv4 keeps to the interface.
+///
+/// Resets without an acknowledgement are exempt, too: they answer a segment that arrives when its
+/// connection has ended (RFC 9293 §3.5.2), and belong to no socket.
 pub fn strays(packets: &[CapturedPacket]) -> Vec<&CapturedPacket> {
-    let bare = |p: &&CapturedPacket| p.ack && p.payload_bytes == 0 && !p.syn && !p.fin && !p.rst;
-    outgoing(packets).into_iter().filter(|p| p.source.is_ipv4() || !bare(p)).collect()
+    let bare = |p: &CapturedPacket| p.ack && p.payload_bytes == 0 && !p.syn && !p.fin && !p.rst;
+    let of_no_socket = |p: &CapturedPacket| p.rst && !p.ack || p.source.is_ipv6() && bare(p);
+    outgoing(packets).into_iter().filter(|p| !of_no_socket(p)).collect()
 }
 
 /// Asserts that the session of `connection` left on link `here`, and nothing for its station on
