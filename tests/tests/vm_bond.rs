@@ -71,7 +71,8 @@ fn follows_the_aggregate(make: impl FnOnce(&Topology, &'static str) -> FailoverA
     let topology = Topology::without_offload();
     let aggregate = make(&topology, "agg0");
     let [agg0, up3] = ["agg0", "up3"].map(|link| LinkCapture::start(&topology.router, link, STATION_PORT));
-    let trial = TrialPlan::session("connect-interface agg0").start_on(topology);
+    // A probe on its way while neither port is active would be counted, and leave by neither.
+    let trial = TrialPlan::session("connect-interface agg0\n keepalive 0").start_on(topology);
     trial.bmpd.wait_up(STATION);
     let mut feeder = trial.feeder();
     trial.routes_arrive(&mut feeder, 50, 0);
