@@ -7,15 +7,21 @@ use bmp_user::config::{
 /// The bytes of one key: its id, what it has, and four times of two bytes.
 pub(crate) const KEY_BYTES: usize = 10;
 
+/// The most keys of a chain that is printed and parsed. That takes a hundred times as long as the
+/// walk, and no more keys show no more of it.
+const PRINTED: usize = 2;
+
 /// Makes a key chain of the bytes, and walks through all its times. Between two times nothing may
-/// change, and each plan must hold to the lifetimes. The chain must be the same after printing and
-/// parsing.
+/// change, and each plan must hold to the lifetimes. A short chain must be the same after printing
+/// and parsing.
 pub fn keychain(bytes: &[u8]) {
     let keys = bytes.chunks_exact(KEY_BYTES).take(16).map(key);
     let chain = KeychainConfig { keys: keys.collect() };
-    let mut config = Config::default();
-    config.keychains.insert("core".to_owned(), chain.clone());
-    assert_eq!(parse_file("printed", &print(&config)).as_ref(), Ok(&config));
+    if chain.keys.len() <= PRINTED {
+        let mut config = Config::default();
+        config.keychains.insert("core".to_owned(), chain.clone());
+        assert_eq!(parse_file("printed", &print(&config)).as_ref(), Ok(&config));
+    }
     let (mut now, mut turns) = (UtcTime::from_unix(0), 0);
     loop {
         turns += 1;
