@@ -30,7 +30,11 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
         "the demonstration on a bare Debian",
         "tests",
     ];
-    let mut steps = Steps::announce("cargo xtask ci", "about 10 minutes on two cores once fetched", &names);
+    let mut steps = Steps::announce(
+        "cargo xtask ci",
+        "about 25 minutes on two cores once built, three quarters of an hour before",
+        &names,
+    );
     steps.begin();
     formatting()?;
     steps.begin();
