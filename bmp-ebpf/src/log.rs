@@ -64,16 +64,16 @@ fn first(octets: u64) -> [u8; 4] {
 /// constant size.
 #[inline(always)]
 fn words(cause: u32) -> &'static str {
-    const WORDS: [[u8; 16]; 8] = [
-        *b"wrong interface ",
-        *b"wrong source IP ",
-        *b"no session mark ",
-        *b"pin denies this ",
-        *b"pin has expired ",
-        *b"no such station ",
-        *b"unknown cause   ",
-        *b"unknown cause   ",
-    ];
+    const WORDS: [[u8; 16]; 8] = {
+        let mut words = [*b"unknown cause   "; 8];
+        words[DenialCause::Interface as usize] = *b"wrong interface ";
+        words[DenialCause::Source as usize] = *b"wrong source IP ";
+        words[DenialCause::Mark as usize] = *b"no session mark ";
+        words[DenialCause::Denied as usize] = *b"pin denies this ";
+        words[DenialCause::Gone as usize] = *b"pin has expired ";
+        words[DenialCause::Stranger as usize] = *b"no such station ";
+        words
+    };
     // SAFETY: ASCII.
     unsafe { core::str::from_utf8_unchecked(&WORDS[cause as usize & 7][..15]) }
 }
