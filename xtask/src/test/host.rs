@@ -21,20 +21,20 @@ use crate::{
 
 /// The test programs that take the longest. They come first: a long one at the end would run alone.
 const LONGEST: [&str; 14] = [
-    "session",
-    "other_decoders",
-    "relay_settings",
-    "bmp_user",
-    "adopted",
-    "session_options",
-    "logging",
-    "slow_stations",
-    "bgp_tables",
-    "next_hop",
     "relayed_daemons",
+    "session",
+    "bmp_user",
+    "bgp_tables",
+    "relay_settings",
+    "slow_stations",
+    "setting_effects",
+    "adopted",
     "instructions",
-    "lost_enforcement",
-    "outsiders",
+    "session_options",
+    "packages",
+    "next_hop",
+    "other_decoders",
+    "http",
 ];
 
 /// A run of a test program, or of the examples in the documentation.
@@ -105,7 +105,8 @@ pub(super) fn run(
     let mut targets = campaign.as_mut().map(|campaign| campaign.commands()).unwrap_or_default();
     let targets = targets.iter_mut().map(|command| (command, &FuzzCampaign::WATCHED));
     let jobs = boot.iter_mut().map(|command| (command, &guest)).chain(commands.iter_mut().zip(&runs)).chain(targets);
-    let at_once = thread::available_parallelism().map_or(2, |cores| cores.get() + 1) + first;
+    // The machine uses one core, as long as it runs.
+    let at_once = thread::available_parallelism().map_or(2, |cores| cores.get() + 1);
     watcher.run_all(jobs, at_once, |place, said| {
         let Some(place) = place.checked_sub(first) else {
             if let Some(booted) = &mut booted {

@@ -40,6 +40,10 @@ const PACKAGES: &str = "BMPD_PACKAGES";
 /// The variables that are passed on to the machine.
 const PASSED_ON: [&str; 3] = ["RUST_BACKTRACE", "RUST_TEST_THREADS", "PROPTEST_CASES"];
 
+/// How many tests of a program run at a time, if nothing else is said. The harness takes the
+/// number of processors, of which the machine has one, and most tests wait most of the time.
+const AT_ONCE: &str = "RUST_TEST_THREADS=2";
+
 /// The folder for files that the machine writes, as the machine sees it.
 const SHARE: &str = "/run/vm";
 
@@ -198,7 +202,8 @@ fn systemd_script(programs: &[TestProgram], choice: &ChosenTests<'_>, patience: 
 
 /// Returns the lines that set the folder and the variables of the tests.
 fn environment(choice: &ChosenTests<'_>, patience: u32) -> String {
-    let mut lines = format!("cd {}\nexport {SKIPPED}={SHARE}/skipped {PATIENCE}={patience}", quoted(&process::root()));
+    let root = quoted(&process::root());
+    let mut lines = format!("cd {root}\nexport {SKIPPED}={SHARE}/skipped {PATIENCE}={patience} {AT_ONCE}");
     if choice.soak {
         let _ = write!(lines, " {SOAK}=1");
     }

@@ -39,10 +39,21 @@ impl Accelerator {
     }
 
     /// Returns the processor. Without `la57=off`, emulated system calls take half as long again.
+    /// With `erms` and `fsrm`, the kernel copies memory a byte at a time: emulated, each byte is a
+    /// step.
     fn processor(self) -> &'static str {
         match self {
-            Self::Tcg => "max,la57=off",
+            Self::Tcg => "max,la57=off,erms=off,fsrm=off",
             Self::Kvm => "host",
+        }
+    }
+
+    /// Returns how many processors the machine has. Emulated, a second one halves the speed of
+    /// each: kernels wait for each other's processors, which wait for those of a busy host.
+    fn processors(self) -> &'static str {
+        match self {
+            Self::Tcg => "1",
+            Self::Kvm => "2",
         }
     }
 
@@ -69,9 +80,6 @@ impl fmt::Display for Accelerator {
 const KERNEL: &str = "console=ttyS0 quiet oops=panic panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable \
                       rcupdate.rcu_expedited=1";
 
-/// The machine's priority (nice(1)). Tests on this host, which may run beside it, go first.
-const NICENESS: i32 = 10;
-
 /// Starts the machine again while it asks for that: `$0` is then there.
 const RESTARTS: &str = r#"while "$@"; do [ -e "$0" ] || exit 0; done; exit 1"#;
 
@@ -92,13 +100,10 @@ pub(super) fn command(kernel: &DebianKernel, guest: &GuestFiles, accelerator: Ac
     };
     let prepare = || {
         set_pdeathsig(Signal::SIGKILL)?;
-        // SAFETY: the call has no condition. Without the lower priority, the machine is only a
-        // burden.
-        let _ = unsafe { nix::libc::nice(NICENESS) };
         Ok(())
     };
     command.stdin(std::process::Stdio::null());
-    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    // SAFETY: between fork and exec it makes one system call and allocates nothing.
     unsafe { command.pre_exec(prepare) };
     command
 }
@@ -107,7 +112,7 @@ pub(super) fn command(kernel: &DebianKernel, guest: &GuestFiles, accelerator: Ac
 fn qemu(kernel: &DebianKernel, guest: &GuestFiles, accelerator: Accelerator) -> Command {
     let mut qemu = Program::Qemu.command();
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35", "-m", "2048"]);
-    qemu.args(["-accel", accelerator.arguments(), "-cpu", accelerator.processor(), "-smp", "2"]);
+    qemu.args(["-accel", accelerator.arguments(), "-cpu", accelerator.processor(), "-smp", accelerator.processors()]);
     qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(guest.first()).args(["-append", KERNEL]);
     qemu.arg("-serial").arg(format!("file:{}", escaped(&guest.console().to_string_lossy())));
     share(&mut qemu, "host", "/", ",readonly=on");
