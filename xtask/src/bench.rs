@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The variable that names the folder with bmpd and bmpctl.
-const BIN_DIR: &str = "BMPD_BIN_DIR";
+pub(crate) const BIN_DIR: &str = "BMPD_BIN_DIR";
 
 /// The options of the benchmarks.
 #[derive(clap::Args)]

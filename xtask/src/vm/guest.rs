@@ -15,6 +15,7 @@ use super::{
     kernel::{DebianKernel, MODULES},
 };
 use crate::{
+    bench,
     process::{self, quietly, target_dir},
     programs::Program,
     suite::{SKIPPED, SOAK, TestProgram},
@@ -47,6 +48,14 @@ const AT_ONCE: &str = "RUST_TEST_THREADS=2";
 /// The folder for files that the machine writes, as the machine sees it.
 const SHARE: &str = "/run/vm";
 
+/// What a machine does before it switches itself off.
+pub(super) enum GuestWork<'a> {
+    /// It runs tests. They wait so many times longer than on a fast host.
+    Tests { programs: &'a [TestProgram], choice: &'a ChosenTests<'a>, patience: u32 },
+    /// It runs the benchmarks of a folder, with these arguments.
+    Bench { folder: &'a Path, arguments: &'a [String] },
+}
+
 /// The files of one run.
 pub(super) struct GuestFiles {
     folder: PathBuf,
@@ -55,19 +64,19 @@ pub(super) struct GuestFiles {
 
 impl GuestFiles {
     /// Writes the files below `folder`.
-    pub(super) fn prepare(
-        folder: &Path,
-        kernel: &DebianKernel,
-        programs: &[TestProgram],
-        choice: &ChosenTests<'_>,
-        patience: u32,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn prepare(folder: &Path, kernel: &DebianKernel, work: &GuestWork<'_>) -> anyhow::Result<Self> {
         let guest = Self { folder: folder.join("run"), disk: None };
-        let script = match choice.root {
-            GuestRoot::HostFiles => script(kernel, programs, choice, patience),
-            GuestRoot::Systemd => systemd_script(programs, choice, patience)?,
+        let (root, script) = match *work {
+            GuestWork::Bench { folder, arguments } => (GuestRoot::HostFiles, bench_script(kernel, folder, arguments)),
+            GuestWork::Tests { programs, choice, patience } => {
+                let script = match choice.root {
+                    GuestRoot::HostFiles => script(kernel, programs, choice, patience),
+                    GuestRoot::Systemd => systemd_script(programs, choice, patience)?,
+                };
+                (choice.root, script)
+            }
         };
-        guest.write(kernel, choice.root, &script).context("cannot prepare the machine")?;
+        guest.write(kernel, root, &script).context("cannot prepare the machine")?;
         Ok(guest)
     }
 
@@ -162,12 +171,33 @@ impl GuestFiles {
     }
 }
 
+/// Returns the script that the machine begins with.
+fn beginning(kernel: &DebianKernel) -> String {
+    format!("{GUEST}mount --bind {} /lib/modules\n", quoted(&kernel.modules()))
+}
+
+/// Returns the script that runs benchmarks. The machine ends without its last line if they fail.
+fn bench_script(kernel: &DebianKernel, folder: &Path, arguments: &[String]) -> String {
+    let bench = folder.join("bench");
+    let mut command = format!("run benchmarks {}", quoted(&bench));
+    for argument in arguments {
+        let _ = write!(command, " {}", quoted(Path::new(argument)));
+    }
+    format!(
+        "{}cd {}\nexport {}={}\n{command} || finish 'the benchmarks failed'\nfinish {}\n",
+        beginning(kernel),
+        quoted(&process::root()),
+        bench::BIN_DIR,
+        quoted(folder),
+        quoted(Path::new(FINISHED)),
+    )
+}
+
 fn script(kernel: &DebianKernel, programs: &[TestProgram], choice: &ChosenTests<'_>, patience: u32) -> String {
-    let mut script = GUEST.to_owned();
+    let mut script = beginning(kernel);
     let mut line = |text: String| {
         let _ = writeln!(script, "{text}");
     };
-    line(format!("mount --bind {} /lib/modules", quoted(&kernel.modules())));
     line(environment(choice, patience));
     for program in programs {
         let mut command = format!("run {} {}", quoted(Path::new(&program.name)), quoted(&program.file));

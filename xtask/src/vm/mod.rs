@@ -24,8 +24,13 @@ use std::{
 use anyhow::{Context as _, bail};
 
 pub(crate) use self::release::DebianRelease;
-use self::{guest::GuestFiles, kernel::DebianKernel, machine::Accelerator};
+use self::{
+    guest::{GuestFiles, GuestWork},
+    kernel::DebianKernel,
+    machine::Accelerator,
+};
 use crate::{
+    binaries::{self, Profile},
     packages,
     process::{self, is_root, own_program, quietly, say, target_dir},
     programs::{Built, Use},
@@ -49,6 +54,10 @@ pub(crate) struct Arguments {
     /// All tests of bmpd, not only those that need the machine
     #[arg(long)]
     all: bool,
+    /// Instead of tests, the benchmarks, with what follows as their arguments:
+    /// `vm --bench -- tls --routes 100000`
+    #[arg(long, conflicts_with_all = ["systemd", "all"])]
+    bench: bool,
     /// Only the tests that have one of these in their name, or in that of their file
     #[arg(value_name = "TEST-FILTER")]
     filters: Vec<String>,
@@ -57,7 +66,11 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The uses that this command starts programs for.
     pub(crate) fn uses(&self) -> &'static [Use] {
-        if self.systemd { &[Use::Systemd] } else { &[Use::Vm] }
+        match (self.systemd, self.bench) {
+            (true, _) => &[Use::Systemd],
+            (false, true) => &[Use::Vm, Use::Bench],
+            (false, false) => &[Use::Vm],
+        }
     }
 }
 
@@ -106,6 +119,9 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(reason) = impossible() {
         bail!("{reason}");
     }
+    if arguments.bench {
+        return benchmarks(arguments);
+    }
     let (root, default, what) = if arguments.systemd {
         (GuestRoot::Systemd, DebianRelease::Thirteen, "cargo xtask vm --systemd, on Debian")
     } else {
@@ -128,6 +144,29 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let end = run(&choice, &watcher, &mut summary, &mut String::new())?;
     say(summary.report(start.elapsed()));
     Ok(suite::exit_code(&[end], &summary))
+}
+
+/// Runs the benchmarks in the machine. They are fair there to what they compare, and slow.
+fn benchmarks(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    packages::require(arguments.uses())?;
+    let folder = binaries::build(Profile::Release, &["bench", "hot"])?;
+    let kernel = arguments.kernel.unwrap_or(DebianRelease::of_host());
+    let work = GuestWork::Bench { folder: &folder, arguments: &arguments.filters };
+    let place = VirtualMachine::folder()?;
+    let lock = lock(&place)?;
+    let kernel = DebianKernel::get(&place, kernel)?;
+    let guest = GuestFiles::prepare(&place, &kernel, &work)?;
+    let machine = VirtualMachine { kernel, accelerator: Accelerator::chosen()?, guest, programs: 0, _lock: lock };
+    say(format_args!("booting Linux {} in QEMU ({})", machine.kernel.release, machine.accelerator));
+    let run = WatchedRun { what: VirtualMachine::NAME, group: true, silence: VirtualMachine::SILENCE };
+    let mut finished = false;
+    let end = ProcessWatcher::new()?.run(&mut machine.command(), &run, |line| {
+        finished |= VirtualMachine::is_last(line);
+        if !finished {
+            say(line);
+        }
+    })?;
+    Ok(if machine.verdict(end, finished) == RunEnd::Success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs the tests that need systemd on Debian 13 and on testing: a part of the long campaigns.
@@ -218,8 +257,7 @@ impl VirtualMachine {
             return Ok(None);
         }
         let accelerator = Accelerator::chosen()?;
-        let folder = target_dir()?.join("vm");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let folder = Self::folder()?;
         let lock = lock(&folder)?;
         let kernel = DebianKernel::get(&folder, choice.kernel)?;
         let patience = accelerator.slowness() * load;
@@ -232,11 +270,19 @@ impl VirtualMachine {
                 Some(systemd::root(&folder, choice.kernel)?)
             }
         };
-        let mut guest = GuestFiles::prepare(&folder, &kernel, &programs, choice, patience)?;
+        let work = GuestWork::Tests { programs: &programs, choice, patience };
+        let mut guest = GuestFiles::prepare(&folder, &kernel, &work)?;
         if let Some(disk) = disk {
             guest.copy_disk(&disk)?;
         }
         Ok(Some(Self { kernel, accelerator, guest, programs: programs.len(), _lock: lock }))
+    }
+
+    /// Returns the folder of all machines' files, which is there.
+    fn folder() -> anyhow::Result<PathBuf> {
+        let folder = target_dir()?.join("vm");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder)
     }
 
     /// Returns the line that announces its boot.
