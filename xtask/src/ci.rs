@@ -11,7 +11,8 @@ use crate::{
     progress::Steps,
     rules,
     setup::setup,
-    test, toolchain,
+    test::{self, BesideRun},
+    toolchain,
 };
 
 /// The release of cargo-deny that is installed where there is none.
@@ -27,8 +28,7 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
         "lints of the kernel programs",
         "licences",
         "build of the tests",
-        "the demonstration on a bare Debian",
-        "tests",
+        "tests, and the demonstration on a bare Debian",
     ];
     let mut steps = Steps::announce(
         "cargo xtask ci",
@@ -59,13 +59,13 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
     steps.begin();
     run(cargo().args(["test", "--locked", "--workspace", "--no-run", "--quiet"]))?;
     steps.begin();
-    if has_bare {
-        demonstration()?;
+    let demonstration = if has_bare {
+        Some(demonstration()?)
     } else {
         say("ci: no demonstration on a bare Debian: it needs Debian and root");
-    }
-    steps.begin();
-    test::command(&test::Arguments::default())
+        None
+    };
+    test::run(&test::Arguments::default(), demonstration)
 }
 
 fn formatting() -> anyhow::Result<()> {
@@ -102,15 +102,11 @@ fn kernel_lints() -> anyhow::Result<()> {
     run(clippy.args(["--", "-D", "warnings"]).current_dir(crate::process::root()))
 }
 
-/// Runs the README's first command on a bare Debian, which starts from what is compiled here.
-fn demonstration() -> anyhow::Result<()> {
-    again(&["bare", "demo", "--warm"])
-}
-
-/// Runs another command of this program.
-fn again(arguments: &[&str]) -> anyhow::Result<()> {
-    let program = own_program()?;
-    run(Built::at(program).command().args(arguments))
+/// Returns the README's first command on a bare Debian, which starts from what is compiled here.
+fn demonstration() -> anyhow::Result<BesideRun> {
+    let mut command = Built::at(own_program()?).command();
+    command.args(["bare", "demo", "--warm"]);
+    Ok(BesideRun::new("the demonstration on a bare Debian", command))
 }
 
 /// Checks licences, sources and banned crates, with a cargo-deny that it installs where there is

@@ -49,19 +49,62 @@ struct TestRun {
     end: RunEnd,
 }
 
-/// Runs `programs`, and the virtual machine and the fuzz targets beside them, and prints the output
-/// of each program when it has ended. Returns how the programs ended, and how the machine did.
+/// A command that runs beside the tests, and whose output is printed when it has ended.
+pub(crate) struct BesideRun {
+    name: &'static str,
+    /// `None` once it runs.
+    command: Option<Command>,
+    said: Vec<String>,
+    /// [`RunEnd::Stopped`] until it has ended.
+    pub(super) end: RunEnd,
+}
+
+impl BesideRun {
+    pub(crate) fn new(name: &'static str, command: Command) -> Self {
+        Self { name, command: Some(command), said: Vec::new(), end: RunEnd::Stopped }
+    }
+
+    fn take(&mut self, said: RunOutput<'_>) {
+        match said {
+            RunOutput::Line(line) => self.said.push(line.to_owned()),
+            RunOutput::End(end) => {
+                self.end = end;
+                say(format_args!("     Running {}", self.name));
+                self.said.iter().for_each(say);
+            }
+        }
+    }
+}
+
+/// What runs side by side.
+pub(super) struct HostJobs<'a> {
+    pub(super) programs: &'a [TestProgram],
+    pub(super) machine: Option<&'a VirtualMachine>,
+    pub(super) campaign: Option<&'a mut FuzzCampaign>,
+    pub(super) beside: Option<&'a mut BesideRun>,
+}
+
+/// Whose output it is, by its place in its own list.
+#[derive(Clone, Copy)]
+enum JobKind {
+    Machine,
+    Beside,
+    Tests(usize),
+    Fuzz(usize),
+}
+
+/// Runs all jobs, and prints the output of each when it has ended. Returns how the test programs
+/// ended, and how the machine did.
 ///
 /// Adds the tests that skip themselves to `skipped`.
 pub(super) fn run(
     arguments: &Arguments,
     watcher: &ProcessWatcher,
-    programs: &[TestProgram],
-    machine: Option<&VirtualMachine>,
-    mut campaign: Option<&mut FuzzCampaign>,
+    jobs: HostJobs<'_>,
     summary: &mut TestSummary,
     skipped: &mut String,
 ) -> anyhow::Result<(RunEnd, RunEnd)> {
+    let HostJobs { programs, machine, mut campaign, mut beside } = jobs;
     let folder = target_dir()?.join("skipped-tests");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -97,44 +140,70 @@ pub(super) fn run(
     // sudo asks for a password only in the terminal's own process group.
     let runs: Vec<_> = names.iter().map(|what| WatchedRun { what, group: is_root(), silence: SILENCE }).collect();
     let guest = WatchedRun { what: VirtualMachine::NAME, group: true, silence: SILENCE };
+    let name = beside.as_ref().map_or("", |beside| beside.name);
+    let watched_beside = WatchedRun { what: name, group: true, silence: 3 * SILENCE };
     let mut booted = machine.map(BootedMachine::new);
-    // The machine takes the longest, so it comes first.
-    let first = usize::from(booted.is_some());
     let mut boot = machine.map(VirtualMachine::command);
-    // The machine is often alone at the end: the fuzz targets use what it leaves of the processor.
+    let mut command_beside = beside.as_mut().and_then(|beside| beside.command.take());
     let mut targets = campaign.as_mut().map(|campaign| campaign.commands()).unwrap_or_default();
-    let targets = targets.iter_mut().map(|command| (command, &FuzzCampaign::WATCHED));
-    let jobs = boot.iter_mut().map(|command| (command, &guest)).chain(commands.iter_mut().zip(&runs)).chain(targets);
+    // What takes the longest comes first. The fuzz targets use what the others leave at the end.
+    let boot = boot.iter_mut().map(|command| (JobKind::Machine, command, &guest));
+    let command_beside = command_beside.iter_mut().map(|command| (JobKind::Beside, command, &watched_beside));
+    let tests = commands.iter_mut().zip(&runs).enumerate();
+    let tests = tests.map(|(place, (command, run))| (JobKind::Tests(place), command, run));
+    let targets = targets.iter_mut().enumerate();
+    let targets = targets.map(|(place, command)| (JobKind::Fuzz(place), command, &FuzzCampaign::WATCHED));
+    let (kinds, jobs): (Vec<_>, Vec<_>) = boot
+        .chain(command_beside)
+        .chain(tests)
+        .chain(targets)
+        .map(|(kind, command, run)| (kind, (command, run)))
+        .unzip();
     // The machine uses one core, as long as it runs.
     let at_once = thread::available_parallelism().map_or(2, |cores| cores.get() + 1);
-    watcher.run_all(jobs, at_once, |place, said| {
-        let Some(place) = place.checked_sub(first) else {
+    watcher.run_all(jobs, at_once, |place, said| match kinds.get(place) {
+        Some(JobKind::Machine) => {
             if let Some(booted) = &mut booted {
                 booted.take(said, summary, skipped);
             }
-            return;
-        };
-        let Some(part) = parts.get_mut(place) else {
-            if let Some(campaign) = &mut campaign {
-                campaign.take(place - runs.len(), said);
+        }
+        Some(JobKind::Beside) => {
+            if let Some(beside) = &mut beside {
+                beside.take(said);
             }
-            return;
-        };
+        }
+        Some(JobKind::Tests(place)) => {
+            if let Some(part) = parts.get_mut(*place) {
+                part.take(said, summary, skipped);
+            }
+        }
+        Some(JobKind::Fuzz(place)) => {
+            if let Some(campaign) = &mut campaign {
+                campaign.take(*place, said);
+            }
+        }
+        None => {}
+    })?;
+    let ended = |how| parts.iter().any(|part| part.end == how);
+    let here = [RunEnd::Stopped, RunEnd::Failure].into_iter().find(|how| ended(*how)).unwrap_or(RunEnd::Success);
+    Ok((here, booted.map_or(RunEnd::Success, |booted| booted.end)))
+}
+
+impl TestRun {
+    /// Takes what the program does. At its end, prints its lines and counts its tests.
+    fn take(&mut self, said: RunOutput<'_>, summary: &mut TestSummary, skipped: &mut String) {
         match said {
-            RunOutput::Line(line) => part.said.push(line.to_owned()),
+            RunOutput::Line(line) => self.said.push(line.to_owned()),
             RunOutput::End(end) => {
-                part.end = end;
-                skipped.push_str(&fs::read_to_string(&part.skipped).unwrap_or_default());
-                for line in std::iter::once(&part.heading).chain(&part.said) {
+                self.end = end;
+                skipped.push_str(&fs::read_to_string(&self.skipped).unwrap_or_default());
+                for line in std::iter::once(&self.heading).chain(&self.said) {
                     say(line);
                     summary.take(line, || skipped.clone());
                 }
             }
         }
-    })?;
-    let ended = |how| parts.iter().any(|part| part.end == how);
-    let here = [RunEnd::Stopped, RunEnd::Failure].into_iter().find(|how| ended(*how)).unwrap_or(RunEnd::Success);
-    Ok((here, booted.map_or(RunEnd::Success, |booted| booted.end)))
+    }
 }
 
 /// The virtual machine while it runs beside the tests of this host.

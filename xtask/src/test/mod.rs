@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use self::host::BesideRun;
+use self::host::HostJobs;
 use crate::{
     bare,
     fuzz::{Effort, FuzzCampaign},
@@ -44,6 +46,11 @@ pub(crate) struct Arguments {
 
 /// Fails if a test failed or did not finish, or if none ran.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    run(arguments, None)
+}
+
+/// Runs the tests, and another command beside them, whose failure counts as that of a test.
+pub(crate) fn run(arguments: &Arguments, mut beside: Option<BesideRun>) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let long = arguments.soak && arguments.filter.is_none();
     let about = match (long, &arguments.filter) {
@@ -101,8 +108,8 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     // Without the machine, the other tests still run.
     let booted = machine.as_ref().ok().and_then(Option::as_ref);
-    let (here, there) =
-        host::run(arguments, &watcher, &programs, booted, campaign.as_mut(), &mut summary, &mut skipped)?;
+    let jobs = HostJobs { programs: &programs, machine: booted, campaign: campaign.as_mut(), beside: beside.as_mut() };
+    let (here, there) = host::run(arguments, &watcher, jobs, &mut summary, &mut skipped)?;
     let fuzzed = campaign.map_or(RunEnd::Success, |campaign| summary.runs("fuzz", &campaign.results()));
     let has_machine = booted.is_some();
     let mut there = machine.map(|machine| {
@@ -139,9 +146,10 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         _ => Ok(RunEnd::Success),
     };
+    let beside = beside.map_or(RunEnd::Success, |beside| beside.end);
     // Printed even if the virtual machine could not be had: the other tests did run.
     say(summary.report(start.elapsed()));
-    Ok(exit_code(&[here, there?, fuzzed, systemd?, bare?], &summary))
+    Ok(exit_code(&[here, there?, fuzzed, systemd?, bare?, beside], &summary))
 }
 
 /// Returns whether a test of the packages is among those that run.
