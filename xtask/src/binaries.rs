@@ -67,6 +67,8 @@ fn cargo_build(profile: Profile, helpers: &[&str]) -> Command {
         }
         Profile::Release => {
             build.arg("--release").arg("--config").arg(release_flags());
+            // As the crate `cc` reads them, with a shell's quotes.
+            build.env("CFLAGS", release_c_flags()).env("CC_SHELL_ESCAPED_FLAGS", "1");
         }
     }
     build
@@ -78,6 +80,15 @@ fn release_flags() -> String {
     // TOML escapes as Rust does.
     let flags: Vec<_> = toolchain::without_folders().iter().map(|flag| format!("{flag:?}")).collect();
     format!("build.rustflags=[{}]", flags.join(","))
+}
+
+/// Returns the flags of C compilers that do the same for the C and the assembly of crates, behind
+/// those of the environment (gcc(1), `-ffile-prefix-map`).
+fn release_c_flags() -> String {
+    let given = std::env::var("CFLAGS").ok();
+    let folders = toolchain::host_folders().into_iter();
+    let flags = folders.map(|(folder, name)| format!("'-ffile-prefix-map={}={name}'", folder.display()));
+    given.into_iter().chain(flags).collect::<Vec<_>>().join(" ")
 }
 
 /// A build of what the programs depend on, beside the setup of the eBPF toolchain.
@@ -105,5 +116,26 @@ impl Drop for EarlyBuild {
         // It fails only if cargo has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_names_no_folder_of_this_host_in_rust_or_in_c() {
+        let build = cargo_build(Profile::Release, &[]);
+        let given = |name: &str| {
+            let value = build.get_envs().find(|(variable, _)| *variable == name).and_then(|(_, value)| value);
+            value.map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        let rust = build.get_args().map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        for (folder, name) in toolchain::host_folders() {
+            let map = format!("prefix-map={}={name}", folder.display());
+            assert!(given("CFLAGS").contains(&map), "{map} is not in {}", given("CFLAGS"));
+            let remap = format!("--remap-path-prefix={}={name}", folder.display());
+            assert!(rust.contains(&remap), "{remap} is not in {rust}");
+        }
     }
 }
