@@ -15,8 +15,20 @@ use super::{
 };
 use crate::process::root;
 
-/// Who makes the packages.
-pub(super) const MAINTAINER: &str = "The bmpd authors <bmpd@localhost.localdomain>";
+/// Returns who makes the packages: `DEBFULLNAME` and `DEBEMAIL` of the environment, as for
+/// debchange(1), or nobody whom mail could reach.
+pub(super) fn maintainer() -> String {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    maintainer_of(variable("DEBFULLNAME"), variable("DEBEMAIL"))
+}
+
+fn maintainer_of(name: Option<String>, address: Option<String>) -> String {
+    let name = name.unwrap_or_else(|| "The bmpd authors".to_owned());
+    let address = address.unwrap_or_else(|| "bmpd@localhost.localdomain".to_owned());
+    // A field of a control file is one line, and has one address.
+    let plain = |text: String| text.replace(|c: char| c.is_control() || "<>".contains(c), "");
+    format!("{} <{}>", plain(name), plain(address))
+}
 
 /// What a package says of itself.
 const DESCRIPTION: &str = "BMP sessions that stay on the interface and address of the configuration";
@@ -150,8 +162,9 @@ impl PackageManifest {
         let Self { name, format, description, lines } = self;
         let table = match format {
             PackageFormat::Deb => format!(
-                "[package.metadata.deb]\nmaintainer = \"{MAINTAINER}\"\ncopyright = \"2026, The bmpd authors\"\n\
-                 priority = \"optional\"\n"
+                "[package.metadata.deb]\nmaintainer = {}\ncopyright = \"2026, The bmpd authors\"\n\
+                 priority = \"optional\"\n",
+                quoted(&maintainer())
             ),
             // What it needs is named: another host has no ldd for the programs.
             PackageFormat::Rpm => "[package.metadata.generate-rpm]\nrelease = \"1\"\nauto-req = \"no\"\n".to_owned(),
@@ -207,7 +220,17 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{maintainer_of, quoted};
+
+    #[test]
+    fn the_maintainer_is_whom_the_environment_names() {
+        let of = |name: Option<&str>, address: Option<&str>| {
+            maintainer_of(name.map(str::to_owned), address.map(str::to_owned))
+        };
+        assert_eq!(of(Some("A. Packager"), Some("a@example.net")), "A. Packager <a@example.net>");
+        assert_eq!(of(Some("A\nDepends: b"), Some("<a@example.net>")), "ADepends: b <a@example.net>");
+        assert_eq!(of(None, None), "The bmpd authors <bmpd@localhost.localdomain>");
+    }
 
     #[test]
     fn text_is_quoted_for_toml() {

@@ -20,7 +20,7 @@ use anyhow::Context as _;
 pub(crate) use self::contents::PackageFormat;
 use self::{
     contents::{FileSource, PackagedFile},
-    manifest::{MAINTAINER, PackageManifest},
+    manifest::{PackageManifest, maintainer},
     programs::StrippedPrograms,
 };
 use crate::{
@@ -186,8 +186,9 @@ fn debian_changelog(time: &str) -> anyhow::Result<String> {
     let mut date = Program::Date.command();
     date.args(["--utc", "--rfc-email", "--date"]).arg(format!("@{time}")).env("LC_ALL", "C");
     Ok(format!(
-        "bmpd ({}-1) unstable; urgency=medium\n\n  * See changelog.gz for what is new.\n\n -- {MAINTAINER}  {}\n",
+        "bmpd ({}-1) unstable; urgency=medium\n\n  * See changelog.gz for what is new.\n\n -- {}  {}\n",
         env!("CARGO_PKG_VERSION"),
+        maintainer(),
         text(&mut date)?.trim()
     ))
 }
