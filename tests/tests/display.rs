@@ -45,7 +45,7 @@ fn the_json_has_exactly_the_documented_names() {
     assert_eq!(keys(&session["connections"]), words("open established closed failed"));
     let messages = "route_monitoring statistics_report peer_down peer_up initiation termination route_mirroring";
     assert_eq!(keys(&session["messages"]), words(messages));
-    assert_eq!(keys(&session["feed"]), words("cursor head lag_bytes dumps refused_peers"));
+    assert_eq!(keys(&session["feed"]), words("cursor head lag_bytes lag_limit_bytes dumps refused_peers"));
 }
 
 #[test]

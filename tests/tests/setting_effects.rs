@@ -69,6 +69,7 @@ fn session_changes() -> Vec<ChangedSetting> {
         change("initial-delay", "initial-delay 5"),
         change("flap-damping", "flap-damping 1"),
         change("route-mirroring", "route-mirroring"),
+        change("buffer-limit", "buffer-limit 1"),
         change("initiation-message", "initiation-message the edge of the lab"),
         change("monitor", "monitor public"),
         change("shutdown", "shutdown"),

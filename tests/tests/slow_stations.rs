@@ -18,7 +18,7 @@ use lab::{
     station::{StationMode, TestStation},
     topology::{STATION, STATION_2, STATION_PORT},
     trial::{FURTHER_PORTS, RELAY, TrialPlan, further_sessions},
-    wait::patience,
+    wait::{patience, until},
 };
 
 /// Patience for a whole table.
@@ -224,4 +224,41 @@ fn a_vanished_station_is_noticed_and_has_the_exact_table_when_back() {
     mirror.wait_view(of_the_peer(), &routes, LONG);
     stays.wait_view(of_the_peer(), &routes, LONG);
     assert_eq!(trial.station.connections().len(), 1);
+}
+
+#[test]
+fn a_station_beyond_its_buffer_limit_skips_what_it_missed_and_ends_with_the_exact_table() {
+    let sessions = further_sessions(1, "");
+    let trial = TrialPlan { bmp: &sessions, ..TrialPlan::default() }.start();
+    let address = (STATION, FURTHER_PORTS);
+    let unlimited = TestStation::with_receive_buffer(&trial.topology.station, address, 1 << 16);
+    for station in [&trial.station, &unlimited] {
+        station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+        station.set_mode(StationMode::Stall);
+    }
+    // The limit counts for a session that is up.
+    trial.bmpd.commit(STATION, "buffer-limit 1");
+    let (mut feeder, mut churn, mut sent) = (trial.feeder(), EndlessChurn::new(), 0);
+    // A part of the journal.
+    while sent < 32 << 20 {
+        let messages = churn.step();
+        feeder.raw(&messages);
+        sent += messages.len();
+    }
+    let head = || number(&trial.bmpd.session(STATION)["feed"]["head"]);
+    // Peer Up, and two messages for all blocks but the last ones.
+    until("the feed has all messages", LONG, || (head() > (2 * churn.number - KEPT) as u64).then_some(()));
+    let wanted = churn.in_force();
+    for station in [&trial.station, &unlimited] {
+        station.set_mode(StationMode::Read);
+        RibMirror::of(station).wait_view(of_the_peer(), &wanted, LONG);
+    }
+    let bytes = [&trial.station, &unlimited].map(|station| station.connections()[0].bytes);
+    assert!(bytes[0] < sent as u64 / 2 && bytes[1] >= sent as u64, "{bytes:?} of {sent}");
+    let dumps = |alias: &str| {
+        let of = |session: &serde_json::Value| session["alias"].as_str().unwrap_or_default() == alias;
+        number(&trial.bmpd.sessions().into_iter().find(of).expect("the session is there")["feed"]["dumps"])
+    };
+    assert!(dumps("") > 1 && dumps("s0") == 1);
+    assert_eq!([&trial.station, &unlimited].map(|station| station.connections().len()), [1, 1]);
 }

@@ -371,6 +371,9 @@ pub struct SessionConfig {
     pub route_mirroring: bool,
     /// `initiation-message TEXT`: what the station is told with the name of this device.
     pub initiation_message: Option<LineText>,
+    /// `buffer-limit MB`: how far the station may lag behind the journal, in units of
+    /// [`MEGABYTE`]. Without it, as far as the journal reaches.
+    pub buffer_limit: Option<u32>,
     /// `adopt`: another local process opens the session. bmpd only pins and counts it.
     pub adopt: bool,
     /// `shutdown`: the session stays down.
@@ -506,6 +509,8 @@ pub enum Transport {
 }
 
 impl SessionConfig {
+    /// The largest `buffer-limit`: the whole journal.
+    pub const LARGEST_BUFFER: u32 = 64;
     /// The default of `connect-retry`.
     pub const CONNECT_RETRY: ConnectRetry =
         ConnectRetry { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
@@ -520,6 +525,11 @@ impl SessionConfig {
     /// Returns when TCP probes the station, whether configured or not.
     pub fn keepalive_in_force(&self) -> SessionKeepalive {
         self.keepalive.unwrap_or(Self::KEEPALIVE)
+    }
+
+    /// Returns `buffer-limit` in bytes.
+    pub fn buffer_limit_bytes(&self) -> Option<u64> {
+        self.buffer_limit.map(|megabytes| u64::from(megabytes) * MEGABYTE as u64)
     }
 
     /// Returns the port that the connection goes to: the station's, or this device's if the station

@@ -56,8 +56,10 @@ pub struct Follower {
     renewed: HashSet<PeerKey>,
     /// Whether a pass is due although the journal has what comes next.
     is_pass_due: bool,
+    /// How many bytes the station may lag behind the head before a pass.
+    lag_limit: Option<u64>,
     dumps: u64,
-    /// How often the journal did not have what comes next any more.
+    /// How often the station lagged too far behind the head to go on with the journal.
     falls: u64,
     /// Empty between two calls; kept for its memory.
     chunks: Vec<JournalChunk>,
@@ -96,6 +98,7 @@ impl Follower {
             pass: None,
             renewed: HashSet::new(),
             is_pass_due: true,
+            lag_limit: None,
             dumps: 0,
             falls: 0,
             chunks: Vec::new(),
@@ -109,6 +112,13 @@ impl Follower {
             self.next_selection = Some(Arc::new(selection));
             self.is_pass_due = true;
         }
+    }
+
+    /// Sets how many bytes of the journal the station may lag behind the head. Beyond that, the
+    /// follower dumps what has changed, as if the journal were that short. `None` for as long as
+    /// the journal has what comes next.
+    pub fn limit_lag(&mut self, bytes: Option<u64>) {
+        self.lag_limit = bytes;
     }
 
     /// Appends the next pieces to `out`, about `max_bytes` of them. Appends nothing, without
@@ -149,7 +159,8 @@ impl Follower {
         self.pass.is_some() || self.is_pass_due
     }
 
-    /// How often the station was too slow for the journal.
+    /// How often the station was too slow for the journal, or for its share of it: see
+    /// [`Follower::limit_lag`].
     pub fn falls(&self) -> u64 {
         self.falls
     }
@@ -299,7 +310,9 @@ impl Follower {
         {
             let journal = self.store.journal();
             let mut room = max_bytes;
-            let Some(there) = journal.from(self.cursor.frames) else {
+            let lag = journal.head().bytes.saturating_sub(self.cursor.bytes);
+            let is_in_share = self.lag_limit.is_none_or(|limit| lag <= limit);
+            let Some(there) = is_in_share.then(|| journal.from(self.cursor.frames)).flatten() else {
                 self.falls += 1;
                 return Err(NeedsPass);
             };

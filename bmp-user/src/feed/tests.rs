@@ -182,6 +182,30 @@ fn only_a_station_whose_frames_are_gone_counts_as_too_slow() {
 }
 
 #[test]
+fn a_station_beyond_its_limit_is_sent_the_state_and_one_within_it_the_journal() {
+    let taken = |follower: &mut Follower| bytes_of(&take_all(follower));
+    let feed = Feed::default();
+    let mut input = feed.input(InputId::relay("router"));
+    append(&mut input, &[world::up(0, 1)]);
+    let [mut within, mut beyond] = [following(&feed), following(&feed)];
+    let frames: Vec<_> = (0..100).map(|set| announce(0, set, 0, 0..3)).collect();
+    frames.iter().for_each(|frame| append(&mut input, std::slice::from_ref(frame)));
+    let lag = within.lag_bytes();
+    within.limit_lag(Some(lag));
+    beyond.limit_lag(Some(lag - 1));
+    assert_eq!(taken(&mut within), frames.concat());
+    assert_eq!(taken(&mut beyond), frames[99]);
+    assert_eq!([&within, &beyond].map(Follower::falls), [0, 1]);
+    // At the head, the journal goes on for both.
+    append(&mut input, &[frames[0].clone()]);
+    assert_eq!([taken(&mut within), taken(&mut beyond)], [frames[0].clone(), frames[0].clone()]);
+    // A limit that every message exceeds holds no station up.
+    beyond.limit_lag(Some(0));
+    append(&mut input, &[frames[1].clone()]);
+    assert_eq!(taken(&mut beyond), frames[1]);
+}
+
+#[test]
 fn frames_reach_every_follower_byte_for_byte() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));

@@ -26,8 +26,8 @@ use super::{
     transport::StationTransport,
 };
 use crate::{
-    config::{Config, LineText, SessionId, SessionKeepalive, initiation_message},
-    feed::{Follower, HiddenPeer},
+    config::{Config, LineText, MEGABYTE, SessionConfig, SessionId, SessionKeepalive, initiation_message},
+    feed::{DEFAULT_JOURNAL_BYTES, Follower, HiddenPeer},
     pin::{DownCause, Reason},
     signing::{self, ConnectionKeys},
     sys,
@@ -49,6 +49,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const HALF_CLOSED_LOOKS: u32 = 20;
 /// How often the connection's progress is read.
 const PULSE_EVERY: Duration = Duration::from_secs(1);
+
+// A larger `buffer-limit` would change nothing.
+const _: () = assert!(SessionConfig::LARGEST_BUFFER as usize * MEGABYTE == DEFAULT_JOURNAL_BYTES);
 
 /// What a stream needs of its session.
 pub(super) struct StreamContext {
@@ -196,7 +199,7 @@ impl StationStream {
         if dumps > self.dumps {
             if self.follower.falls() > self.falls {
                 self.falls = self.follower.falls();
-                info!(session = %self.context.id, "was too slow for the journal, and is sent what has changed instead");
+                info!(session = %self.context.id, "lagged too far behind the journal, and is sent what has changed instead");
             }
             self.dumps = dumps;
             self.is_dumping = true;
@@ -209,12 +212,13 @@ impl StationStream {
         !self.outbox.is_empty()
     }
 
-    /// Follows the settings that count for an open connection: what the station is told, and the
-    /// keepalive of the socket. A changed text makes a further Initiation (RFC 7854 §4.3).
+    /// Follows the settings that count for an open connection: what the station is told, how far it
+    /// may lag, and the keepalive of the socket. A changed text makes a further Initiation (RFC 7854 §4.3).
     fn follow_settings(&mut self) {
         let config = Arc::clone(&self.context.config.borrow_and_update());
         let Some(session) = config.bmp.sessions.get(&self.context.id) else { return };
         self.follower.select(selection(session));
+        self.follower.limit_lag(session.buffer_limit_bytes());
         let text = initiation_message(&config.bmp, session);
         if self.initiation_message.as_ref() != text {
             self.outbox.push(initiation(&self.identity, text), MessageType::Initiation);

@@ -459,6 +459,28 @@ pub(in crate::config) static ROUTE_MIRRORING: SettingDescriptor = SettingDescrip
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
+static BUFFER: NumberRange = NumberRange {
+    name: "MB",
+    subject: "a buffer limit is",
+    unit: Unit::Megabytes,
+    first: 1,
+    last: SessionConfig::LARGEST_BUFFER,
+    or_zero: false,
+};
+
+pub(in crate::config) static BUFFER_LIMIT: SettingDescriptor = SettingDescriptor {
+    head: &[Word("buffer-limit", "how far the station may lag behind before it gets the state instead")],
+    value: &[Argument(ArgumentKind::Number(&BUFFER), "megabytes of 1,048,576 bytes, RANGE")],
+    default: DefaultValue::Computed(|| format!("the whole journal, {} MB", SessionConfig::LARGEST_BUFFER)),
+    rows: &[DefaultRow::new(202, "A station may lag by")],
+    effect: Effect::AtOnce,
+    note: "A station that lags further skips what it has missed, and gets what has changed of the current state. So \
+           it is current sooner, and ends with the same state. The lag counts the messages of all peers in the \
+           journal.",
+    access: field!(SessionConfig, buffer_limit),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
 pub(in crate::config) static INITIATION_MESSAGE: SettingDescriptor = SettingDescriptor {
     head: &[INITIATION_WORD],
     value: &INITIATION_TEXT,

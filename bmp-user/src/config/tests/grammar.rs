@@ -78,7 +78,8 @@ fn sample(kind: ArgumentKind) -> &'static str {
 fn number(range: &NumberRange) -> &'static str {
     match range.name {
         "KEEPALIVE" | "FIRST" | "DSCP" | "COUNT" => "10",
-        "MB" => "512",
+        "MB" if range.read("512").is_ok() => "512",
+        "MB" => "10",
         _ if range.read("90").is_ok() => "90",
         _ => panic!("{range:?}"),
     }

@@ -107,7 +107,7 @@ type More = (
     BTreeMap<MonitorId, BTreeSet<RouteMode>>,
     bool,
     (Option<LineText>, Option<LineText>),
-    Option<u16>,
+    (Option<u16>, Option<u32>),
 );
 
 /// A password, or the name of a key chain.
@@ -141,7 +141,7 @@ fn more() -> impl Strategy<Value = More> {
         btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
         any::<bool>(),
         (option::of(line_text()), option::of(line_text())),
-        option::of(1u16..),
+        (option::of(1u16..), option::of(1..=SessionConfig::LARGEST_BUFFER)),
     )
 }
 
@@ -294,7 +294,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
     };
     let of = move |station, (vpn_instance, alias, plain, more): (_, _, _, More), connect_interface, next_hop| {
         let (id, session) = of(station, (vpn_instance, alias, plain), connect_interface, next_hop);
-        let (mss, dscp, ((password, keychain), tls), retry, waits, monitors, route_mirroring, texts, local_port) = more;
+        let (mss, dscp, ((password, keychain), tls), retry, waits, monitors, route_mirroring, texts, numbers) = more;
         let connects = matches!(session.transport, Some(Transport::Connect(_)));
         let seconds = |seconds: u16| Duration::from_secs(seconds.into());
         let session = SessionConfig {
@@ -305,7 +305,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
             password: password.filter(|_| connects),
             keychain: keychain.filter(|_| session.transport.is_some()),
             tls: tls.filter(|_| session.transport.is_some()),
-            local_port: local_port.filter(|_| connects),
+            local_port: numbers.0.filter(|_| connects),
             connect_retry: retry
                 .map(|(first, more)| ConnectRetry { first: seconds(first), longest: seconds(first + more) }),
             keepalive: waits.0,
@@ -313,6 +313,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
             flap_damping: seconds(waits.2),
             monitors,
             route_mirroring,
+            buffer_limit: numbers.1,
             ..session
         };
         (id, session)

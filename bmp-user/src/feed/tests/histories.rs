@@ -110,6 +110,11 @@ pub(super) enum HistoryEvent {
         station: usize,
         selection: usize,
     },
+    /// A station may lag by so many bytes from now on.
+    LimitLag {
+        station: usize,
+        bytes: Option<u64>,
+    },
 }
 
 pub(super) fn route() -> impl Strategy<Value = NumberedRoute> {
@@ -156,6 +161,8 @@ pub(super) fn step() -> impl Strategy<Value = HistoryEvent> {
         1 => (0..STATIONS, 0..SELECTIONS, 0usize..300)
             .prop_map(|(station, selection, arrived)| HistoryEvent::Return { station, selection, arrived }),
         1 => (0..STATIONS, 0..SELECTIONS).prop_map(|(station, selection)| HistoryEvent::Select { station, selection }),
+        1 => (0..STATIONS, prop::option::weighted(0.8, 0u64..2000))
+            .prop_map(|(station, bytes)| HistoryEvent::LimitLag { station, bytes }),
     ]
 }
 

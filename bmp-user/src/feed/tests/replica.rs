@@ -198,6 +198,7 @@ proptest! {
                     stations[*station].selection = *number;
                     stations[*station].follower.select(selection(*number));
                 }
+                HistoryEvent::LimitLag { station, bytes } => stations[*station].follower.limit_lag(*bytes),
             }
             feed.0.lock().check_memory();
             let stats = feed.stats();

@@ -122,7 +122,7 @@ impl Gather<'_> {
         let context = self.context;
         let shown = session.status.snapshot();
         let now = Instant::now();
-        let feed = (!configured.adopt).then(|| self.feed(session, &shown));
+        let feed = (!configured.adopt).then(|| self.feed(configured, session, &shown));
         let effective = effective(&self.config.bmp, id, configured);
         let state = session.pin.state();
         let (resolved, is_pinned) = match &state {
@@ -249,7 +249,7 @@ impl Gather<'_> {
         drops.map(|(name, Drops { queue, device })| InterfaceDrops { name: name.clone(), queue, device }).collect()
     }
 
-    fn feed(&self, session: &SessionHandle, shown: &SessionSnapshot) -> FeedProgress {
+    fn feed(&self, configured: &SessionConfig, session: &SessionHandle, shown: &SessionSnapshot) -> FeedProgress {
         let JournalPosition { frames: head, bytes: head_bytes } = self.head;
         let (cursor, position) = session.status.cursor();
         FeedProgress {
@@ -257,6 +257,7 @@ impl Gather<'_> {
             head,
             // Without a connection there is nothing to be behind with.
             lag_bytes: shown.phase.is_up().then(|| head_bytes.saturating_sub(position)),
+            lag_limit_bytes: configured.buffer_limit_bytes(),
             dumps: shown.dumps,
             refused_peers: session.status.hidden_peers().len(),
         }

@@ -275,6 +275,8 @@ pub(super) struct FeedProgress {
     pub(super) head: u64,
     /// `None` while the session is down.
     pub(super) lag_bytes: Option<u64>,
+    /// `buffer-limit`. `None` where the journal alone is the limit.
+    pub(super) lag_limit_bytes: Option<u64>,
     /// Passes: how many times the session sent the state instead of the journal.
     pub(super) dumps: u64,
     /// Peers that the session hides, because the station could not tell them from those of other

@@ -125,9 +125,11 @@ impl SessionReport {
             field(f, "Initiation message", text)?;
         }
         field(f, "Messages", messages)?;
-        let FeedProgress { cursor, head, lag_bytes, refused_peers, .. } = feed;
+        let FeedProgress { cursor, head, lag_bytes, lag_limit_bytes, refused_peers, .. } = feed;
         let (cursor, lag) = (or_dash(*cursor), or_dash(*lag_bytes));
-        field(f, "Journal", format_args!("at {cursor} of {head}, {lag} bytes behind"))?;
+        let limit = lag_limit_bytes.map(|bytes| format!("{bytes} at most"));
+        let limit = after(", ", limit.as_ref());
+        field(f, "Journal", format_args!("at {cursor} of {head}, {lag} bytes behind{limit}"))?;
         if *refused_peers > 0 {
             let why = "it could not tell them from those of other inputs: monitor relay NAME chooses";
             field(f, "Peers left out", format_args!("{refused_peers} ({why})"))?;
