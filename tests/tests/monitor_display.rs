@@ -75,3 +75,42 @@ fn monitor_relay_selects_the_peer_of_that_relay() {
     assert_eq!((&session["ribs"], &session["refused"]), (&rib, &false.into()));
     assert_eq!(trial.station.connections()[0].count(bmp::PEER_UP), 1);
 }
+
+#[test]
+fn one_peer_is_displayed_with_its_stations_and_the_monitors_that_select_it() {
+    let other = "bmp-session 198.51.100.7 alias none\n  tcp connect port 12001\n  monitor bgp\n quit\n quit\n";
+    let plan = TrialPlan { bmp: other, session: "monitor public\nquit\nmonitor relay lab", ..TrialPlan::default() };
+    let trial = plan.start_up();
+    let mut feeder = trial.feeder();
+    trial.routes_arrive(&mut feeder, 3, 0);
+    let address = ReportedPeer::default().address;
+    let one = format!("display bgp bmp-monitor ipv4 {address}");
+    let peers = array(trial.bmpd.display_json(&one));
+    assert_eq!((peers.len(), &peers[0]["peer"], &peers[0]["input"]), (1, &address.to_string().into(), &"lab".into()));
+    // The session with another `monitor` is not told of it.
+    let sessions = peers[0]["sessions"].as_array().expect("an array");
+    assert_eq!((sessions.len(), &sessions[0]["alias"]), (1, &Value::Null));
+    assert_eq!(sessions[0]["monitors"], serde_json::json!(["public", "relay lab"]));
+    let level = |peers: Vec<Value>| (number(&peers[0]["sessions"][0]["lag_bytes"]) == 0).then_some(());
+    until("the station has all", PATIENCE, || level(array(trial.bmpd.display_json(&one))));
+    let text = trial.bmpd.display(&one);
+    for line in [
+        "  RIB                 : IPv4 unicast adj-rib-in pre-policy, 3 route(s)\n",
+        "  Told to             : 198.51.100.7: up, 0 bytes behind\n",
+        "    selected by       : monitor public\n",
+        "    selected by       : monitor relay lab\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    // No peer of a VPN instance has this address, and no peer has another one.
+    for none in [
+        format!("display bgp bmp-monitor vpn-instance red ipv4 {address}"),
+        "display bgp bmp-monitor ipv4 10.255.0.99".to_owned(),
+    ] {
+        assert_eq!(trial.bmpd.display_json(&none), Value::Array(Vec::new()), "{none}");
+        assert_eq!(trial.bmpd.display(&none), " Total number of peers : 0\n");
+    }
+    let wrong = trial.bmpd.try_display(&format!("display bgp bmp-monitor ipv6 {address}"));
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && said.contains(&format!("`ipv4 {address}` names the peer")), "{said}");
+}

@@ -133,6 +133,13 @@ pub enum DisplayCommand {
     },
     /// `display bgp bmp-monitor all`.
     BgpBmpMonitor,
+    /// `display bgp bmp-monitor [vpn-instance V] { ipv4 ADDR | ipv6 ADDR }`.
+    MonitoredPeer {
+        /// In this VPN instance; in none if absent.
+        vpn_instance: Option<String>,
+        /// The peer's address.
+        peer: IpAddr,
+    },
     /// `display current-configuration [SECTION]`.
     CurrentConfiguration {
         /// What this view configures; `None` for all.
@@ -386,7 +393,14 @@ fn action(action: CommandAction, arguments: ArgumentTokens<'_>, line: &Line) -> 
         CommandAction::DisplayTrial => display(DisplayCommand::Trial),
         CommandAction::DisplayMrtReplay => display(DisplayCommand::MrtReplay),
         CommandAction::DisplayHttp => display(DisplayCommand::Http),
-        CommandAction::DisplayBgpBmpMonitor => display(DisplayCommand::BgpBmpMonitor),
+        CommandAction::DisplayBgpBmpMonitor => {
+            let of = |kind| arguments.address_of(kind);
+            let peer = of(ArgumentKind::Ipv4Peer).or_else(|| of(ArgumentKind::Ipv6Peer));
+            let vpn_instance = arguments.text_of(ArgumentKind::TableName);
+            display(
+                peer.map_or(DisplayCommand::BgpBmpMonitor, |peer| DisplayCommand::MonitoredPeer { vpn_instance, peer }),
+            )
+        }
         CommandAction::DisplayBgpPeer => {
             display(DisplayCommand::BgpPeer { peer: arguments.address_of(ArgumentKind::Peer), verbose })
         }

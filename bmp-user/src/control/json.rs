@@ -24,7 +24,7 @@ pub enum AnswerSubject {
     InterfaceBinding,
     /// `display bgp peer`.
     BgpPeer,
-    /// `display bgp bmp-monitor all`.
+    /// `display bgp bmp-monitor all`, or one peer by its address.
     BgpBmpMonitor,
     /// `display bmp feed`.
     BmpFeed,

@@ -151,6 +151,12 @@ impl PeerRibs {
         selection.has_peer(&self.life)
     }
 
+    /// The rules of a selection that select the peer, by their place among the rules.
+    pub fn selecting_rules(&self, selection: &Selection) -> impl Iterator<Item = usize> {
+        let rules = selection.rules.iter().enumerate();
+        rules.filter(|(_, rule)| rule.peers.has(&self.life)).map(|(number, _)| number)
+    }
+
     /// The families of the RIBs that a station with this selection is told, each once.
     pub fn families_selected_by(&self, selection: &Selection) -> BTreeSet<Family> {
         let selected = self.ribs.iter().filter(|rib| selection.has_rib(&self.life, rib.view, rib.family));

@@ -86,7 +86,7 @@ impl Selection {
 }
 
 impl PeerFilter {
-    fn has(&self, life: &Incarnation) -> bool {
+    pub(super) fn has(&self, life: &Incarnation) -> bool {
         match self {
             Self::Public => !is_in_vpn(&life.header),
             Self::AllVpnInstances => is_in_vpn(&life.header),

@@ -61,6 +61,10 @@ pub(in crate::config) enum ArgumentKind {
     RouterId,
     /// The address of a BGP peer.
     Peer,
+    /// The IPv4 address of a BGP peer.
+    Ipv4Peer,
+    /// The IPv6 address of a BGP peer.
+    Ipv6Peer,
     /// The name of a key chain.
     KeychainName,
     /// The name of a TLS profile.
@@ -106,7 +110,9 @@ impl ArgumentKind {
             | Self::Listen
             | Self::NextHop
             | Self::RouterId
-            | Self::Peer => is_address(),
+            | Self::Peer
+            | Self::Ipv4Peer
+            | Self::Ipv6Peer => is_address(),
             Self::Prefix => word.contains('/') || is_address(),
             Self::InterfaceName | Self::InterfaceType | Self::EgressName => !is_address(),
             Self::InterfaceNumber => address::is_number_of_interface(word),
@@ -152,6 +158,8 @@ impl ArgumentKind {
                     | Self::NextHop
                     | Self::RouterId
                     | Self::Peer
+                    | Self::Ipv4Peer
+                    | Self::Ipv6Peer
             ),
             ArgumentValue::Prefix(_) => self == Self::Prefix,
             ArgumentValue::TimeOfDay(_) => self == Self::TimeOfDay,
@@ -206,7 +214,14 @@ impl ArgumentKind {
             Self::KernelName => "KERNEL-NAME",
             Self::InterfaceType => "TYPE",
             Self::InterfaceNumber => "NUMBER",
-            Self::Source | Self::Ipv4Source | Self::Station | Self::Listen | Self::NextHop | Self::Peer => "ADDRESS",
+            Self::Source
+            | Self::Ipv4Source
+            | Self::Station
+            | Self::Listen
+            | Self::NextHop
+            | Self::Peer
+            | Self::Ipv4Peer
+            | Self::Ipv6Peer => "ADDRESS",
             Self::Alias => "ALIAS",
             Self::Label => "LABEL",
             Self::EgressName => "INTERFACE",
@@ -229,7 +244,8 @@ impl ArgumentKind {
     pub(in crate::config) fn placeholder(self) -> String {
         let fixed = match self {
             Self::Source | Self::Station | Self::Listen | Self::NextHop | Self::Peer => "X.X.X.X or X:X::X:X",
-            Self::Ipv4Source | Self::RouterId => "X.X.X.X",
+            Self::Ipv4Source | Self::RouterId | Self::Ipv4Peer => "X.X.X.X",
+            Self::Ipv6Peer => "X:X::X:X",
             Self::Prefix => "X.X.X.X/M or X:X::X:X/M",
             Self::Path => "PATH",
             Self::Fingerprint => "64 hexadecimal digits",
@@ -278,6 +294,7 @@ impl ArgumentKind {
             Self::AsNumber => as_number(word).map(ArgumentValue::Number),
             Self::RouterId => address::bgp_identifier(word).map(ArgumentValue::Address),
             Self::Peer => address::unicast(word, "a peer's address").map(ArgumentValue::Address),
+            Self::Ipv4Peer | Self::Ipv6Peer => peer_of_family(word, self).map(ArgumentValue::Address),
             Self::Password => secret(word, longest),
             Self::Sealed => sealed(word),
             Self::Prefix => address::prefix(word).map(ArgumentValue::Prefix),
@@ -289,6 +306,16 @@ impl ArgumentKind {
             Self::TableName => text(word, "the name of a VPN instance", longest),
             Self::Number(range) => range.read_value(word),
         }
+    }
+}
+
+/// Reads the address of a BGP peer of the family that `kind` names.
+fn peer_of_family(word: &str, kind: ArgumentKind) -> Result<IpAddr, String> {
+    let address = address::unicast(word, "a peer's address")?;
+    match (address, kind) {
+        (IpAddr::V4(_), ArgumentKind::Ipv6Peer) => Err(format!("{address} is IPv4: `ipv4 {address}` names the peer")),
+        (IpAddr::V6(_), ArgumentKind::Ipv4Peer) => Err(format!("{address} is IPv6: `ipv6 {address}` names the peer")),
+        _ => Ok(address),
     }
 }
 

@@ -257,11 +257,24 @@ static DISPLAY_BGP_BMP_MONITOR: CommandRule = command(
         DISPLAY_WORD,
         ABOUT_BGP,
         Word("bmp-monitor", "the peers of all inputs, and which stations are told of them"),
-        Word("all", "all of them"),
+        Choice(&[
+            &[Word("all", "all of them")],
+            MONITORED_IPV4,
+            MONITORED_IPV6,
+            &[
+                Word("vpn-instance", "a peer of one VPN instance, in detail"),
+                Value(ArgumentKind::TableName, "its name, or its route distinguisher"),
+                Choice(&[MONITORED_IPV4, MONITORED_IPV6]),
+            ],
+        ]),
         Optional(&FILTER),
     ],
 );
 const ABOUT_BGP: Syntax = Word("bgp", "about BGP");
+const MONITORED_IPV4: &[Syntax] =
+    &[Word("ipv4", "a peer by its IPv4 address, in detail"), Value(ArgumentKind::Ipv4Peer, "the peer's address")];
+const MONITORED_IPV6: &[Syntax] =
+    &[Word("ipv6", "a peer by its IPv6 address, in detail"), Value(ArgumentKind::Ipv6Peer, "the peer's address")];
 
 static DISPLAY_BMP_FEED: CommandRule = command(
     CommandAction::DisplayBmpFeed,

@@ -74,6 +74,7 @@ fn monitored_peers_are_shown_as_they_were() {
     json_is_kept("monitored.json", AnswerSubject::BgpBmpMonitor, &samples::monitored());
     let peers = || samples::monitored().into_iter();
     is_kept("monitored.txt", &written(|out| monitored::write_text(out, peers(), peers())));
+    is_kept("monitored-peer.txt", &peers().map(|peer| peer.to_string()).collect::<String>());
 }
 
 #[test]

@@ -169,6 +169,9 @@ impl ControlContext {
                 in_memory(|out| peer::write(self, &config, *peer, rendering, out))
             }
             DisplayCommand::BgpBmpMonitor => in_memory(|out| monitored::write(self, &config, json, out)),
+            DisplayCommand::MonitoredPeer { vpn_instance, peer } => {
+                in_memory(|out| monitored::write_peer(self, &config, vpn_instance.clone(), *peer, json, out))
+            }
             DisplayCommand::InterfaceBinding => {
                 rendered(AnswerSubject::InterfaceBinding, &BindingReports::of(self, &config).await, json)
             }
@@ -199,6 +202,11 @@ impl ControlContext {
         let (context, config) = (self.clone(), self.store.running());
         match what {
             DisplayCommand::BgpBmpMonitor => Some(Box::new(move |out| monitored::write(&context, &config, json, out))),
+            // Daemons may report one address many times, with other identifiers.
+            DisplayCommand::MonitoredPeer { vpn_instance, peer } => {
+                let (vpn_instance, peer) = (vpn_instance.clone(), *peer);
+                Some(Box::new(move |out| monitored::write_peer(&context, &config, vpn_instance, peer, json, out)))
+            }
             DisplayCommand::BmpSession { vpn_instance, station: None, alias: None, verbose } => {
                 let filter = SessionFilter { vpn_instance: vpn_instance.clone(), ..SessionFilter::default() };
                 let rendering = Rendering::of(*verbose, json);

@@ -1,7 +1,9 @@
-//! `display bgp bmp-monitor all`: the BGP peers of all inputs, and the sessions that report each.
+//! `display bgp bmp-monitor`: the BGP peers of all inputs, and the sessions that report each. `all`
+//! is a table; a peer by its address is shown in detail.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    fmt,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -16,12 +18,12 @@ use super::{
         json::{AnswerSubject, Elements, JsonAnswer},
         words::{PeerTypeName, ViewName},
     },
-    layout::{Columns, heading, or_dash},
+    layout::{Columns, after, field, heading, or_dash},
 };
 use crate::{
     config::{Config, SessionConfig, SessionId},
-    escape::Untrusted,
-    feed::{Feed, HiddenPeer, InputId, PeerRibs, Selection},
+    escape::{Untrusted, escaped_lines},
+    feed::{Feed, HiddenPeer, InputId, PeerFilter, PeerRibs, Selection, SelectionRule},
     session::selection_of,
     wire::{bgp::Family, bmp::PeerKey},
 };
@@ -67,6 +69,9 @@ pub(super) struct MonitoringSession {
     pub(super) station: IpAddr,
     pub(super) vpn_instance: Option<String>,
     pub(super) alias: Option<String>,
+    /// The `monitor` commands of the session that select the peer. Empty if it has none, and so
+    /// reports everything.
+    pub(super) monitors: Vec<String>,
     /// The RIBs that the session reports. `route-mode` may leave some out.
     pub(super) ribs: Vec<RibName>,
     /// True if the session is up. It reports nothing while it is down.
@@ -74,6 +79,8 @@ pub(super) struct MonitoringSession {
     /// True if the session hides the peer, because the station could not tell it from that of
     /// another input.
     pub(super) refused: bool,
+    /// Bytes of the journal that the station has not been sent. `None` while the session is down.
+    pub(super) lag_bytes: Option<u64>,
 }
 
 /// Names a RIB of a peer.
@@ -87,8 +94,11 @@ pub(super) struct RibName {
 struct PeerSelection {
     id: SessionId,
     selection: Selection,
+    /// The `monitor` commands, one for each rule of the selection.
+    monitors: Vec<String>,
     /// See [`MonitoringSession::up`].
     up: bool,
+    lag_bytes: Option<u64>,
     /// The inputs whose peer of this key the session hides.
     hidden: HashMap<PeerKey, HashSet<InputId>>,
 }
@@ -100,8 +110,16 @@ impl PeerSelection {
         for HiddenPeer { input, key } in status.as_ref().map(|status| status.hidden_peers()).unwrap_or_default() {
             hidden.entry(key).or_default().insert(input);
         }
-        let up = status.is_some_and(|status| status.snapshot().phase.is_up());
-        Self { id: id.clone(), selection: selection_of(session), up, hidden }
+        let up = status.as_ref().is_some_and(|status| status.snapshot().phase.is_up());
+        let (_, position) = status.map(|status| status.cursor()).unwrap_or_default();
+        Self {
+            id: id.clone(),
+            selection: selection_of(session),
+            monitors: session.monitors.keys().map(ToString::to_string).collect(),
+            up,
+            lag_bytes: up.then(|| context.feed.head().bytes.saturating_sub(position)),
+            hidden,
+        }
     }
 }
 
@@ -109,14 +127,41 @@ impl PeerSelection {
 /// and sessions.
 pub(super) fn write(context: &ControlContext, config: &Config, json: bool, out: &mut dyn Write) -> io::Result<()> {
     let peers = context.feed.peers();
-    let told = config.bmp.sessions.iter().filter(|(_, session)| reports(session));
-    let selections: Vec<_> = told.map(|(id, session)| PeerSelection::of(context, id, session)).collect();
+    let selections = selections(context, config);
     let monitored = || peers.iter().map(|peer| MonitoredPeer::of(peer, &selections));
     if json {
         JsonAnswer::new(AnswerSubject::BgpBmpMonitor, Elements::new(monitored())).write(out)
     } else {
         write_text(out, peers.iter().map(MonitoredPeer::alone), monitored())
     }
+}
+
+/// Writes the peers with an address, one after another, in detail. They are those of a VPN
+/// instance, by its name or its route distinguisher, or those of none.
+pub(super) fn write_peer(
+    context: &ControlContext,
+    config: &Config,
+    vpn_instance: Option<String>,
+    address: IpAddr,
+    json: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let rule = SelectionRule { peers: PeerFilter::Peer { vpn_instance, address }, ribs: Vec::new() };
+    let named = Selection { rules: vec![rule], ..Selection::default() };
+    let mut peers = context.feed.peers();
+    peers.retain(|peer| peer.is_selected_by(&named));
+    let selections = selections(context, config);
+    let mut monitored = peers.iter().map(|peer| MonitoredPeer::of(peer, &selections));
+    if json {
+        return JsonAnswer::new(AnswerSubject::BgpBmpMonitor, Elements::new(monitored)).write(out);
+    }
+    write!(out, "{}", total(peers.len()))?;
+    monitored.try_for_each(|peer| write!(out, "{}", escaped_lines(&peer.to_string())))
+}
+
+fn selections(context: &ControlContext, config: &Config) -> Vec<PeerSelection> {
+    let told = config.bmp.sessions.iter().filter(|(_, session)| reports(session));
+    told.map(|(id, session)| PeerSelection::of(context, id, session)).collect()
 }
 
 /// Returns all peers, without the sessions that report them.
@@ -156,7 +201,7 @@ impl MonitoredPeer {
     /// Describes a peer, and the sessions that report it.
     fn of(peer: &PeerRibs, selections: &[PeerSelection]) -> Self {
         let mut report = Self::alone(peer);
-        for PeerSelection { id, selection, up, hidden } in selections {
+        for PeerSelection { id, selection, monitors, up, lag_bytes, hidden } in selections {
             if !peer.is_selected_by(selection) {
                 continue;
             }
@@ -170,7 +215,16 @@ impl MonitoredPeer {
                     ribs.push(RibName { family: rib.family, view: rib.view });
                 }
             }
-            report.sessions.push(MonitoringSession { station, vpn_instance, alias, ribs, up: *up, refused });
+            report.sessions.push(MonitoringSession {
+                station,
+                vpn_instance,
+                alias,
+                monitors: peer.selecting_rules(selection).filter_map(|rule| monitors.get(rule).cloned()).collect(),
+                ribs,
+                up: *up,
+                refused,
+                lag_bytes: *lag_bytes,
+            });
         }
         report
     }
@@ -201,6 +255,14 @@ impl MonitoredPeer {
     }
 }
 
+/// Returns the line in front of the peers.
+fn total(peers: usize) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = heading(&mut text, "Total number of peers", peers);
+    text
+}
+
 const HEADINGS: [&str; 7] = ["Peer", "AS", "VPN", "Input", "RIB", "Routes", "Stations"];
 
 /// Writes a row for each RIB. `alone` are the peers without their sessions, for the widths of the
@@ -217,10 +279,7 @@ pub(super) fn write_text(
         number += 1;
         peer.rows().iter().for_each(|row| columns.measure(row));
     }
-    let mut total = String::new();
-    // Writing to a string cannot fail.
-    let _ = heading(&mut total, "Total number of peers", number);
-    write!(out, "{total}\n{}", columns.line(&headings))?;
+    write!(out, "{}\n{}", total(number), columns.line(&headings))?;
     for peer in monitored {
         for row in peer.rows() {
             out.write_all(columns.line(&row).as_bytes())?;
@@ -255,7 +314,56 @@ impl MonitoredPeer {
     }
 }
 
+/// The detailed display: the RIBs, and the sessions that report the peer.
+impl fmt::Display for MonitoredPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n Peer {}, AS {}", self.peer, self.asn)?;
+        field(f, "Input", format_args!("{}{}", self.input, if self.held { " (held)" } else { "" }))?;
+        field(f, "Type", self.peer_type)?;
+        field(f, "BGP identifier", self.bgp_id)?;
+        if self.table.is_some() || self.distinguisher.is_some() {
+            let table = or_dash(self.table.as_ref());
+            field(
+                f,
+                "VPN instance",
+                format_args!("{table}{}", after(", distinguisher ", self.distinguisher.as_ref())),
+            )?;
+        }
+        field(f, "Peer Up", if self.announced { "received" } else { "not received" })?;
+        for MonitoredRib { family, view, routes, .. } in &self.ribs {
+            field(f, "RIB", format_args!("{family} {view}, {routes} route(s)"))?;
+        }
+        if self.sessions.is_empty() {
+            field(f, "Told to", "no station")?;
+        }
+        self.sessions.iter().try_for_each(|session| session.write_detailed(f))
+    }
+}
+
 impl MonitoringSession {
+    /// Writes which station is told the peer, why, and what of it.
+    fn write_detailed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let alias = after(", alias ", self.alias.as_ref());
+        let instance = after(", VPN instance ", self.vpn_instance.as_ref());
+        let state = match (self.up, self.refused, self.lag_bytes) {
+            (false, ..) => "down".to_owned(),
+            (true, true, _) => "left out: it could not tell the peer from that of another input".to_owned(),
+            (true, false, Some(lag)) => format!("up, {lag} bytes behind"),
+            (true, false, None) => "up".to_owned(),
+        };
+        field(f, "Told to", format_args!("{}{alias}{instance}: {state}", self.station))?;
+        if self.monitors.is_empty() {
+            field(f, "  selected by", "no monitor is configured: everything")?;
+        }
+        for monitor in &self.monitors {
+            field(f, "  selected by", format_args!("monitor {monitor}"))?;
+        }
+        for RibName { family, view } in &self.ribs {
+            field(f, "  RIB", format_args!("{family} {view}"))?;
+        }
+        Ok(())
+    }
+
     /// Returns `198.51.100.7 (lab) down`.
     fn in_words(&self) -> String {
         let alias = self.alias.as_ref().map(|alias| format!(" ({alias})")).unwrap_or_default();

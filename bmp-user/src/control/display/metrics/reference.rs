@@ -28,7 +28,7 @@ enum Unmeasured {
 use Unmeasured::{Display, Identity, MetricHas, Setting};
 
 /// The numbers of displays without a metric of the same value.
-static UNMEASURED: [(&str, &str, Unmeasured); 55] = [
+static UNMEASURED: [(&str, &str, Unmeasured); 56] = [
     ("display bmp session", "port", Setting),
     ("display bmp session", "process.pid", Identity),
     ("display bmp session", "local_port", Identity),
@@ -60,6 +60,7 @@ static UNMEASURED: [(&str, &str, Unmeasured); 55] = [
     ("display bgp peer", "peers[].egress.lost.for_seconds", MetricHas("bmpd_enforcement_lost_seconds")),
     ("display bgp peer", "peers[].egress.losses", MetricHas("bmpd_enforcement_losses_total")),
     ("display bgp bmp-monitor all", "as", Identity),
+    ("display bgp bmp-monitor all", "sessions[].lag_bytes", MetricHas("bmpd_session_lag_bytes")),
     ("display bmp feed", "routes", MetricHas("bmpd_feed_routes")),
     ("display bmp relay", "connections[].uid", Identity),
     ("display bmp relay", "connections[].messages", MetricHas("bmpd_relay_received_messages_total")),

@@ -323,9 +323,11 @@ pub(in crate::control::display) fn monitored() -> Vec<MonitoredPeer> {
         station: STATION,
         vpn_instance: text("mgmt"),
         alias,
+        monitors: vec!["vpn-instance 65000:1".to_owned(), "all-vpn-instance".to_owned()],
         ribs: vec![RibName { family: Family::IPV4_UNICAST, view: ViewName(RibView::AdjRibInPre) }],
         up,
         refused,
+        lag_bytes: up.then_some(1_000),
     };
     vec![
         MonitoredPeer {
@@ -342,7 +344,7 @@ pub(in crate::control::display) fn monitored() -> Vec<MonitoredPeer> {
             sessions: vec![
                 session(text("lab"), true, false),
                 session(None, true, true),
-                MonitoringSession { vpn_instance: None, ..session(None, false, false) },
+                MonitoringSession { vpn_instance: None, monitors: Vec::new(), ..session(None, false, false) },
             ],
         },
         MonitoredPeer {
