@@ -35,6 +35,7 @@ const DEB_CONTENTS: &str = "\
 -rw-r--r-- ./usr/share/bmpd/schema/commit.schema.json
 -rw-r--r-- ./usr/share/bmpd/schema/configuration-commit-list.schema.json
 -rw-r--r-- ./usr/share/bmpd/schema/configuration-trial.schema.json
+-rw-r--r-- ./usr/share/bmpd/schema/debugging.schema.json
 -rw-r--r-- ./usr/share/bmpd/schema/doctor.schema.json
 -rw-r--r-- ./usr/share/bmpd/schema/http.schema.json
 -rw-r--r-- ./usr/share/bmpd/schema/interface-binding.schema.json
@@ -77,6 +78,7 @@ const RPM_CONTENTS: &str = "\
 -rw-r--r-- /usr/share/bmpd/schema/commit.schema.json
 -rw-r--r-- /usr/share/bmpd/schema/configuration-commit-list.schema.json
 -rw-r--r-- /usr/share/bmpd/schema/configuration-trial.schema.json
+-rw-r--r-- /usr/share/bmpd/schema/debugging.schema.json
 -rw-r--r-- /usr/share/bmpd/schema/doctor.schema.json
 -rw-r--r-- /usr/share/bmpd/schema/http.schema.json
 -rw-r--r-- /usr/share/bmpd/schema/interface-binding.schema.json

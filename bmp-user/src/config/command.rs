@@ -5,6 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use super::{
     change::{RefusedChange, change},
     commit::{CommitNote, RollbackTarget},
+    debugging::DebuggingCommand,
     edit::{ConfigEdit, PartialUndo},
     key_file::{KeyFile, SecretOpener},
     language::{
@@ -45,6 +46,8 @@ pub enum ParsedCommand {
     Reset(ResetCommand),
     /// `reset bgp peer { ADDR | all }`: to be carried out; `None` is `all`.
     ResetBgpPeer(Option<IpAddr>),
+    /// `debugging ...` and its `undo`: to be carried out.
+    Debugging(DebuggingCommand),
     /// `commit`, `abort trial`, ...: what is to become of the candidate.
     Candidate(CandidateCommand),
     /// `save`: to be answered.
@@ -180,6 +183,8 @@ pub enum DisplayCommand {
     Http,
     /// `display version`.
     Version,
+    /// `display debugging`.
+    Debugging,
     /// `display logbuffer [size LINES]`.
     LogBuffer {
         /// The newest lines alone, this many.
@@ -277,7 +282,7 @@ pub(super) fn command(
     }
     match found.rule {
         Rule::Setting(descriptor) => configure(descriptor, found, line).map(ParsedCommand::Configure),
-        Rule::Command(rule) => action(rule.action, found.arguments(), &line),
+        Rule::Command(rule) => action(rule.action, found.undo, found.arguments(), &line),
     }
 }
 
@@ -345,7 +350,12 @@ fn rollback_target(arguments: ArgumentTokens<'_>) -> RollbackTarget {
 /// # Errors
 ///
 /// The arguments do not go together.
-fn action(action: CommandAction, arguments: ArgumentTokens<'_>, line: &Line) -> Result<ParsedCommand, CommandError> {
+fn action(
+    action: CommandAction,
+    undo: bool,
+    arguments: ArgumentTokens<'_>,
+    line: &Line,
+) -> Result<ParsedCommand, CommandError> {
     let display = |what| ParsedCommand::Display(what, LineFilter::read(arguments, line));
     let vpn_instance = || arguments.text_of(ArgumentKind::VpnInstance);
     let alias = || arguments.text_of(ArgumentKind::Alias);
@@ -382,6 +392,14 @@ fn action(action: CommandAction, arguments: ArgumentTokens<'_>, line: &Line) -> 
         CommandAction::DisplayCurrentConfiguration => {
             display(DisplayCommand::CurrentConfiguration { view: section(arguments) })
         }
+        CommandAction::Debugging => {
+            ParsedCommand::Debugging(DebuggingCommand::read(undo, arguments).ok_or_else(|| {
+                // The grammar does not let it come to this.
+                let message = "the command is not complete".to_owned();
+                at(line, WrongWord { word: line.words().count(), message })
+            })?)
+        }
+        CommandAction::DisplayDebugging => display(DisplayCommand::Debugging),
         CommandAction::DisplayThis => display(DisplayCommand::This),
         CommandAction::DisplayVersion => display(DisplayCommand::Version),
         CommandAction::DisplayLogBuffer => display(DisplayCommand::LogBuffer { last: arguments.number() }),
@@ -446,6 +464,7 @@ pub fn apply(config: &mut Config, view: &mut CommandView, command: &ParsedComman
         | ParsedCommand::Display(..)
         | ParsedCommand::Reset(_)
         | ParsedCommand::ResetBgpPeer(_)
+        | ParsedCommand::Debugging(_)
         | ParsedCommand::Candidate(_)
         | ParsedCommand::Save => Ok(()),
         ParsedCommand::SystemView => {

@@ -242,6 +242,7 @@ impl<'a> ConfigReader<'a> {
             Ok(
                 ParsedCommand::Reset(_)
                 | ParsedCommand::ResetBgpPeer(_)
+                | ParsedCommand::Debugging(_)
                 | ParsedCommand::Candidate(_)
                 | ParsedCommand::Save
                 | ParsedCommand::SystemView,

@@ -25,6 +25,7 @@ mod command;
 mod comments;
 mod commit;
 mod commit_error;
+mod debugging;
 mod defaults;
 mod difference;
 mod edit;
@@ -58,6 +59,7 @@ pub use command::{
 };
 pub use commit::{COMMITS_KEPT, CommitNote, CommitOrigin, RollbackTarget};
 pub use commit_error::CommitError;
+pub use debugging::{DebuggedSessions, DebuggingCommand, DebuggingTopic};
 pub use defaults::{DefaultParameter, default_parameters};
 pub use difference::{Conflict, Difference, rebase};
 pub use edit::{ConfigEdit, PartialUndo};

@@ -92,9 +92,9 @@ fn write_setting(text: &mut String, setting: &SettingDescriptor) -> std::fmt::Re
 
 fn write_commands(text: &mut String) -> std::fmt::Result {
     writeln!(text, "\n## Commands that set nothing\n")?;
-    write_item(text, "", "Every view knows them, unless the entry says another thing. None has an `undo`.")?;
+    write_item(text, "", "Every view knows them, unless the entry says another thing. Those with an `undo` say so.")?;
     for rule in COMMANDS {
-        let CommandRule { views, syntax, .. } = rule;
+        let CommandRule { views, syntax, undo, .. } = rule;
         writeln!(text, "\n### `{}`\n", title(syntax))?;
         write_form(text, &[&form(syntax, false)])?;
         write_item(text, "", &purpose(syntax))?;
@@ -103,6 +103,9 @@ fn write_commands(text: &mut String) -> std::fmt::Result {
             write_item(text, "* ", &format!("View: {}", view.name()))?;
         }
         write_arguments(text, syntax)?;
+        if !undo.is_empty() {
+            write_item(text, "* ", &format!("Undo: `undo {}`", form(undo, false)))?;
+        }
     }
     // The last entry may have no list.
     text.truncate(text.trim_end().len());

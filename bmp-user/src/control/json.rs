@@ -42,6 +42,8 @@ pub enum AnswerSubject {
     Version,
     /// `display logbuffer`.
     LogBuffer,
+    /// `display debugging`.
+    Debugging,
     /// `commit` and the other commands that change the configuration in force.
     Commit,
     /// `bmpd doctor`.
@@ -54,7 +56,7 @@ pub enum AnswerSubject {
 
 impl AnswerSubject {
     /// All subjects, in the order of `docs/reference/json.md`.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BmpSession,
         Self::InterfaceBinding,
         Self::BgpPeer,
@@ -67,6 +69,7 @@ impl AnswerSubject {
         Self::Http,
         Self::Version,
         Self::LogBuffer,
+        Self::Debugging,
         Self::Commit,
         Self::Doctor,
         Self::ApiIndex,
@@ -98,6 +101,7 @@ impl AnswerSubject {
             Self::Http => ("http", "display http"),
             Self::Version => ("version", "display version"),
             Self::LogBuffer => ("logbuffer", "display logbuffer"),
+            Self::Debugging => ("debugging", "display debugging"),
             Self::Commit => ("commit", "commit"),
             Self::Doctor => ("doctor", "bmpd doctor"),
             Self::ApiIndex => ("api", "/api/v1"),

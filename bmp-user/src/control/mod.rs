@@ -10,12 +10,14 @@
 //! * `json`: answers in JSON, and their version; `schema`, `schema_changes`, `json_page`: their
 //!   schemas; `pieces`: large answers
 //! * `checked_file`: what `bmpd check` and `bmpd doctor` say about a file
+//! * `debugging`: what an operator sees of a session for a time
 //! * `sentence`: what bmpd does now, for a service manager
 //! * `waiting`, `names`, `link_state`, `words`: what these share
 
 mod api;
 mod checked_file;
 mod consequences;
+mod debugging;
 mod defaults;
 mod display;
 mod help;

@@ -199,7 +199,9 @@ impl Operator {
             return Err(say_plainly(origin, "you may look and not configure: the group `bmpd` may"));
         }
         // Commands that configure print nothing, so a whole script may ask for JSON.
-        if request.json && matches!(command, ParsedCommand::Reset(_) | ParsedCommand::ResetBgpPeer(_)) {
+        let is_plain =
+            matches!(command, ParsedCommand::Reset(_) | ParsedCommand::ResetBgpPeer(_) | ParsedCommand::Debugging(_));
+        if request.json && is_plain {
             return Err(anyhow!("this has no JSON form: leave out --json"));
         }
         if request.json && matches!(command, ParsedCommand::Display(_, Some(_))) {
@@ -225,6 +227,7 @@ impl Operator {
             }
             ParsedCommand::Reset(reset) => self.reset(&reset),
             ParsedCommand::ResetBgpPeer(peer) => self.reset_bgp_peer(peer),
+            ParsedCommand::Debugging(command) => self.context.debug(&command),
             ParsedCommand::Save => {
                 let remarks = [self.saved().await];
                 if request.json { as_json(AnswerSubject::Commit, &remarks) } else { Ok(in_lines(&remarks)) }
@@ -517,6 +520,7 @@ fn is_looking(command: &ParsedCommand) -> bool {
         ParsedCommand::Configure(_)
         | ParsedCommand::Reset(_)
         | ParsedCommand::ResetBgpPeer(_)
+        | ParsedCommand::Debugging(_)
         | ParsedCommand::Candidate(_) => false,
     }
 }

@@ -38,6 +38,10 @@ use limit::{LeftOutLines, Limiter, LineVerdict, WINDOW};
 use record::LogRecord;
 use writer::LineQueue;
 
+/// The target of the lines that an operator has asked for by `debugging`. They go into the buffer
+/// alone, whatever the filter says. Who logs them bounds them.
+pub const DEBUGGING: &str = "bmpd::debugging";
+
 /// How long the end of the program waits for the log.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -68,7 +72,12 @@ pub fn init(filter: EnvFilter, format: LogFormat) -> io::Result<()> {
         // a stalled reader.
         None => start(&lines, BlockingStderr(File::from(io::stderr().as_fd().try_clone_to_owned()?)))?,
     }
-    tracing_subscriber::registry().with(lines).with(filter).try_init().map_err(io::Error::other)?;
+    let debugging = format!("{DEBUGGING}=debug").parse().map_err(io::Error::other)?;
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter.add_directive(debugging))
+        .try_init()
+        .map_err(io::Error::other)?;
     let _ = (OUTLET.set(outlet), LIMITER.set(limiter));
     Ok(())
 }
@@ -179,6 +188,10 @@ impl LogLines {
 impl<S: Subscriber> Layer<S> for LogLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
+        if metadata.target() == DEBUGGING {
+            self.outlet.buffer().push(LogRecord::from_event(event), sys::time_in_utc());
+            return;
+        }
         if *metadata.level() <= Level::INFO && self.admit(metadata, event) != LineVerdict::Pass {
             return;
         }

@@ -39,6 +39,22 @@ fn a_line_has_its_level_session_message_and_fields() {
 }
 
 #[test]
+fn what_debugging_shows_is_in_the_buffer_alone() {
+    let lines = LogLines::new(LogEncoding::Text { colours: false });
+    let outlet = lines.outlet.clone();
+    let subscriber = tracing_subscriber::registry().with(lines).with(EnvFilter::new("debug"));
+    tracing::subscriber::with_default(subscriber, || {
+        for step in 0..100 {
+            debug!(target: DEBUGGING, session = %"10.0.0.1", "step {step}");
+        }
+    });
+    assert_eq!(outlet.queue.take(), Vec::<Vec<u8>>::new());
+    let log = outlet.buffer().log();
+    assert_eq!(log.lines.len(), 100);
+    assert_eq!(log.lines.first().map(|line| line.text.as_str()), Some("session 10.0.0.1: step 0"));
+}
+
+#[test]
 fn fields_that_the_message_names_do_not_stand_in_the_text_again() {
     let down =
         || warn!(session = %"10.0.0.1", reason = %"no-route", interface = "e1", "down: no-route: e1 has no route");

@@ -5,10 +5,10 @@ use std::{io, net::SocketAddr, time::Duration};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpSocket;
 
-use super::transport::StationTransport;
+use super::{steps::ConnectionSteps, transport::StationTransport};
 use crate::{
     config::{Config, KeepaliveProbes, SessionConfig, SessionKeepalive},
-    pin::{Datapath, DownCause, Grant, Reason},
+    pin::{Datapath, DownCause, Grant, Reason, in_words},
     signing::ConnectionKeys,
     sys,
     tls::{TlsProfiles, TlsStream},
@@ -29,7 +29,7 @@ pub(super) struct StationConnection {
 }
 
 /// Connects to the station from the granted source, and does the TLS handshake if the session has a
-/// TLS profile. `config` has the key chains and the profiles.
+/// TLS profile. `config` has the key chains and the profiles. `steps` logs how far it is.
 ///
 /// # Errors
 ///
@@ -40,12 +40,14 @@ pub(super) async fn connect(
     session: &SessionConfig,
     config: &Config,
     profiles: &TlsProfiles,
+    steps: &ConnectionSteps,
 ) -> Result<StationConnection, DownCause> {
     // A session whose profile cannot be used sends no SYN.
     let profile = match &session.tls {
         Some(name) => Some(profiles.get(name, config).await.map_err(|error| error.cause())?),
         None => None,
     };
+    steps.log(|| format!("attempt: {}", in_words(&grant.resolved)));
     let socket = open(grant, datapath, session)?;
     let station = grant.far_end();
     let keys = match &session.keychain {
@@ -58,9 +60,14 @@ pub(super) async fn connect(
     // Asks what the kernel has counted, when the attempt is over and its socket is gone.
     let witness = keys.as_ref().and_then(|_| socket.try_clone().ok());
     let socket = TcpSocket::from_std_stream(socket.into());
+    steps.log(|| {
+        let local = socket.local_addr().map_or_else(|error| error.to_string(), |local| local.to_string());
+        format!("the socket is bound to {local}; connecting to {station}, for at most {} s", TIMEOUT.as_secs())
+    });
     match tokio::time::timeout(TIMEOUT, socket.connect(station)).await {
         Ok(Ok(stream)) => match datapath.confirm(&stream, &grant.target) {
             Ok(()) => {
+                steps.log(|| format!("connected to {station}, under its pin{}", tls_to_come(session)));
                 let transport = match profile {
                     Some(profile) => {
                         let tls = TlsStream::connect(stream, &profile, station.ip()).await;
@@ -89,6 +96,11 @@ pub(super) async fn connect(
             })
         }
     }
+}
+
+/// Returns the end of the sentence that a session with TLS is not up yet.
+fn tls_to_come(session: &SessionConfig) -> String {
+    session.tls.as_ref().map(|profile| format!("; the TLS handshake by profile {profile} begins")).unwrap_or_default()
 }
 
 /// Returns why connect(2) failed.

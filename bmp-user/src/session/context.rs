@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bmp_ebpf::Counters;
 use tokio::sync::watch;
 
-use super::status::SessionStatus;
+use super::{status::SessionStatus, steps::ConnectionSteps};
 use crate::{
     config::{self, Config, SessionId},
     pin::{ForeignSockets, Pinned, Pins, SessionPin},
@@ -45,6 +45,11 @@ impl SessionContext {
     /// Returns what the kernel counted for the session.
     pub(super) fn counters(&self) -> Counters {
         self.pins.counters(&self.pin)
+    }
+
+    /// Returns what logs the steps of the session's connections.
+    pub(super) fn steps(&self) -> ConnectionSteps {
+        ConnectionSteps::new(&self.id, &self.status)
     }
 
     /// Names the session for the pins and the routing tables.

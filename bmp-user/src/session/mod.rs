@@ -10,6 +10,7 @@
 //!   [`selection`]
 //! - [`adopted`]: a session that another process opens
 //! - [`context`], [`up`], [`down`]: what all sessions share
+//! - [`debugging`], [`steps`]: what an operator sees of a session for a time
 //! - [`status`]: what displays read; [`baseline`]: the counters when an operator reset them
 
 mod accepted;
@@ -18,6 +19,7 @@ mod backoff;
 mod baseline;
 mod connect;
 mod context;
+mod debugging;
 mod down;
 mod listen;
 mod outbox;
@@ -25,6 +27,7 @@ mod pulse;
 mod selection;
 mod stage;
 mod status;
+mod steps;
 mod stream;
 mod task;
 #[cfg(test)]
@@ -41,6 +44,7 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 pub use baseline::{CounterBaseline, EndedConnections};
+pub use debugging::SessionDebugging;
 pub use selection::selection as selection_of;
 pub use status::{CauseOrigin, SessionPhase, SessionProcess, SessionSnapshot, SessionStatus};
 

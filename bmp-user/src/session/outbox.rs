@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{status::SessionStatus, transport::StationTransport};
 use crate::{
     feed::{FrameCounts, Piece},
-    wire::bmp::MessageType,
+    wire::bmp::{Frame, MessageType, frames},
 };
 
 /// How many chunks one write takes. With more than some tens the system call gets no cheaper.
@@ -42,12 +42,18 @@ impl Outbox {
         self.queue.push_back(Piece { bytes: frame, counts });
     }
 
-    /// Writes once, as much as the transport takes, and returns how many bytes that were.
+    /// Writes once, as much as the transport takes, and returns how many bytes that were. Calls
+    /// `sent`, if it is given, with each frame that is complete by that.
     ///
     /// # Errors
     ///
     /// `WouldBlock` when the transport takes nothing; else the connection failed.
-    pub(super) fn write(&mut self, stream: &mut StationTransport, status: &SessionStatus) -> io::Result<usize> {
+    pub(super) fn write(
+        &mut self,
+        stream: &mut StationTransport,
+        status: &SessionStatus,
+        sent: Option<&mut dyn FnMut(&Frame<'_>)>,
+    ) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut used = 0;
         for (slice, outgoing) in slices.iter_mut().zip(&self.queue) {
@@ -56,8 +62,33 @@ impl Outbox {
             used += 1;
         }
         let written = stream.try_write_vectored(slices.get(..used).unwrap_or(&[]))?;
+        if let Some(sent) = sent {
+            self.visit_completed(written, sent);
+        }
         status.count_sent(self.advance(written));
         Ok(written)
+    }
+
+    /// Calls `visit` with the frames that are complete when `written` more bytes have left.
+    fn visit_completed(&self, written: usize, visit: &mut dyn FnMut(&Frame<'_>)) {
+        let (mut from, mut to) = (self.written, self.written + written);
+        for piece in &self.queue {
+            let mut end = 0;
+            for frame in frames(&piece.bytes).map_while(Result::ok) {
+                end += frame.bytes().len();
+                if end > to {
+                    break;
+                }
+                if end > from {
+                    visit(&frame);
+                }
+            }
+            let length = piece.bytes.len();
+            if to <= length {
+                break;
+            }
+            (from, to) = (from.saturating_sub(length), to - length);
+        }
     }
 
     /// Notes that bytes have left. Returns the messages that are complete by that.
@@ -132,6 +163,22 @@ mod tests {
             outbox.advance(written);
             outbox.cut_after_current_frame();
             assert_eq!(left(&outbox), expected, "after {written} bytes");
+        }
+    }
+
+    #[test]
+    fn each_frame_is_visited_once_when_its_last_byte_leaves() {
+        for step in 1..=70 {
+            let mut outbox = outbox_of(&[10, 20]);
+            outbox.push(frame(40).into(), MessageType::PeerUp);
+            let (mut visited, mut left) = (Vec::new(), 70);
+            while left > 0 {
+                let written = step.min(left);
+                outbox.visit_completed(written, &mut |frame| visited.push(frame.bytes().len()));
+                outbox.advance(written);
+                left -= written;
+            }
+            assert_eq!(visited, [10, 20, 40], "{step} bytes at a time");
         }
     }
 

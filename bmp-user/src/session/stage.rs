@@ -127,6 +127,19 @@ pub(super) enum StationStreamEnd {
     Replaced(StationConnection),
 }
 
+impl StationStreamEnd {
+    /// Says why, for an operator who watches.
+    pub(super) fn in_words(&self) -> String {
+        match self {
+            Self::Stopped => "the session ends".to_owned(),
+            Self::Reset => "an operator reset the session".to_owned(),
+            Self::PinChanged => "another pin is in force, or none".to_owned(),
+            Self::Failed(cause) => format!("{}: {}", cause.reason, cause.why),
+            Self::Replaced(_) => "the station connected anew".to_owned(),
+        }
+    }
+}
+
 impl AttemptSettings {
     /// Returns the settings of a session. `config` has the key chains and the TLS
     /// profiles.

@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use super::debugging::SessionDebugging;
 use crate::{
     escape::Untrusted,
     feed::{FrameCounts, HiddenPeer},
@@ -147,6 +148,7 @@ pub struct SessionStatus {
     position: AtomicU64,
     discarded: AtomicU64,
     hidden: Mutex<Vec<HiddenPeer>>,
+    debugging: SessionDebugging,
 }
 
 impl SessionStatus {
@@ -178,6 +180,7 @@ impl SessionStatus {
             position: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
             hidden: Mutex::default(),
+            debugging: SessionDebugging::default(),
         }
     }
 
@@ -206,6 +209,11 @@ impl SessionStatus {
     /// Returns how many bytes the station sent. BMP gives a station nothing to send.
     pub fn discarded(&self) -> u64 {
         self.discarded.load(Relaxed)
+    }
+
+    /// Returns what an operator wants to see of the session.
+    pub fn debugging(&self) -> &SessionDebugging {
+        &self.debugging
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut SessionSnapshot)) {

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::{
     DeviceIdentity,
     connect::{StationConnection, set_keepalive},
+    debugging::MessageTrace,
     outbox::Outbox,
     pulse::{DEAD_AFTER, Pulse},
     selection::selection,
@@ -26,13 +27,15 @@ use super::{
     transport::StationTransport,
 };
 use crate::{
-    config::{Config, LineText, MEGABYTE, SessionConfig, SessionId, SessionKeepalive, initiation_message},
+    config::{
+        Config, DebuggingTopic, LineText, MEGABYTE, SessionConfig, SessionId, SessionKeepalive, initiation_message,
+    },
     feed::{DEFAULT_JOURNAL_BYTES, Follower, HiddenPeer},
     pin::{DownCause, Reason},
     signing::{self, ConnectionKeys},
     sys,
     tls::TlsError,
-    wire::bmp::{self, MessageType, termination_reason},
+    wire::bmp::{self, Frame, MessageType, termination_reason},
 };
 
 /// How many bytes of the feed are taken at once.
@@ -90,6 +93,7 @@ pub(super) struct StationStream {
     initiation_message: Option<LineText>,
     /// The keepalive that the socket has. `None` before it was set.
     keepalive: Option<SessionKeepalive>,
+    trace: MessageTrace,
     pulse: Pulse,
     pulse_timer: Interval,
 }
@@ -120,6 +124,7 @@ impl StationStream {
             identity: identity.clone(),
             initiation_message,
             keepalive: None,
+            trace: MessageTrace::default(),
             pulse: Pulse::default(),
             pulse_timer,
         };
@@ -172,7 +177,7 @@ impl StationStream {
             if self.outbox.is_empty() && !self.refill() {
                 return Ok(!self.transport.try_flush()?);
             }
-            match self.outbox.write(&mut self.transport, &self.context.status) {
+            match self.write() {
                 Ok(written) => burst += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -180,6 +185,16 @@ impl StationStream {
             }
         }
         Ok(!self.outbox.is_empty() || !self.transport.try_flush()?)
+    }
+
+    /// Writes once. Logs the messages that leave, if an operator wants to see them.
+    fn write(&mut self) -> io::Result<usize> {
+        let Self { context: StreamContext { id, status, .. }, transport, outbox, trace, .. } = self;
+        if status.debugging().left(DebuggingTopic::Messages).is_none() {
+            return outbox.write(transport, status, None);
+        }
+        let now = Instant::now();
+        outbox.write(transport, status, Some(&mut |frame: &Frame<'_>| trace.record(id, frame, now)))
     }
 
     /// Returns why the connection failed in a write. What the far end says last in TLS explains it
@@ -296,6 +311,7 @@ impl StationStream {
     }
 
     fn check_pulse(&mut self) -> io::Result<Option<DownCause>> {
+        self.trace.sum_up(&self.context.id, Instant::now());
         let progress = sys::tcp_progress(self.transport.socket())?;
         self.context.status.update(|shown| shown.live_retransmits = u64::from(progress.retransmits));
         if !self.pulse.is_dead(progress, Instant::now()) {
@@ -320,7 +336,7 @@ impl StationStream {
         let farewell = async {
             while !self.outbox.is_empty() {
                 self.transport.socket().writable().await?;
-                match self.outbox.write(&mut self.transport, &self.context.status) {
+                match self.write() {
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                     _ => {}
                 }

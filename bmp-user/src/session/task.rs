@@ -364,7 +364,8 @@ impl SessionTask {
         let config = self.context.whole_config();
         let (settings, denied_before) = (AttemptSettings::of(&configured, &config), self.denied());
         let (datapath, to, tls) = (self.context.pins.datapath().clone(), Arc::clone(&grant), self.tls.clone());
-        let connecting = Box::pin(async move { connect(&to, &datapath, &configured, &config, &tls).await });
+        let steps = self.context.steps();
+        let connecting = Box::pin(async move { connect(&to, &datapath, &configured, &config, &tls, &steps).await });
         Stage::Connecting(StationAttempt { grant, settings, denied_before, connecting })
     }
 
@@ -379,6 +380,7 @@ impl SessionTask {
         };
         // From now on the guard keeps strangers away and lets the station in.
         context.pin.set_listener(ListenerState::Open(Arc::clone(&grant)));
+        context.steps().log(|| format!("waits for the station on {listener}"));
         info!(session = %context.id, "listening on {listener} for {}", context.id.station);
         Stage::Listening(self.listening(grant, listener))
     }
@@ -421,6 +423,7 @@ impl SessionTask {
     /// Takes a connection that the station opened, as [`AcceptedConnection::new`] does.
     fn accepted(&mut self, stream: TcpStream) -> Result<AcceptedConnection, DownCause> {
         let (config, session) = (self.context.whole_config(), self.context.configured());
+        self.context.steps().accepted(&stream);
         AcceptedConnection::new(stream, &self.context.id, session, config, self.tls.clone())
     }
 
@@ -456,6 +459,7 @@ impl SessionTask {
             }
             None => info!(session = %id, station = %peer, "up to {peer}"),
         }
+        self.context.steps().log(|| format!("established: Initiation and the state follow, to {peer}"));
         self.context.show_up(&grant, local, |shown| {
             shown.phase = SessionPhase::Dumping;
             shown.established += 1;
@@ -509,6 +513,7 @@ impl SessionTask {
                 info!(session = %id, "the station has connected anew, which ends the connection before");
             }
         }
+        self.context.steps().log(|| format!("the connection is closed: {}", end.in_words()));
         let retransmits = stream.retransmits();
         status.update(|shown| {
             shown.local = None;
@@ -541,6 +546,7 @@ impl SessionTask {
         let delay = self.backoff.delay().max(least);
         let (id, status) = (&self.context.id, &self.context.status);
         let line = format!("down: {}: {}; next attempt in {:.1} s", cause.reason, cause.why, delay.as_secs_f64());
+        self.context.steps().log(|| line.clone());
         // The same reason again is no change of state.
         if status.snapshot().reason == Some(cause.reason) {
             debug!(session = %id, reason = %cause.reason, "{line}");

@@ -12,6 +12,7 @@ pub(in crate::config) enum Unit {
     None,
     Milliseconds,
     Seconds,
+    Minutes,
     Bytes,
     Megabytes,
     Connections,
@@ -26,6 +27,7 @@ impl Unit {
             Self::None => None,
             Self::Milliseconds => Some("milliseconds"),
             Self::Seconds => Some("seconds"),
+            Self::Minutes => Some("minutes"),
             Self::Bytes => Some("bytes"),
             Self::Megabytes => Some("megabytes"),
             Self::Connections => Some("connections"),
@@ -108,9 +110,13 @@ impl NumberRange {
         Ok(match self.unit {
             Unit::Milliseconds => ArgumentValue::Time(Duration::from_millis(number.into())),
             Unit::Seconds => ArgumentValue::Time(Duration::from_secs(number.into())),
-            Unit::None | Unit::Bytes | Unit::Megabytes | Unit::Connections | Unit::Routes | Unit::UpdatesPerSecond => {
-                ArgumentValue::Number(number)
-            }
+            Unit::None
+            | Unit::Minutes
+            | Unit::Bytes
+            | Unit::Megabytes
+            | Unit::Connections
+            | Unit::Routes
+            | Unit::UpdatesPerSecond => ArgumentValue::Number(number),
         })
     }
 

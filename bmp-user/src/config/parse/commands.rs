@@ -17,6 +17,7 @@ pub(in crate::config) enum CommandAction {
     AbortTrial,
     ClearCandidate,
     Commit,
+    Debugging,
     DisplayBgpBmpMonitor,
     DisplayBgpPeer,
     DisplayBmpFeed,
@@ -26,6 +27,7 @@ pub(in crate::config) enum CommandAction {
     DisplayCommitChanges,
     DisplayCommitList,
     DisplayCurrentConfiguration,
+    DisplayDebugging,
     DisplayDefaultParameterBmp,
     DisplayHttp,
     DisplayInterfaceBinding,
@@ -51,6 +53,11 @@ pub(in crate::config) struct CommandRule {
     pub(in crate::config) views: &'static [ViewKind],
     /// Begins with a keyword.
     pub(in crate::config) syntax: &'static [Syntax],
+    /// What may stand behind `undo`; empty if nothing may.
+    pub(in crate::config) undo: &'static [Syntax],
+    /// A keyword, and how many letters of it an operator must type at least. With fewer, operators
+    /// mean keywords that were there before.
+    pub(in crate::config) shortest: Option<(&'static str, usize)>,
 }
 
 /// Keywords that decide what a command does once it is understood.
@@ -334,6 +341,68 @@ static DISPLAY_LOG_BUFFER: CommandRule = command(
     ],
 );
 
+/// For how long an operator sees what a session does.
+static DEBUGGING_TIME: NumberRange = NumberRange {
+    name: "MINUTES",
+    subject: "debugging lasts",
+    unit: Unit::Minutes,
+    first: 1,
+    last: 60,
+    or_zero: false,
+};
+
+/// `d` means `display`, and `display de` means `display default-parameter`.
+const DEBUGGING_SHORTEST: Option<(&str, usize)> = Some(("debugging", "deb".len()));
+const DEBUGGING_WORD: Syntax = Word("debugging", "show step by step, in the buffer of the log, what a session does");
+const DEBUGGING_TOPIC: Syntax = Choice(&[
+    &[Word("connection", "each step of its connections")],
+    &[Word("messages", "the messages that it sends: type, peer and length")],
+]);
+
+static DISPLAY_DEBUGGING: CommandRule = CommandRule {
+    shortest: DEBUGGING_SHORTEST,
+    ..command(
+        CommandAction::DisplayDebugging,
+        &ViewKind::ALL,
+        &[DISPLAY_WORD, Word("debugging", "what is debugged, and for how long"), Optional(&FILTER)],
+    )
+};
+
+static DEBUGGING: CommandRule = CommandRule {
+    shortest: DEBUGGING_SHORTEST,
+    undo: &[
+        DEBUGGING_WORD,
+        Choice(&[
+            &[
+                Word("bmp", "about BMP"),
+                Word("session", "sessions"),
+                VPN_INSTANCE,
+                Value(ArgumentKind::Station, "a station's address: its sessions"),
+                ALIAS,
+                Optional(&[DEBUGGING_TOPIC]),
+            ],
+            &[Word("all", "whatever is debugged")],
+        ]),
+    ],
+    ..command(
+        CommandAction::Debugging,
+        &ViewKind::ALL,
+        &[
+            DEBUGGING_WORD,
+            Word("bmp", "about BMP"),
+            Word("session", "sessions"),
+            VPN_INSTANCE,
+            Value(ArgumentKind::Station, "a station's address: its sessions"),
+            ALIAS,
+            DEBUGGING_TOPIC,
+            Optional(&[
+                Word("for", "for another time than 10 minutes"),
+                Value(ArgumentKind::Number(&DEBUGGING_TIME), "minutes RANGE"),
+            ]),
+        ],
+    )
+};
+
 const RESET_WORD: Syntax = Word("reset", "end something and begin it again");
 
 static RESET_BMP_SESSION: CommandRule = command(
@@ -453,11 +522,11 @@ static RETURN: CommandRule =
     command(CommandAction::Return, &ViewKind::ALL, &[Word("return", "go back to the user view")]);
 
 const fn command(action: CommandAction, views: &'static [ViewKind], syntax: &'static [Syntax]) -> CommandRule {
-    CommandRule { action, views, syntax }
+    CommandRule { action, views, syntax, undo: &[], shortest: None }
 }
 
 /// The commands that set nothing.
-pub(in crate::config) static COMMANDS: [&CommandRule; 27] = [
+pub(in crate::config) static COMMANDS: [&CommandRule; 29] = [
     &DISPLAY_BMP_SESSION,
     &DISPLAY_CURRENT_CONFIGURATION,
     &DISPLAY_THIS,
@@ -475,6 +544,8 @@ pub(in crate::config) static COMMANDS: [&CommandRule; 27] = [
     &DISPLAY_HTTP,
     &DISPLAY_VERSION,
     &DISPLAY_LOG_BUFFER,
+    &DISPLAY_DEBUGGING,
+    &DEBUGGING,
     &RESET_BMP_SESSION,
     &RESET_BGP_PEER,
     &SYSTEM_VIEW,

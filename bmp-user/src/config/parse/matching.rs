@@ -339,11 +339,7 @@ fn choose_keyword<'a>(
         return Ok(whole);
     }
     let begun = pick(&|option| match option.piece {
-        Syntax::Word(keyword, _) => {
-            let rule = option.prefix.rule;
-            let shortest = if rule.keyword() == *keyword { rule.shortest() } else { 1 };
-            keyword.starts_with(word) && word.len() >= shortest
-        }
+        Syntax::Word(keyword, _) => keyword.starts_with(word) && word.len() >= option.prefix.rule.shortest(keyword),
         _ => false,
     });
     let keywords = keywords(begun.iter().map(|option| option.piece));

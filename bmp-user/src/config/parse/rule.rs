@@ -49,17 +49,23 @@ impl Rule {
         }
     }
 
-    /// Returns how many letters of the first keyword an operator must type at least.
-    pub(in crate::config) fn shortest(self) -> usize {
+    /// Returns how many letters of one of its keywords an operator must type at least.
+    pub(in crate::config) fn shortest(self, keyword: &str) -> usize {
         match self {
-            Self::Setting(descriptor) => descriptor.shortest,
-            Self::Command(_) => 1,
+            Self::Setting(descriptor) if descriptor.keyword() == keyword => descriptor.shortest,
+            Self::Setting(_) => 1,
+            Self::Command(rule) => {
+                rule.shortest.filter(|(known, _)| *known == keyword).map_or(1, |(_, letters)| letters)
+            }
         }
     }
 
     /// Decides whether `undo` may stand before the command.
     pub(in crate::config) fn can_be_undone(self) -> bool {
-        matches!(self, Self::Setting(_))
+        match self {
+            Self::Setting(_) => true,
+            Self::Command(rule) => !rule.undo.is_empty(),
+        }
     }
 
     /// Returns the view that the command goes to.
@@ -86,7 +92,10 @@ impl Rule {
                 let [head, value] = descriptor.parts(true);
                 Some(SyntaxPosition::before(&[Part { form: &UNDO_FORM, optional: false }, head, value]))
             }
-            Self::Command(_) => None,
+            Self::Command(rule) => self.can_be_undone().then(|| {
+                let undone = Part { form: rule.undo, optional: false };
+                SyntaxPosition::before(&[Part { form: &UNDO_FORM, optional: false }, undone])
+            }),
         }
     }
 }

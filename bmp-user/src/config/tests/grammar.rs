@@ -10,8 +10,9 @@ use crate::config::{
 /// How many optional parts of a syntax may be nested in a form. Repetitions nest.
 pub(super) const DEEP: usize = 3;
 
-/// Commands of the session view that an operator may not cut further, each with its shortest form.
-const SHORTEST: [(&str, &str); 2] = [("connect-retry", "connect-r"), ("initiation-message", "initiat")];
+/// Keywords that an operator may not cut further, each with its shortest form.
+const SHORTEST: [(&str, &str); 3] =
+    [("connect-retry", "connect-r"), ("initiation-message", "initiat"), ("debugging", "deb")];
 
 /// Decides whether `length` letters of a command are too few to mean it.
 fn is_too_short(command: &str, length: usize) -> bool {
@@ -78,7 +79,7 @@ fn sample(kind: ArgumentKind) -> &'static str {
 /// Returns a number in the range. The first number of a pair is smaller than the second.
 fn number(range: &NumberRange) -> &'static str {
     match range.name {
-        "KEEPALIVE" | "FIRST" | "DSCP" | "COUNT" => "10",
+        "KEEPALIVE" | "FIRST" | "DSCP" | "COUNT" | "MINUTES" => "10",
         "MB" if range.read("512").is_ok() => "512",
         "MB" => "10",
         _ if range.read("90").is_ok() => "90",
@@ -134,7 +135,11 @@ fn forms_of(rule: Rule) -> Vec<Vec<FormWord>> {
             let undone: Vec<_> = undone.collect();
             [whole, undone].concat()
         }
-        Rule::Command(command) => forms(command.syntax, DEEP),
+        Rule::Command(command) if command.undo.is_empty() => forms(command.syntax, DEEP),
+        Rule::Command(command) => {
+            let undone = forms(command.undo, DEEP).into_iter().map(|form| [&[FormWord::UNDO], &form[..]].concat());
+            forms(command.syntax, DEEP).into_iter().chain(undone).collect()
+        }
     }
 }
 
@@ -329,12 +334,16 @@ fn an_abbreviated_command_is_taken_if_one_name_begins_so_and_else_all_are_named(
                     continue;
                 }
                 // The bmp view has no other command that begins like `initiation-message`.
-                let is_meant = |kind, name: &str| kind == ViewKind::Bmp || !is_too_short(name, cut.len());
+                let is_alone = |kind, name: &str| kind == ViewKind::Bmp && name == "initiation-message";
+                let is_meant = |kind, name: &str| is_alone(kind, name) || !is_too_short(name, cut.len());
                 let begin_so = |kind| {
                     let names = names(kind).into_iter();
                     names.filter(|name| name.starts_with(cut) && is_meant(kind, name)).collect::<Vec<_>>()
                 };
-                let meant = around(kind).map(begin_so).find(|names| !names.is_empty()).unwrap();
+                let Some(meant) = around(kind).map(begin_so).find(|names| !names.is_empty()) else {
+                    assert!(parse_line(&view(kind), cut, true).is_err(), "{cut} in {kind:?} was taken");
+                    continue;
+                };
                 match (parse_line(&view(kind), cut, true), &meant[..]) {
                     (Ok(_), [_]) => {}
                     (Err(error), [_]) => assert!(error.message.contains("not complete"), "{cut} in {kind:?}: {error}"),

@@ -221,6 +221,14 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
         let [label, description] = [label, description].map(|text| text.map(str::to_owned));
         ParsedCommand::Candidate(CandidateCommand::Commit { force: false, note: CommitNote { label, description } })
     };
+    let debugging = |minutes: u64| {
+        let station = "::1".parse().unwrap();
+        ParsedCommand::Debugging(DebuggingCommand::Start {
+            sessions: DebuggedSessions { vpn_instance: None, station, alias: None },
+            topic: DebuggingTopic::Messages,
+            time: seconds(60 * minutes),
+        })
+    };
     let rollback = |target, trial| ParsedCommand::Candidate(CandidateCommand::Rollback { target, trial });
     let table = [
         ("commit", "com", ParsedCommand::Candidate(CandidateCommand::Commit { force: false, note: none() })),
@@ -267,6 +275,10 @@ fn what_acts_is_understood_and_is_no_part_of_a_configuration() {
             "di co ca c",
             display(DisplayCommand::Candidate { changes: true }, None),
         ),
+        ("display debugging", "di deb", display(DisplayCommand::Debugging, None)),
+        ("debugging bmp session ::1 messages", "deb b s ::1 m", debugging(10)),
+        ("debugging bmp session ::1 messages for 60", "deb b s ::1 m f 60", debugging(60)),
+        ("undo debugging all", "un deb a", ParsedCommand::Debugging(DebuggingCommand::StopAll)),
         ("display default-parameter bmp", "di d b", display(DisplayCommand::DefaultParameterBmp, None)),
         ("display interface-binding", "di i", display(DisplayCommand::InterfaceBinding, None)),
         (

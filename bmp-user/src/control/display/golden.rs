@@ -123,6 +123,13 @@ fn the_log_is_shown_as_it_was() {
 }
 
 #[test]
+fn debugging_is_shown_as_it_was() {
+    let debugging = samples::debugging();
+    json_is_kept("debugging.json", AnswerSubject::Debugging, &debugging);
+    is_kept("debugging.txt", &debugging.to_string());
+}
+
+#[test]
 fn trials_are_shown_as_they_were() {
     let trials = samples::trials().map(CurrentTrial);
     for (name, trial) in ["trial-none.json", "trial.json", "trial-unknown.json"].iter().zip(&trials) {

@@ -2,7 +2,7 @@
 //! text and whose `Serialize` is the JSON.
 //!
 //! * `session`, `peer`, `binding`, `feed`, `relay`, `replay`, `monitored`, `trial`, `http`,
-//!   `version`, `log_buffer`, `commits`: one display each
+//!   `version`, `log_buffer`, `debugging`, `commits`: one display each
 //! * `metrics`: the same reports as metrics; `status`: what the status page shows
 //! * `egress`, `guard`, `hold_down`, `refused`, `routeless`, `uplink`: parts of reports
 //! * `layout`: labels, columns, ages and rounding
@@ -11,6 +11,7 @@
 
 mod binding;
 mod commits;
+mod debugging;
 mod egress;
 mod feed;
 mod guard;
@@ -61,6 +62,7 @@ use crate::{
 };
 use binding::BindingReports;
 use commits::{CommitReports, changes_text};
+use debugging::DebuggingReports;
 use feed::FeedReport;
 use http::HttpReport;
 use log_buffer::LogReport;
@@ -188,6 +190,7 @@ impl ControlContext {
                 json,
             ),
             DisplayCommand::Version => rendered(AnswerSubject::Version, &VersionReport::of(self), json),
+            DisplayCommand::Debugging => rendered(AnswerSubject::Debugging, &DebuggingReports::of(self, &config), json),
             DisplayCommand::LogBuffer { last } => rendered(AnswerSubject::LogBuffer, &LogReport::of(*last), json),
             DisplayCommand::CurrentConfiguration { .. }
             | DisplayCommand::This

@@ -57,7 +57,7 @@ async fn help_and_completion_come_from_the_grammar_and_the_host() {
         ("dis", "display"),
         (
             "display ",
-            "bgp bmp configuration current-configuration default-parameter http interface-binding logbuffer mrt-replay this version",
+            "bgp bmp configuration current-configuration debugging default-parameter http interface-binding logbuffer mrt-replay this version",
         ),
         ("conn e", "eth1 eth2"),
         ("conn Gig", "GigabitEthernet0/1/0"),

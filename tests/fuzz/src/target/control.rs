@@ -67,6 +67,7 @@ fn run(editor: &mut CandidateEditor, line: &str) {
         ParsedCommand::Display(_, None)
         | ParsedCommand::Reset(_)
         | ParsedCommand::ResetBgpPeer(_)
+        | ParsedCommand::Debugging(_)
         | ParsedCommand::Candidate(_)
         | ParsedCommand::Save
         | ParsedCommand::Nothing => {}

@@ -28,7 +28,7 @@ enum Unmeasured {
 use Unmeasured::{Display, Identity, MetricHas, Setting};
 
 /// The numbers of displays without a metric of the same value.
-static UNMEASURED: [(&str, &str, Unmeasured); 56] = [
+static UNMEASURED: [(&str, &str, Unmeasured); 57] = [
     ("display bmp session", "port", Setting),
     ("display bmp session", "process.pid", Identity),
     ("display bmp session", "local_port", Identity),
@@ -59,6 +59,7 @@ static UNMEASURED: [(&str, &str, Unmeasured); 56] = [
     ("display bgp peer", "peers[].configured.maximum_routes", Setting),
     ("display bgp peer", "peers[].egress.lost.for_seconds", MetricHas("bmpd_enforcement_lost_seconds")),
     ("display bgp peer", "peers[].egress.losses", MetricHas("bmpd_enforcement_losses_total")),
+    ("display debugging", "seconds_left", Display),
     ("display bgp bmp-monitor all", "as", Identity),
     ("display bgp bmp-monitor all", "sessions[].lag_bytes", MetricHas("bmpd_session_lag_bytes")),
     ("display bmp feed", "routes", MetricHas("bmpd_feed_routes")),

@@ -15,7 +15,9 @@ pub(super) use peers::{no_speaker, speaker};
 pub(super) use sessions::{bindings, sessions};
 
 use super::{
+    super::words::VpnInstanceName,
     commits::CommitReports,
+    debugging::{DebuggedTopic, DebuggingReport, DebuggingReports},
     egress::Enforcer,
     http::{HttpReport, HttpState},
     log_buffer::{LogLineReport, LogReport},
@@ -98,6 +100,24 @@ pub(super) fn versions() -> [VersionReport; 2] {
         ..enforced.clone()
     };
     [enforced, bound]
+}
+
+/// A session with an alias in a VPN instance, and one without.
+pub(super) fn debugging() -> DebuggingReports {
+    let plain = DebuggingReport {
+        station: STATION,
+        vpn_instance: VpnInstanceName(None),
+        alias: None,
+        topic: DebuggedTopic::Messages,
+        seconds_left: 599,
+    };
+    let named = DebuggingReport {
+        vpn_instance: VpnInstanceName(text("mgmt")),
+        alias: text("lab"),
+        topic: DebuggedTopic::Connection,
+        ..plain.clone()
+    };
+    DebuggingReports(vec![plain, named])
 }
 
 /// A line with fields, and one without.
