@@ -11,9 +11,9 @@ use lab::{
     bmp::{self, ReportedPeer},
     bmpd::Bmpd,
     capture::{CapturedPacket, LinkCapture, PacketDirection},
-    station::TestStation,
+    station::{RecordedConnection, TestStation},
     topology::{STATION, STATION_PORT, STATION_V6, Topology, UP2, UP2_V6},
-    trial::{LabTrial, TrialPlan, outgoing},
+    trial::{FURTHER_PORTS, LabTrial, TrialPlan, further_sessions, outgoing},
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
@@ -372,5 +372,30 @@ fn a_station_gets_a_changed_text_in_a_further_initiation() {
     assert_eq!(texts(3, 4), [""; 0]);
     // Routes go on arriving between them.
     trial.routes_arrive(&mut feeder, 10, 0);
+    assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
+}
+
+#[test]
+fn a_station_with_a_statistics_timer_gets_the_latest_report_at_its_own_time() {
+    let other = further_sessions(1, "");
+    let trial = TrialPlan { bmp: &other, session: "statistics-timer 15", ..TrialPlan::default() }.start_up();
+    let at_once = TestStation::start(&trial.topology.station, (STATION, FURTHER_PORTS));
+    at_once.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    let (mut feeder, peer) = (trial.feeder(), ReportedPeer::default());
+    at_once.wait_connection(0, "the peer", |c| c.has(bmp::PEER_UP));
+    // In one write, so that the timer finds all of them or none.
+    feeder.raw(&[1, 2, 3].map(|routes| bmp::statistics_report(&peer, routes)).concat());
+    let reports = |connection: &RecordedConnection| -> Vec<Vec<u8>> {
+        let frames = connection.frames.iter().filter(|frame| frame.kind() == bmp::STATISTICS_REPORT);
+        frames.map(|frame| frame.0.to_vec()).collect()
+    };
+    let all = reports(&at_once.wait_connection(0, "three reports", |c| reports(c).len() == 3));
+    until("the report of the timer", 2 * PATIENCE, || {
+        (trial.station.connections()[0].count(bmp::STATISTICS_REPORT) > 0).then_some(())
+    });
+    assert_eq!(reports(&trial.station.connections()[0]), all[2..], "the latest one alone");
+    trial.bmpd.commit(STATION, "undo statistics-timer");
+    feeder.send(bmp::statistics_report(&peer, 4));
+    trial.station.wait_connection(0, "a report at once", |c| reports(c).len() == 2);
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
 }

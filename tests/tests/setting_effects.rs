@@ -70,6 +70,7 @@ fn session_changes() -> Vec<ChangedSetting> {
         change("flap-damping", "flap-damping 1"),
         change("route-mirroring", "route-mirroring"),
         change("buffer-limit", "buffer-limit 1"),
+        change("statistics-timer", "statistics-timer 15"),
         change("initiation-message", "initiation-message the edge of the lab"),
         change("monitor", "monitor public"),
         change("shutdown", "shutdown"),

@@ -374,6 +374,9 @@ pub struct SessionConfig {
     /// `buffer-limit MB`: how far the station may lag behind the journal, in units of
     /// [`MEGABYTE`]. Without it, as far as the journal reaches.
     pub buffer_limit: Option<u32>,
+    /// `statistics-timer SECONDS`: the time between the Statistics Reports that the station gets.
+    /// Without it, the station gets each report as it comes.
+    pub statistics_timer: Option<Duration>,
     /// `adopt`: another local process opens the session. bmpd only pins and counts it.
     pub adopt: bool,
     /// `shutdown`: the session stays down.

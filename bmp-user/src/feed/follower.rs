@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    FrameCounts, InputId,
+    FrameCounts, InputId, PEERS_AT_ONCE,
     compose::{FrameWriter, WrittenFrames},
     incarnation::{Incarnation, PeerId},
     journal::{FrameRun, FrameSubject, JournalChunk, JournalPosition},
@@ -58,6 +58,13 @@ pub struct Follower {
     is_pass_due: bool,
     /// How many bytes the station may lag behind the head before a pass.
     lag_limit: Option<u64>,
+    /// True if Statistics Reports come by [`Follower::report_statistics`] alone.
+    holds_statistics: bool,
+    /// The peers whose latest report is to be told next, if it is newer than `reported_before`.
+    reports: VecDeque<Arc<Incarnation>>,
+    reported_before: u64,
+    /// The reports up to this number are told with `reports`, or were told before.
+    reported: u64,
     dumps: u64,
     /// How often the station lagged too far behind the head to go on with the journal.
     falls: u64,
@@ -99,6 +106,10 @@ impl Follower {
             renewed: HashSet::new(),
             is_pass_due: true,
             lag_limit: None,
+            holds_statistics: false,
+            reports: VecDeque::new(),
+            reported_before: 0,
+            reported: 0,
             dumps: 0,
             falls: 0,
             chunks: Vec::new(),
@@ -121,6 +132,27 @@ impl Follower {
         self.lag_limit = bytes;
     }
 
+    /// Holds Statistics Reports back: the station gets them by [`Follower::report_statistics`]. Or
+    /// passes them on again, as they come.
+    pub fn hold_statistics(&mut self, held: bool) {
+        self.holds_statistics = held;
+        if !held {
+            self.reports.clear();
+        }
+    }
+
+    /// Has [`Follower::take`] append the latest Statistics Report of each peer that the station was
+    /// told, if there is a newer one than at the last call. Does nothing unless reports are held
+    /// back, or while the reports of the last call are on their way.
+    pub fn report_statistics(&mut self) {
+        let reports = self.store.lock().reports;
+        if self.holds_statistics && self.reports.is_empty() && reports > self.reported {
+            self.reported_before = mem::replace(&mut self.reported, reports);
+            self.reports.extend(self.told.values().cloned());
+            self.reports.make_contiguous().sort_unstable_by_key(|life| life.number);
+        }
+    }
+
     /// Appends the next pieces to `out`, about `max_bytes` of them. Appends nothing, without
     /// waiting, if the station knows everything.
     ///
@@ -134,6 +166,8 @@ impl Follower {
                 self.dump(max_bytes, out);
             } else if self.is_pass_due {
                 self.begin_pass();
+            } else if !self.reports.is_empty() {
+                self.take_reports(max_bytes, out);
             } else {
                 match self.follow(max_bytes, out) {
                     Ok(0) => return,
@@ -146,7 +180,7 @@ impl Follower {
 
     /// Waits until [`Follower::take`] has something. May be dropped at any time.
     pub async fn ready(&mut self) {
-        if self.is_dumping() {
+        if self.is_dumping() || !self.reports.is_empty() {
             return;
         }
         let cursor = self.cursor.frames;
@@ -213,7 +247,7 @@ impl Follower {
         }
         let plan = self.plan(&feed, &selection, since);
         self.selection = selection;
-        self.pass = Some(DumpPass::new(&feed, end, &self.selection, plan));
+        self.pass = Some(DumpPass::new(&feed, end, &self.selection, plan, self.holds_statistics));
         self.is_pass_due = false;
         self.dumps += 1;
     }
@@ -304,6 +338,25 @@ impl Follower {
         }
     }
 
+    /// Takes Statistics Reports of some peers.
+    fn take_reports(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) {
+        let store = Arc::clone(&self.store);
+        let feed = store.lock();
+        let mut room = max_bytes;
+        for _ in 0..PEERS_AT_ONCE {
+            let Some(life) = self.reports.pop_front() else { return };
+            let peer = feed.peers.of_life(&life).filter(|peer| peer.report_number > self.reported_before);
+            let Some(report) = peer.and_then(|peer| peer.statistics.as_ref()).filter(|_| self.is_told(&life)) else {
+                continue;
+            };
+            room = room.saturating_sub(report.frame.len());
+            out.push_back(Piece::of(MessageType::StatisticsReport, report.frame.clone()));
+            if room == 0 {
+                return;
+            }
+        }
+    }
+
     /// Takes chunks from the journal. Returns how many.
     fn follow(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) -> Result<usize, NeedsPass> {
         let mut chunks = mem::take(&mut self.chunks);
@@ -378,8 +431,12 @@ impl Follower {
             }
             FrameSubject::Mixed(life, _) => self.is_current(life),
             FrameSubject::Peer(life) => {
-                let mirrored = run.code == MessageType::RouteMirroring.code();
-                self.is_current(life) && (!mirrored || self.selection.mirroring == Mirroring::Passed)
+                let passes = if run.code == MessageType::RouteMirroring.code() {
+                    self.selection.mirroring == Mirroring::Passed
+                } else {
+                    !self.holds_statistics
+                };
+                passes && self.is_current(life)
             }
             FrameSubject::Nobody => self.selection.is_everything(),
             FrameSubject::LookAlike => false,

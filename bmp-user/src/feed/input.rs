@@ -175,6 +175,16 @@ impl Input {
         }
     }
 
+    /// Keeps a newer Statistics Report of one of its peers, for the stations that ask for reports
+    /// at times of their own (`Follower::report_statistics`). The other stations are not told it.
+    pub fn keep_statistics(&mut self, report: &[u8]) {
+        let mut feed = self.store.lock();
+        let head = feed.head().frames;
+        if let Some(frame) = whole_frames(report).next() {
+            feed.keep_statistics(self.connection, &frame, head);
+        }
+    }
+
     /// Appends frames, byte for byte, up to the first that claims a peer of another connection.
     ///
     /// The caller decides the claim. If the owner is gone, the caller drops or holds its [`Input`].

@@ -42,6 +42,8 @@ pub(super) struct DumpPass {
     work: VecDeque<PassWork>,
     /// Peers that a station may take for one another, by their type, distinguisher and address.
     look_alikes: HashMap<PeerKey, Vec<Arc<Incarnation>>>,
+    /// True if the station gets Statistics Reports at times of its own.
+    holds_statistics: bool,
 }
 
 /// A piece of work for one peer.
@@ -136,7 +138,13 @@ struct PlannedPeer {
 }
 
 impl DumpPass {
-    pub(super) fn new(state: &FeedState, end: JournalPosition, selection: &Arc<Selection>, plan: PassPlan) -> Self {
+    pub(super) fn new(
+        state: &FeedState,
+        end: JournalPosition,
+        selection: &Arc<Selection>,
+        plan: PassPlan,
+        holds_statistics: bool,
+    ) -> Self {
         let ups = plan.new.iter().filter_map(|life| state.peers.of_life(life)).flat_map(LivePeer::ups);
         let ups = ups.map(|up| (MessageType::PeerUp, up.clone()));
         let downs = plan.peer_downs.into_iter().map(|down| (MessageType::PeerDown, down));
@@ -165,7 +173,7 @@ impl DumpPass {
             }
             work.push_back(PassWork { life, task: PassTask::Latest { since } });
         }
-        Self { end, selection: Arc::clone(selection), opening, work, look_alikes }
+        Self { end, selection: Arc::clone(selection), opening, work, look_alikes, holds_statistics }
     }
 
     /// True if everything is sent.
@@ -328,6 +336,7 @@ impl DumpPass {
         let is_new = |changed: u64| (since + 1..=self.end.frames).contains(&changed);
         if let Some(latest) = &peer.statistics
             && is_new(latest.changed)
+            && !self.holds_statistics
         {
             out.put(MessageType::StatisticsReport, &latest.frame);
         }

@@ -30,6 +30,8 @@ pub(super) struct FeedState {
     pub(super) appended: FrameCounts,
     /// How many frames were applied, those included that no station is told.
     pub(super) applied: u64,
+    /// How many Statistics Reports were kept.
+    pub(super) reports: u64,
 }
 
 impl FeedState {
@@ -43,6 +45,7 @@ impl FeedState {
             limit: MemoryGuard::default(),
             appended: FrameCounts::default(),
             applied: 0,
+            reports: 0,
         }
     }
 
@@ -133,7 +136,9 @@ impl FeedState {
                     return Ok(AppliedFrame::new(self.peers.subject_of_unknown(slot), true));
                 };
                 if about == MessageType::StatisticsReport {
-                    peer.set_statistics(StoredFrame { changed, frame: Bytes::copy_from_slice(frame.bytes()) });
+                    self.reports += 1;
+                    let report = StoredFrame { changed, frame: Bytes::copy_from_slice(frame.bytes()) };
+                    peer.set_statistics(report, self.reports);
                 } else {
                     peer.last_mirrored = Some(MirroredMessage { changed, header: peer.life.header });
                 }
@@ -141,6 +146,22 @@ impl FeedState {
             }
             MessageType::Initiation | MessageType::Termination => about_nobody(),
         })
+    }
+
+    /// Keeps a newer Statistics Report of a peer that the connection owns. It does not go into the
+    /// journal.
+    pub(super) fn keep_statistics(&mut self, connection: ConnectionId, frame: &Frame<'_>, head: u64) {
+        let Some(header) = PeerHeader::of(frame) else { return };
+        let message = MessageType::StatisticsReport;
+        let Ok(FrameTarget::Peer(slot)) = self.inputs.target_of(&mut self.peers, connection, &header, message, head)
+        else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(slot) {
+            self.reports += 1;
+            let changed = peer.statistics.as_ref().map_or(head, |before| before.changed);
+            peer.set_statistics(StoredFrame { changed, frame: Bytes::copy_from_slice(frame.bytes()) }, self.reports);
+        }
     }
 
     fn apply_routes(&mut self, slot: u32, message: &RouteMonitoring<'_>) -> Option<AppliedFrame> {

@@ -206,6 +206,38 @@ fn a_station_beyond_its_limit_is_sent_the_state_and_one_within_it_the_journal() 
 }
 
 #[test]
+fn a_station_with_a_timer_of_its_own_gets_the_latest_reports_when_it_asks() {
+    let taken = |follower: &mut Follower| bytes_of(&take_all(follower));
+    let feed = Feed::default();
+    let mut input = feed.input(InputId::relay("router"));
+    append(&mut input, &[world::up(0, 1), world::up(2, 1), world::statistics(0, 1)]);
+    let mut follower = feed.attach(Selection::default());
+    follower.hold_statistics(true);
+    assert_eq!(taken(&mut follower), [world::up(0, 1), world::up(2, 1)].concat());
+    append(&mut input, &[world::statistics(0, 2), world::statistics(2, 3), announce(0, 1, 0, 0..3)]);
+    assert_eq!(taken(&mut follower), announce(0, 1, 0, 0..3));
+    follower.report_statistics();
+    assert_eq!(taken(&mut follower), [world::statistics(0, 2), world::statistics(2, 3)].concat());
+    // Nothing is told twice.
+    follower.report_statistics();
+    assert_eq!(taken(&mut follower), [0; 0]);
+    // A report that is kept for it is in nobody's journal.
+    let mut other = following(&feed);
+    input.keep_statistics(&world::statistics(2, 4));
+    assert_eq!(taken(&mut other), [0; 0]);
+    follower.report_statistics();
+    assert_eq!(taken(&mut follower), world::statistics(2, 4));
+    append(&mut input, &[down_of(&world::up(2, 1)), world::statistics(0, 5)]);
+    follower.report_statistics();
+    // The peer that is down has no report any more.
+    assert_eq!(taken(&mut follower), [world::statistics(0, 5), down_of(&world::up(2, 1))].concat());
+    follower.hold_statistics(false);
+    append(&mut input, &[world::statistics(0, 6)]);
+    assert_eq!(taken(&mut follower), world::statistics(0, 6));
+    feed.0.lock().check_memory();
+}
+
+#[test]
 fn frames_reach_every_follower_byte_for_byte() {
     let feed = Feed::default();
     let mut input = feed.input(InputId::relay("frr"));

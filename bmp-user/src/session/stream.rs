@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
 use tokio::{
     sync::watch,
-    time::{Interval, MissedTickBehavior, interval, timeout},
+    time::{Interval, MissedTickBehavior, interval, interval_at, timeout},
 };
 use tracing::{info, warn};
 
@@ -93,6 +93,8 @@ pub(super) struct StationStream {
     initiation_message: Option<LineText>,
     /// The keepalive that the socket has. `None` before it was set.
     keepalive: Option<SessionKeepalive>,
+    /// When the station gets Statistics Reports. `None` if it gets them as they come.
+    statistics_timer: Option<Interval>,
     trace: MessageTrace,
     pulse: Pulse,
     pulse_timer: Interval,
@@ -124,6 +126,7 @@ impl StationStream {
             identity: identity.clone(),
             initiation_message,
             keepalive: None,
+            statistics_timer: None,
             trace: MessageTrace::default(),
             pulse: Pulse::default(),
             pulse_timer,
@@ -152,6 +155,10 @@ impl StationStream {
                     self.follow_settings();
                     // Without a sender the configuration stays as it is.
                     if changed.is_err() { std::future::pending().await } else { Ok(self.follow_keys()) }
+                }
+                () = tick(self.statistics_timer.as_mut()) => {
+                    self.follower.report_statistics();
+                    Ok(None)
                 }
                 _ = self.pulse_timer.tick() => match self.follow_keys() {
                     None => self.check_pulse(),
@@ -228,12 +235,14 @@ impl StationStream {
     }
 
     /// Follows the settings that count for an open connection: what the station is told, how far it
-    /// may lag, and the keepalive of the socket. A changed text makes a further Initiation (RFC 7854 §4.3).
+    /// may lag, when it gets Statistics Reports, and the keepalive of the socket. A changed text
+    /// makes a further Initiation (RFC 7854 §4.3).
     fn follow_settings(&mut self) {
         let config = Arc::clone(&self.context.config.borrow_and_update());
         let Some(session) = config.bmp.sessions.get(&self.context.id) else { return };
         self.follower.select(selection(session));
         self.follower.limit_lag(session.buffer_limit_bytes());
+        self.follow_statistics_timer(session.statistics_timer);
         let text = initiation_message(&config.bmp, session);
         if self.initiation_message.as_ref() != text {
             self.outbox.push(initiation(&self.identity, text), MessageType::Initiation);
@@ -246,6 +255,19 @@ impl StationStream {
         if let Err(error) = set_keepalive(&SockRef::from(self.transport.socket()), keepalive) {
             warn!(session = %self.context.id, "cannot set the keepalive of the connection: {error}");
         }
+    }
+
+    /// Begins to count anew if the timer is another.
+    fn follow_statistics_timer(&mut self, period: Option<Duration>) {
+        if self.statistics_timer.as_ref().map(Interval::period) == period {
+            return;
+        }
+        self.follower.hold_statistics(period.is_some());
+        self.statistics_timer = period.map(|period| {
+            let mut timer = interval_at(tokio::time::Instant::now() + period, period);
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            timer
+        });
     }
 
     fn show_cursor(&mut self) {
@@ -364,6 +386,14 @@ impl StationStream {
             let _ = timeout(LOOK_EVERY, self.transport.socket().readable()).await;
         }
         Ok(())
+    }
+}
+
+/// Returns at the next tick, if there is a timer.
+async fn tick(timer: Option<&mut Interval>) {
+    match timer {
+        Some(timer) => drop(timer.tick().await),
+        None => std::future::pending().await,
     }
 }
 

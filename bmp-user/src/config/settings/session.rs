@@ -481,6 +481,28 @@ pub(in crate::config) static BUFFER_LIMIT: SettingDescriptor = SettingDescriptor
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
+static STATISTICS_TIME: NumberRange = NumberRange {
+    name: "SECONDS",
+    subject: "the statistics timer of a session is",
+    unit: Unit::Seconds,
+    first: 15,
+    last: 65_535,
+    or_zero: false,
+};
+
+pub(in crate::config) static STATISTICS_TIMER: SettingDescriptor = SettingDescriptor {
+    head: &[Word("statistics-timer", "how often the station gets Statistics Reports")],
+    value: &[Argument(ArgumentKind::Number(&STATISTICS_TIME), "seconds RANGE")],
+    default: DefaultValue::Fixed("the station gets each report as it comes"),
+    rows: &[DefaultRow::new(211, "Statistics of a session")],
+    effect: Effect::AtOnce,
+    note: "The station gets the latest report of each peer at these times, if there is a newer one than before, and \
+           none between them. bmpd reports on its own BGP peers as often as the shortest of these timers says. A \
+           relayed peer has a new report when its daemon sends one.",
+    access: field!(SessionConfig, statistics_timer),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
 pub(in crate::config) static INITIATION_MESSAGE: SettingDescriptor = SettingDescriptor {
     head: &[INITIATION_WORD],
     value: &INITIATION_TEXT,

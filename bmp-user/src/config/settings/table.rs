@@ -11,7 +11,7 @@ use super::{
 use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
-pub(in crate::config) static SETTINGS: [&SettingDescriptor; 71] = [
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 72] = [
     &system::SYSNAME,
     &system::INTERFACE_ALIAS,
     &system::MEMORY_LIMIT,
@@ -78,6 +78,7 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 71] = [
     &session::FLAP_DAMPING,
     &session::ROUTE_MIRRORING,
     &session::BUFFER_LIMIT,
+    &session::STATISTICS_TIMER,
     &session::INITIATION_MESSAGE,
     &session::ADOPT,
     &session::SHUTDOWN,

@@ -107,7 +107,7 @@ type More = (
     BTreeMap<MonitorId, BTreeSet<RouteMode>>,
     bool,
     (Option<LineText>, Option<LineText>),
-    (Option<u16>, Option<u32>),
+    (Option<u16>, Option<u32>, Option<u16>),
 );
 
 /// A password, or the name of a key chain.
@@ -141,7 +141,7 @@ fn more() -> impl Strategy<Value = More> {
         btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
         any::<bool>(),
         (option::of(line_text()), option::of(line_text())),
-        (option::of(1u16..), option::of(1..=SessionConfig::LARGEST_BUFFER)),
+        (option::of(1u16..), option::of(1..=SessionConfig::LARGEST_BUFFER), option::of(15u16..)),
     )
 }
 
@@ -314,6 +314,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
             monitors,
             route_mirroring,
             buffer_limit: numbers.1,
+            statistics_timer: numbers.2.map(seconds),
             ..session
         };
         (id, session)

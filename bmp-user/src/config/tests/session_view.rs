@@ -129,7 +129,7 @@ fn connecting_and_listening_replace_each_other() {
 fn a_wrong_word_is_refused_at_the_word() {
     let nine = "egress-interface a b c d e f g h i";
     let long = format!("description {}", "x".repeat(256));
-    let table: [(&[&str], &str, &str, &str); 29] = [
+    let table: [(&[&str], &str, &str, &str); 31] = [
         (&[], "description", "", "what the session is for"),
         (&[], "description \" \"", "\"", "from 1 to 255 characters, this has 0"),
         (&[], &long, &long[12..], "from 1 to 255 characters, this has 256"),
@@ -153,6 +153,8 @@ fn a_wrong_word_is_refused_at_the_word() {
         (&["keepalive 5 2 3"], "undo keepalive 5 2 4", "4", "`keepalive 5 2 3`"),
         (&[], "buffer-limit 0", "0", "a buffer limit is a number of megabytes from 1 to 64"),
         (&["buffer-limit 8"], "undo buffer-limit 9", "9", "`buffer-limit 8`"),
+        (&[], "statistics-timer 14", "14", "from 15 to 65535"),
+        (&["statistics-timer 60"], "undo statistics-timer 61", "61", "`statistics-timer 60`"),
         (&[], "adopt now", "now", "ends before"),
         (&["tcp listen port 1"], "adopt", "adopt", "opens itself can be adopted"),
         (&["adopt"], "tcp listen port 1", "1", "`undo adopt` first"),

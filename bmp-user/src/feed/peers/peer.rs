@@ -31,6 +31,8 @@ pub(in crate::feed) struct LivePeer {
     pub(in crate::feed) ribs: Vec<Rib>,
     /// The latest Statistics Report.
     pub(in crate::feed) statistics: Option<StoredFrame>,
+    /// The number of this report among those of all peers.
+    pub(in crate::feed) report_number: u64,
     /// Whether the peer announced routes of a family for which there is no room.
     pub(in crate::feed) lacks_families: bool,
     /// A station that was told the peer before this sequence number has to be told it anew.
@@ -82,6 +84,7 @@ impl LivePeer {
             ownership: Ownership { connection, presence: PeerPresence::Present },
             ribs: Vec::new(),
             statistics: None,
+            report_number: 0,
             renewed_at: 0,
             lacks_families: false,
             last_mirrored: None,
@@ -102,8 +105,9 @@ impl LivePeer {
         self.life.memory() + more.map(StoredFrame::memory).sum::<usize>()
     }
 
-    /// Keeps the latest Statistics Report.
-    pub(in crate::feed) fn set_statistics(&mut self, report: StoredFrame) {
+    /// Keeps the latest Statistics Report, and its number among those of all peers.
+    pub(in crate::feed) fn set_statistics(&mut self, report: StoredFrame, number: u64) {
+        self.report_number = number;
         let before = self.statistics.replace(report).map_or(0, |before| before.memory());
         let now = self.statistics.as_ref().map_or(0, StoredFrame::memory);
         self.frames_memory.set(self.frames_memory.get() - before + now);

@@ -95,6 +95,7 @@ pub async fn run(
         pins,
         peers,
         statistics: watch::channel(BmpConfig::STATISTICS_TIMER).0,
+        kept_statistics: watch::channel(Duration::ZERO).0,
         limits: BTreeMap::new(),
         running: BTreeMap::new(),
         pins_of_peers: BTreeMap::new(),
@@ -123,6 +124,8 @@ struct BgpSpeaker {
     peers: BgpPeers,
     /// The interval of a peer's Statistics Reports (RFC 7854 §4.8). Zero disables them.
     statistics: watch::Sender<Duration>,
+    /// The shortest interval of the sessions that have their own. Zero if none has.
+    kept_statistics: watch::Sender<Duration>,
     /// `maximum-routes` of each peer.
     limits: BTreeMap<IpAddr, watch::Sender<Option<MaximumRoutes>>>,
     running: BTreeMap<IpAddr, RunningPeer>,
@@ -219,6 +222,9 @@ impl BgpSpeaker {
     async fn follow(&mut self, config: &Config) {
         let statistics = config.bmp.statistics_timer.unwrap_or(BmpConfig::STATISTICS_TIMER);
         self.statistics.send_if_modified(|now| std::mem::replace(now, statistics) != statistics);
+        let shortest = config.bmp.sessions.values().filter_map(|session| session.statistics_timer).min();
+        let shortest = shortest.unwrap_or_default();
+        self.kept_statistics.send_if_modified(|now| std::mem::replace(now, shortest) != shortest);
         let bgp = config.bgp.as_ref();
         self.follow_limits(bgp);
         let mut wanted = BTreeMap::<IpAddr, (Option<u32>, DesiredPeer)>::new();
@@ -396,7 +402,8 @@ impl BgpSpeaker {
                 let listens = grants.listen.is_some();
                 let limit = self.limits.get(&address).map_or_else(|| watch::channel(None).1, watch::Sender::subscribe);
                 let (statistics, memory) = (self.statistics.subscribe(), self.feed.memory_standing());
-                let watches = PeerWatches { statistics, limit, memory };
+                let kept_statistics = self.kept_statistics.subscribe();
+                let watches = PeerWatches { statistics, kept_statistics, limit, memory };
                 let task = PeerTask::new(plan.clone(), listens, sent_open, dial, &self.feed, shown, watches);
                 let leave = Leave::default();
                 let task = tasks::until("BGP peer", &leave, task.run(commands));

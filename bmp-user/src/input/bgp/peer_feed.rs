@@ -276,7 +276,21 @@ impl PeerFeed {
 
     /// Sends a Statistics Report if the session is up.
     pub(super) fn report(&mut self) {
-        let Some(up) = &self.up else { return };
+        if let Some(report) = self.statistics() {
+            self.append(report);
+        }
+    }
+
+    /// Keeps a Statistics Report for the stations that get them at times of their own.
+    pub(super) fn keep_report(&mut self) {
+        if let Some(report) = self.statistics() {
+            self.input.keep_statistics(&report);
+        }
+    }
+
+    /// Returns a Statistics Report of this moment; `None` if the session is not up.
+    fn statistics(&self) -> Option<BytesMut> {
+        let up = self.up.as_ref()?;
         let mut ribs = self.feed.ribs(&self.id);
         ribs.retain(|rib| rib.view == RibView::AdjRibInPre);
         let all = ribs.iter().map(|rib| rib.routes as u64).sum();
@@ -293,7 +307,7 @@ impl PeerFeed {
             fixed.into_iter().chain(of_families).map(|(kind, value)| Statistic { kind, value }).collect();
         let mut out = BytesMut::new();
         statistics_report(&mut out, &up.header(), &statistics);
-        self.append(out);
+        Some(out)
     }
 
     fn append(&mut self, frames: BytesMut) {

@@ -317,6 +317,9 @@ fn timers(configured: &SessionConfig) -> String {
             timers += &format!(", {name} {}", seconds(time));
         }
     }
+    if let Some(time) = configured.statistics_timer {
+        timers += &format!(", statistics every {}", seconds(time));
+    }
     if !configured.hold_down.is_zero() {
         timers += &format!(", hold-down {} ms", configured.hold_down.as_millis());
     }

@@ -94,6 +94,8 @@ pub(super) struct PeerTask {
     /// Where the feed wants the session closed.
     orders: watch::Receiver<Option<MemoryExcess>>,
     reported: Instant,
+    /// When the last report was kept for the stations that get them at times of their own.
+    kept_report: Instant,
     /// The failure that was logged last. A repeated failure is not logged again.
     logged_failure: Option<String>,
 }
@@ -103,6 +105,9 @@ pub(super) struct PeerTask {
 pub(super) struct PeerWatches {
     /// The interval of Statistics Reports. Zero disables them.
     pub(super) statistics: watch::Receiver<Duration>,
+    /// The interval of reports for the stations that get them at times of their own. Zero if there
+    /// are none.
+    pub(super) kept_statistics: watch::Receiver<Duration>,
     /// `maximum-routes`.
     pub(super) limit: watch::Receiver<Option<MaximumRoutes>>,
     /// `memory-limit`, and how near it is.
@@ -115,6 +120,7 @@ enum PeerWakeup {
     Attempted(io::Result<BgpSocket>),
     Due,
     Statistics,
+    KeptStatistics,
     /// `maximum-routes` or `memory-limit` may be another.
     Limit,
     /// The feed takes too much memory, and this peer has grown most.
@@ -164,6 +170,7 @@ impl PeerTask {
             limited: None,
             orders,
             reported: Instant::now(),
+            kept_report: Instant::now(),
             logged_failure: None,
         }
     }
@@ -186,6 +193,10 @@ impl PeerTask {
                 PeerWakeup::Statistics => {
                     self.reported = Instant::now();
                     self.peer_feed.report();
+                }
+                PeerWakeup::KeptStatistics => {
+                    self.kept_report = Instant::now();
+                    self.peer_feed.keep_report();
                 }
                 PeerWakeup::Limit => self.follow_limit(),
                 PeerWakeup::Memory(cause) => self.free_memory(cause),
@@ -212,6 +223,8 @@ impl PeerTask {
         let due = self.deadline();
         let interval = *self.watches.statistics.borrow_and_update();
         let report = (self.peer_feed.is_up() && !interval.is_zero()).then(|| self.reported + interval);
+        let interval = *self.watches.kept_statistics.borrow_and_update();
+        let kept_report = (self.peer_feed.is_up() && !interval.is_zero()).then(|| self.kept_report + interval);
         let Self { connections: [out, incoming], attempt, watches, resets, orders, .. } = self;
         select! {
             read = turn(out) => PeerWakeup::Read(Initiator::Local, read),
@@ -219,10 +232,12 @@ impl PeerTask {
             link = attempted(attempt) => PeerWakeup::Attempted(link),
             () = at(due) => PeerWakeup::Due,
             () = at(report) => PeerWakeup::Statistics,
+            () = at(kept_report) => PeerWakeup::KeptStatistics,
             command = commands.recv() => PeerWakeup::Commanded(command),
             // Computes the deadline again with the new interval. A closed channel disables this
             // branch.
             Ok(()) = watches.statistics.changed() => PeerWakeup::Due,
+            Ok(()) = watches.kept_statistics.changed() => PeerWakeup::Due,
             Ok(()) = watches.limit.changed() => PeerWakeup::Limit,
             Ok(()) = watches.memory.changed() => PeerWakeup::Limit,
             cause = ordered(orders) => PeerWakeup::Memory(cause),

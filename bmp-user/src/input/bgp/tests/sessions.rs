@@ -1,12 +1,13 @@
 //! Sessions that go up and down, and what stations receive about them.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
 
 use bytes::BufMut;
 use tokio::time::{Instant, sleep};
 
 use super::world::*;
 use crate::{
+    feed::Selection,
     input::bgp::{
         BgpDownReason, BgpState,
         open::LocalSpeaker,
@@ -512,6 +513,25 @@ async fn statistics_reports_come_at_their_interval_with_the_true_figures() {
         (StatisticType::ADJ_RIB_IN_OF_FAMILY, StatisticValue::OfFamily(Family::IPV4_UNICAST, 2)),
     ];
     assert_eq!(counted, expected.map(|(kind, value)| Statistic { kind, value }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_for_stations_with_timers_of_their_own_are_kept_and_told_to_no_other() {
+    let mut world = BgpWorld::start(plan());
+    let mut own_times = world.feed.attach(Selection::default());
+    own_times.hold_statistics(true);
+    let mut far = world.established(&TestOpen { hold: 0, ..TestOpen::default() }).await;
+    far.send(&announce(&[1])).await;
+    let mut told = VecDeque::new();
+    own_times.take(usize::MAX, &mut told);
+    world.kept_statistics.send_replace(Duration::from_secs(30));
+    sleep(Duration::from_secs(95)).await;
+    assert_eq!(world.words(), ["up", "+1"]);
+    told.clear();
+    own_times.report_statistics();
+    own_times.take(usize::MAX, &mut told);
+    let reports: Vec<_> = told.iter().map(|piece| piece.counts.of(bmp::MessageType::StatisticsReport)).collect();
+    assert_eq!(reports, [1], "the latest of three");
 }
 
 #[tokio::test(start_paused = true)]

@@ -70,6 +70,7 @@ pub(super) struct BgpWorld {
     station: Follower,
     pub(super) commands: mpsc::Sender<PeerCommand>,
     pub(super) statistics: watch::Sender<Duration>,
+    pub(super) kept_statistics: watch::Sender<Duration>,
     pub(super) limit: watch::Sender<Option<MaximumRoutes>>,
     dialed: mpsc::UnboundedReceiver<DuplexStream>,
     reachable: Arc<AtomicBool>,
@@ -92,13 +93,27 @@ impl BgpWorld {
         });
         let (statistics, every) = watch::channel(Duration::ZERO);
         let (limit, limits) = watch::channel(None);
-        let watches = PeerWatches { statistics: every, limit: limits, memory: feed.memory_standing() };
+        let (kept_statistics, kept) = watch::channel(Duration::ZERO);
+        let memory = feed.memory_standing();
+        let watches = PeerWatches { statistics: every, kept_statistics: kept, limit: limits, memory };
         let (commands, receiver) = mpsc::channel(4);
         let registered = peers.register(ADDRESS, Some(plan.asn));
         let open = plan.local.open().unwrap();
         let task =
             tokio::spawn(PeerTask::new(plan, true, open, dial, &feed, registered.shown.clone(), watches).run(receiver));
-        Self { feed, peers, _registered: registered, station, commands, statistics, limit, dialed, reachable, task }
+        Self {
+            feed,
+            peers,
+            _registered: registered,
+            station,
+            commands,
+            statistics,
+            kept_statistics,
+            limit,
+            dialed,
+            reachable,
+            task,
+        }
     }
 
     /// Whether the peer accepts connections.
