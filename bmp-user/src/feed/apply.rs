@@ -78,7 +78,7 @@ impl RibTables {
             let rib = apply.end_of_rib(family);
             let repeated = rib.filter(|_| repeats).map(|rib| RibPlace { slot, rib });
             let is_news = apply.is_news || !repeats;
-            return AppliedFrame { repeated, ..AppliedFrame::new(FrameSubject::Routes(life, view, family), is_news) };
+            return AppliedFrame { repeated, ..AppliedFrame::new(FrameSubject::EndOfRib(life, view, family), is_news) };
         }
         // The router has the route, whatever is wrong with its attributes.
         apply.tables.trouble.count_attributes(&update, bytes, as_size, life.internal);

@@ -148,7 +148,7 @@ impl JournalBatch {
         self.writer.end_of_rib(rib, time, variant);
         self.changed += 1;
         rib.end_of_rib = Some(EndOfRib { changed: self.changed, time, variant });
-        let subject = FrameSubject::Routes(Arc::clone(&peer.life), rib.view, rib.family);
+        let subject = FrameSubject::EndOfRib(Arc::clone(&peer.life), rib.view, rib.family);
         self.runs.push(self.writer.len() - before, MessageType::RouteMonitoring.code(), subject);
     }
 

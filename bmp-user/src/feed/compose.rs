@@ -19,6 +19,8 @@ use crate::wire::{
 pub(super) struct FrameWriter {
     bytes: BytesMut,
     counts: FrameCounts,
+    /// Routes that a pass has written, withdrawn ones included.
+    pub(super) pass_routes: u64,
 }
 
 /// The frames that a [`FrameWriter`] wrote.
@@ -30,7 +32,7 @@ pub(super) struct WrittenFrames {
 
 impl FrameWriter {
     pub(super) fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: BytesMut::with_capacity(bytes), counts: FrameCounts::default() }
+        Self { bytes: BytesMut::with_capacity(bytes), ..Self::default() }
     }
 
     /// Bytes of the frames so far.

@@ -14,7 +14,7 @@ use super::{
     compose::{FrameWriter, WrittenFrames},
     incarnation::{Incarnation, PeerId},
     journal::{FrameRun, FrameSubject, JournalChunk, JournalPosition},
-    pass::{DumpPass, PassPlan},
+    pass::{DumpPass, DumpProgress, PassPlan, PassStep},
     peers::LivePeer,
     piece::Piece,
     report::HiddenPeer,
@@ -52,6 +52,12 @@ pub struct Follower {
     /// How often `hidden` has changed.
     hidden_changes: u64,
     pass: Option<DumpPass>,
+    /// The cursor before the pass; `None` without a pass.
+    before_pass: Option<JournalPosition>,
+    /// How many more routes passes may send; `None`: any number.
+    allowance: Option<u64>,
+    /// How many routes passes have sent, withdrawn ones included.
+    routes_dumped: u64,
     /// Peers that the next pass tells anew, with all that look the same: see [`Follower::renew`].
     renewed: HashSet<PeerKey>,
     /// Whether a pass is due although the journal has what comes next.
@@ -103,6 +109,9 @@ impl Follower {
             hidden: HashMap::new(),
             hidden_changes: 0,
             pass: None,
+            before_pass: None,
+            allowance: None,
+            routes_dumped: 0,
             renewed: HashSet::new(),
             is_pass_due: true,
             lag_limit: None,
@@ -153,6 +162,12 @@ impl Follower {
         }
     }
 
+    /// Lets dumps send so many more routes, or any number. The message that reaches the limit may
+    /// exceed it. While a dump has to wait, the station is told the journal.
+    pub fn allow(&mut self, routes: Option<u64>) {
+        self.allowance = routes;
+    }
+
     /// Appends the next pieces to `out`, about `max_bytes` of them. Appends nothing, without
     /// waiting, if the station knows everything.
     ///
@@ -162,12 +177,15 @@ impl Follower {
         let max_bytes = max_bytes.max(1);
         let already = out.len();
         while out.len() == already {
-            if self.pass.is_some() {
-                self.dump(max_bytes, out);
+            if let Some(pass) = self.pass.as_mut().filter(|pass| pass.is_opening()) {
+                pass.open(max_bytes, out);
+                self.end_pass();
             } else if self.is_pass_due {
                 self.begin_pass();
             } else if !self.reports.is_empty() {
                 self.take_reports(max_bytes, out);
+            } else if self.pass.is_some() && self.allowance != Some(0) {
+                self.dump(max_bytes, out);
             } else {
                 match self.follow(max_bytes, out) {
                     Ok(0) => return,
@@ -180,7 +198,7 @@ impl Follower {
 
     /// Waits until [`Follower::take`] has something. May be dropped at any time.
     pub async fn ready(&mut self) {
-        if self.is_dumping() || !self.reports.is_empty() {
+        if self.has_dump_to_send() || !self.reports.is_empty() {
             return;
         }
         let cursor = self.cursor.frames;
@@ -191,6 +209,25 @@ impl Follower {
     /// True if the follower dumps state, or is about to.
     pub fn is_dumping(&self) -> bool {
         self.pass.is_some() || self.is_pass_due
+    }
+
+    /// True if nothing but [`Self::allow`] keeps a dump from going on.
+    pub fn waits_for_allowance(&self) -> bool {
+        self.pass.is_some() && !self.has_dump_to_send()
+    }
+
+    fn has_dump_to_send(&self) -> bool {
+        self.is_pass_due || self.pass.as_ref().is_some_and(|pass| pass.is_opening() || self.allowance != Some(0))
+    }
+
+    /// How far the dump is. `None` without a dump, and for one that only tells what changed.
+    pub fn progress(&self) -> Option<DumpProgress> {
+        self.pass.as_ref().and_then(DumpPass::progress)
+    }
+
+    /// How many routes dumps have sent, withdrawn ones included.
+    pub fn routes_dumped(&self) -> u64 {
+        self.routes_dumped
     }
 
     /// How often the station was too slow for the journal, or for its share of it: see
@@ -215,14 +252,20 @@ impl Follower {
         self.hidden_changes
     }
 
-    /// Sequence number of the next frame that the follower takes from the journal.
+    /// Sequence number of the next frame for the station. During a pass without a limit, that is
+    /// the first frame of which the pass may tell something.
     pub fn cursor(&self) -> u64 {
-        self.cursor.frames
+        self.shown_cursor().frames
     }
 
-    /// Bytes of the journal before the cursor, counted since the start.
+    /// Bytes of the journal before [`Self::cursor`], counted since the start.
     pub fn position(&self) -> u64 {
-        self.cursor.bytes
+        self.shown_cursor().bytes
+    }
+
+    /// The cursor, or the one before the pass if the journal has to wait for the pass.
+    fn shown_cursor(&self) -> JournalPosition {
+        self.before_pass.filter(|_| self.allowance.is_none()).unwrap_or(self.cursor)
     }
 
     /// Sequence number of the next frame that goes into the journal.
@@ -232,29 +275,41 @@ impl Follower {
 
     /// Bytes that were appended and not taken, whether the journal still has them or not.
     pub fn lag_bytes(&self) -> u64 {
-        self.head.borrow().bytes.saturating_sub(self.cursor.bytes)
+        self.head.borrow().bytes.saturating_sub(self.position())
     }
 
-    /// Begins a pass over the state of this moment.
+    /// Begins a pass over the state of this moment. It takes over what another one has left.
     fn begin_pass(&mut self) {
         let store = Arc::clone(&self.store);
-        let feed = store.lock();
+        let mut feed = store.lock();
         let end = feed.head();
         let selection = self.next_selection.take().unwrap_or_else(|| Arc::clone(&self.selection));
         let since = self.cursor.frames;
         if self.told.is_empty() {
             self.needs.since.store(end.frames, Ordering::Relaxed);
         }
+        let before = self.pass.take();
+        let wrong = before.iter().flat_map(|before| before.wrongly_taken_back(&selection));
+        self.renewed.extend(wrong);
         let plan = self.plan(&feed, &selection, since);
         self.selection = selection;
-        self.pass = Some(DumpPass::new(&feed, end, &self.selection, plan, self.holds_statistics));
+        self.pass = Some(DumpPass::new(&mut feed, end, &self.selection, plan, before));
+        self.before_pass.get_or_insert(self.cursor);
+        // What comes after the end is in the journal, whenever the pass tells what came before.
+        self.cursor = end;
         self.is_pass_due = false;
         self.dumps += 1;
+        self.end_pass();
     }
 
     /// Decides which peers stay, which go, and which are told anew.
     fn plan(&mut self, state: &FeedState, selection: &Arc<Selection>, since: u64) -> PassPlan {
-        let mut plan = PassPlan { since, selected: Arc::clone(&self.selection), ..PassPlan::default() };
+        let mut plan = PassPlan {
+            since,
+            selected: Arc::clone(&self.selection),
+            holds_statistics: self.holds_statistics,
+            ..PassPlan::default()
+        };
         let mut told: Vec<_> = mem::take(&mut self.told).into_values().collect();
         let keys_before = mem::take(&mut self.told_keys);
         let mut renewed = mem::take(&mut self.renewed);
@@ -320,21 +375,27 @@ impl Follower {
     /// Takes more of the pass.
     fn dump(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) {
         let Some(pass) = &mut self.pass else { return };
-        let already = out.len();
-        pass.open(max_bytes, out);
-        if out.len() == already && !pass.is_over() {
-            let step = max_bytes.clamp(1, STEP);
-            let mut writer = FrameWriter::with_capacity(step + step / 4);
-            pass.step(&mut self.store.lock(), step, &mut writer);
-            if !writer.is_empty() {
-                let WrittenFrames { bytes, counts } = writer.finish();
-                out.push_back(Piece { bytes, counts });
-            }
+        let step = PassStep {
+            cursor: self.cursor.frames,
+            bytes: max_bytes.clamp(1, STEP),
+            routes: self.allowance.unwrap_or(u64::MAX),
+        };
+        let mut writer = FrameWriter::with_capacity(step.bytes + step.bytes / 4);
+        pass.step(&mut self.store.lock(), step, &mut writer);
+        self.routes_dumped += writer.pass_routes;
+        self.allowance = self.allowance.map(|left| left.saturating_sub(writer.pass_routes));
+        if !writer.is_empty() {
+            let WrittenFrames { bytes, counts } = writer.finish();
+            out.push_back(Piece { bytes, counts });
         }
-        if pass.is_over() {
-            self.cursor = pass.end;
+        self.end_pass();
+    }
+
+    /// Ends the pass if everything is sent.
+    fn end_pass(&mut self) {
+        if self.pass.as_ref().is_some_and(DumpPass::is_over) {
+            (self.pass, self.before_pass) = (None, None);
             self.needs.since.store(self.cursor.frames, Ordering::Relaxed);
-            self.pass = None;
         }
     }
 
@@ -383,7 +444,10 @@ impl Follower {
             outcome = outcome.and_then(|()| self.take_chunk(&chunk, out));
         }
         self.chunks = chunks;
-        self.needs.since.store(self.cursor.frames, Ordering::Relaxed);
+        // A pass may still have to tell withdrawals that came before it.
+        if self.pass.is_none() {
+            self.needs.since.store(self.cursor.frames, Ordering::Relaxed);
+        }
         outcome.map(|()| taken)
     }
 
@@ -415,10 +479,13 @@ impl Follower {
         if self.is_pass_due { Err(NeedsPass) } else { Ok(()) }
     }
 
-    /// True if a part of the routes in the frames of a run is selected.
+    /// True if the journal may tell only a part of the routes in the frames of a run.
     fn is_partly_selected(&self, run: &FrameRun) -> bool {
         match &run.subject {
-            FrameSubject::Mixed(life, _) => self.selection.has_peer(life) && !self.selection.has_all_ribs(life),
+            FrameSubject::Mixed(life, view) => {
+                let is_partly_held = || self.pass.as_ref().is_some_and(|pass| pass.holds_any(life, *view));
+                self.selection.has_peer(life) && (!self.selection.has_all_ribs(life) || is_partly_held())
+            }
             _ => false,
         }
     }
@@ -427,7 +494,12 @@ impl Follower {
     fn wants(&mut self, run: &FrameRun) -> bool {
         match &run.subject {
             FrameSubject::Routes(life, view, family) => {
-                self.is_current(life) && self.selection.has_rib(life, *view, *family)
+                let is_held = || self.pass.as_ref().is_some_and(|pass| pass.holds(life, *view, *family));
+                self.is_current(life) && self.selection.has_rib(life, *view, *family) && !is_held()
+            }
+            FrameSubject::EndOfRib(life, view, family) => {
+                let is_told = self.pass.as_ref().is_none_or(|pass| !pass.has_to_tell(life, *view, *family));
+                self.is_current(life) && self.selection.has_rib(life, *view, *family) && is_told
             }
             FrameSubject::Mixed(life, _) => self.is_current(life),
             FrameSubject::Peer(life) => {

@@ -44,6 +44,8 @@ pub(super) struct FrameRun {
 pub(super) enum FrameSubject {
     /// Routes of one RIB of a peer.
     Routes(Arc<Incarnation>, RibView, Family),
+    /// The End-of-RIB of one RIB of a peer.
+    EndOfRib(Arc<Incarnation>, RibView, Family),
     /// Routes of one view of a peer: of several families, or of none that could be read.
     Mixed(Arc<Incarnation>, RibView),
     /// A Peer Up.

@@ -91,6 +91,7 @@ pub use inputs::{Claim, MOST_PEERS, PeerRefusal};
 pub use journal::JournalPosition;
 pub use memory_guard::{MemoryExcess, MemoryStage, MemoryStanding, NEAR_PERCENT};
 pub use oddity::{Oddities, Oddity};
+pub use pass::DumpProgress;
 pub use peers::ConnectionHoldings;
 pub use piece::Piece;
 pub use report::{HiddenPeer, PeerRibs, RibRoutes};

@@ -1,10 +1,23 @@
 //! One pass over the state: what a station is told that is new to it, or that it was too slow to
 //! read in the journal.
 //!
-//! A pass is made for one moment, its *end*. It sends what changed after the cursor of the follower
-//! and up to its end. Later changes are left to the journal, or to the next pass. A pass walks
-//! along the lists of the RIBs, which are in the order of change, in small steps. Between the steps
-//! the RIBs go on changing: a route that changes moves behind the end.
+//! A pass sends what changed after the cursor of the follower and up to the moment when the pass
+//! began. It walks along the lists of the RIBs, which are in the order of change, in small steps.
+//! Between the steps the RIBs go on changing: a route that changes moves behind the end of the
+//! walk.
+//!
+//! Once the Peer Downs and Peer Ups are sent, the journal may be told between the steps. It tells
+//! what changed after the end of the walks. So no change is in both, and a walk never tells an
+//! older state of a route than the journal did. Two things need more:
+//!
+//! * The End-of-RIB of a RIB waits until the RIB is told.
+//! * Order counts among whole fields. The journal is silent about a RIB that may have some, until
+//!   walks have told it up to where the journal is (`RibWalk::is_held`).
+//!
+//! A pass that begins while another one is under way takes over the work that is left. `work` has
+//! the parts of this work.
+
+mod work;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -22,89 +35,42 @@ use super::{
     journal::JournalPosition,
     peers::LivePeer,
     piece::Piece,
-    rib::{HeaderVariant, Rib, WalkMark},
+    rib::{HeaderVariant, Rib},
     selection::{Mirroring, Selection},
     state::{FeedState, PeerAndTables},
     stored::StoredFrame,
 };
 use crate::wire::{
-    bgp::MAX_MESSAGE,
-    bmp::{MessageType, PeerKey},
+    bgp::{Family, MAX_MESSAGE},
+    bmp::{MessageType, PeerKey, RibView},
 };
+
+pub(super) use work::PassStep;
+use work::{LatestMessages, PassTask, PassWork, RibWalk, UnfinishedRibs};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct DumpPass {
-    pub(super) end: JournalPosition,
     selection: Arc<Selection>,
     /// Peer Downs and Peer Ups, which come first.
     opening: VecDeque<Piece>,
     work: VecDeque<PassWork>,
+    /// The RIBs that `work` sends.
+    unfinished: UnfinishedRibs,
     /// Peers that a station may take for one another, by their type, distinguisher and address.
     look_alikes: HashMap<PeerKey, Vec<Arc<Incarnation>>>,
     /// True if the station gets Statistics Reports at times of its own.
     holds_statistics: bool,
+    progress: DumpProgress,
 }
 
-/// A piece of work for one peer.
-#[derive(Debug)]
-struct PassWork {
-    life: Arc<Incarnation>,
-    task: PassTask,
-}
-
-#[derive(Debug)]
-enum PassTask {
-    /// Send what changed in a RIB after `walk.since`.
-    Send { rib: usize, walk: RibWalk },
-    /// Withdraw everything that the station may have of a RIB.
-    TakeBack { rib: usize, walk: RibWalk },
-    /// Send the further Peer Ups that came after `since`.
-    Ups { since: u64 },
-    /// Send the statistics, and say that mirrored messages were lost, if these are newer than
-    /// `since`.
-    Latest { since: u64 },
-}
-
-/// A walk along the list of a RIB.
-#[derive(Debug)]
-struct RibWalk {
-    /// The station knows what changed up to here.
-    since: u64,
-    /// Where the walk is; `None` before it begins.
-    mark: Option<WalkMark>,
-    /// When the last route that it met changed.
-    position: u64,
-    /// Whether the station needs withdrawals: it knows something, or is told whole fields.
-    withdrawals: bool,
-    /// How often the RIB had been converted when the walk began.
-    conversions: u32,
-}
-
-impl RibWalk {
-    fn new(since: u64) -> Self {
-        Self { since, mark: None, position: 0, withdrawals: since > 0, conversions: 0 }
-    }
-
-    /// True if the RIB has forgotten withdrawals that the station needs: withdrawals that it does
-    /// not know and that the walk has not met.
-    fn misses_withdrawals(&self, rib: &Rib) -> bool {
-        rib.forgotten > self.since.max(self.position)
-    }
-
-    /// The mark of the walk. Makes one if the walk has not begun.
-    fn take_mark(&mut self, rib: &mut Rib) -> WalkMark {
-        self.mark.take().unwrap_or_else(|| {
-            self.conversions = rib.conversions;
-            rib.mark(self.since)
-        })
-    }
-
-    /// True if the walk sent whole fields to a station that knew nothing, and the RIB has read
-    /// these fields since. The RIB may have forgotten withdrawals of a part of them.
-    fn is_outdated(&self, rib: &Rib) -> bool {
-        self.since == 0 && self.mark.is_some() && self.conversions != rib.conversions
-    }
+/// How far a dump is. Counts the routes of RIBs that the station knew nothing of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DumpProgress {
+    /// Routes that were told, or that the journal tells because they changed.
+    pub told: u64,
+    /// Routes to tell in all.
+    pub total: u64,
 }
 
 /// How far a piece of work is.
@@ -128,6 +94,8 @@ pub(super) struct PassPlan {
     pub(super) peer_downs: Vec<Bytes>,
     /// The station knows what changed up to here.
     pub(super) since: u64,
+    /// True if the station gets Statistics Reports at times of its own.
+    pub(super) holds_statistics: bool,
 }
 
 /// A peer of a plan.
@@ -138,47 +106,166 @@ struct PlannedPeer {
 }
 
 impl DumpPass {
+    /// A pass for the moment `end`. It takes over what is left of the pass `before`, which told the
+    /// station everything else up to `plan.since`.
     pub(super) fn new(
-        state: &FeedState,
+        state: &mut FeedState,
         end: JournalPosition,
         selection: &Arc<Selection>,
         plan: PassPlan,
-        holds_statistics: bool,
+        before: Option<Self>,
     ) -> Self {
-        let ups = plan.new.iter().filter_map(|life| state.peers.of_life(life)).flat_map(LivePeer::ups);
-        let ups = ups.map(|up| (MessageType::PeerUp, up.clone()));
+        let (until, known) = (end.frames, plan.since);
+        let ups = plan.new.iter().filter_map(|life| state.peers.of_life(life)).flat_map(LivePeer::ups).cloned();
+        let told_peers = plan.told.iter().filter_map(|life| state.peers.of_life(life));
+        let further = told_peers.flat_map(|peer| further_ups(peer, known, until));
+        let ups: Vec<_> = ups.chain(further).map(|up| (MessageType::PeerUp, up)).collect();
         let downs = plan.peer_downs.into_iter().map(|down| (MessageType::PeerDown, down));
         let opening = downs.chain(ups).map(|(message, bytes)| Piece::of(message, bytes)).collect();
         let told = plan.told.into_iter().map(|life| PlannedPeer { life, is_told: true });
         let new = plan.new.into_iter().map(|life| PlannedPeer { life, is_told: false });
         let mut peers: Vec<_> = told.chain(new).collect();
         peers.sort_unstable_by_key(|peer| peer.life.number);
-        let look_alikes = look_alikes(peers.iter().map(|peer| &peer.life));
-        let mut work = VecDeque::new();
+        let mut pass = Self {
+            selection: Arc::clone(selection),
+            opening,
+            work: VecDeque::new(),
+            unfinished: UnfinishedRibs::default(),
+            look_alikes: look_alikes(peers.iter().map(|peer| &peer.life)),
+            holds_statistics: plan.holds_statistics,
+            progress: DumpProgress::default(),
+        };
+        let taken_over = before.map(|before| pass.take_over(before, state, &peers, known, until)).unwrap_or_default();
         for PlannedPeer { life, is_told } in peers {
             let Some(peer) = state.peers.of_life(&life) else { continue };
-            let since = if is_told { plan.since } else { 0 };
-            if is_told && !peer.more_ups.is_empty() {
-                work.push_back(PassWork { life: Arc::clone(&life), task: PassTask::Ups { since } });
-            }
-            for (rib, Rib { view, family, .. }) in peer.ribs.iter().enumerate() {
-                let had = is_told && plan.selected.has_rib(&life, *view, *family);
-                let task = match (had, selection.has_rib(&life, *view, *family)) {
+            for (place, rib) in peer.ribs.iter().enumerate() {
+                let had = is_told && plan.selected.has_rib(&life, rib.view, rib.family);
+                let all = rib.entries() as u64;
+                let (task, routes) = match (had, selection.has_rib(&life, rib.view, rib.family)) {
                     (false, false) => continue,
-                    (false, true) => PassTask::Send { rib, walk: RibWalk::new(0) },
-                    (true, true) => PassTask::Send { rib, walk: RibWalk::new(plan.since) },
-                    (true, false) => PassTask::TakeBack { rib, walk: RibWalk::new(plan.since) },
+                    (false, true) => (PassTask::Send(RibWalk::new(place, rib, 0, until)), all),
+                    (true, true) if taken_over.has_walk(&life, place) => continue,
+                    (true, true) => (PassTask::Send(RibWalk::new(place, rib, known, until)), 0),
+                    (true, false) => {
+                        let since = taken_over.withdrawals_needed_after(&life, place).unwrap_or(known);
+                        (PassTask::TakeBack(RibWalk::new(place, rib, since, until)), all)
+                    }
                 };
-                work.push_back(PassWork { life: Arc::clone(&life), task });
+                pass.add(&life, task, routes);
             }
-            work.push_back(PassWork { life, task: PassTask::Latest { since } });
+            if !taken_over.has_latest(&life) {
+                let mirrored_since = is_told.then_some(known);
+                let latest = LatestMessages { since: mirrored_since.unwrap_or(0), mirrored_since, until };
+                pass.add(&life, PassTask::Latest(latest), 0);
+            }
         }
-        Self { end, selection: Arc::clone(selection), opening, work, look_alikes, holds_statistics }
+        pass
+    }
+
+    /// Takes over the work that an earlier pass did not finish. Leaves out the work for peers that
+    /// are down or told anew, and for RIBs that are not selected any more.
+    fn take_over(
+        &mut self,
+        before: Self,
+        state: &mut FeedState,
+        peers: &[PlannedPeer],
+        known: u64,
+        until: u64,
+    ) -> TakenOver {
+        let staying: HashSet<_> = peers.iter().filter(|peer| peer.is_told).map(|peer| peer.life.number).collect();
+        let mut taken_over = TakenOver::default();
+        let told = before.progress.told;
+        self.progress = DumpProgress { told, total: told };
+        for mut work in before.work {
+            let life = Arc::clone(&work.life);
+            let peer = state.peers.of_life(&life).filter(|_| staying.contains(&life.number));
+            let Some(peer) = peer else {
+                work.unmark(state);
+                continue;
+            };
+            match &mut work.task {
+                PassTask::Latest(latest) => {
+                    latest.mirrored_since.get_or_insert(known);
+                    latest.until = until;
+                    taken_over.latest.insert(life.number);
+                }
+                PassTask::Send(walk) => {
+                    let Some(rib) = peer.ribs.get(walk.rib) else { continue };
+                    if !self.selection.has_rib(&life, rib.view, rib.family) {
+                        // The journal was silent about a held RIB behind its walk.
+                        let untold = if walk.is_held { walk.until } else { known };
+                        let needed = walk.needs_after.unwrap_or(untold).min(untold);
+                        let least = taken_over.left_out.entry((life.number, walk.rib)).or_insert(needed);
+                        *least = needed.min(*least);
+                        work.unmark(state);
+                        continue;
+                    }
+                    if walk.mark.is_none() {
+                        walk.extend(rib, known, until);
+                    }
+                    // A walk that has begun keeps its end: it would not meet the rest of a group
+                    // whose first routes it has sent. Another walk follows it.
+                    if walk.mark.is_none() || walk.is_held {
+                        taken_over.walks.insert((life.number, walk.rib));
+                    }
+                }
+                PassTask::TakeBack(_) => {}
+            }
+            let routes = work.routes_left;
+            self.push(work, routes);
+        }
+        taken_over
+    }
+
+    fn add(&mut self, life: &Arc<Incarnation>, task: PassTask, routes: u64) {
+        self.push(PassWork::new(life, task), routes);
+    }
+
+    fn push(&mut self, work: PassWork, routes: u64) {
+        if let PassTask::Send(walk) = &work.task {
+            self.unfinished.add(&work.life, walk);
+        }
+        self.progress.total += routes;
+        self.work.push_back(PassWork { routes_left: routes, ..work });
     }
 
     /// True if everything is sent.
     pub(super) fn is_over(&self) -> bool {
         self.work.is_empty() && self.opening.is_empty()
+    }
+
+    /// True before all Peer Downs and Peer Ups are sent. The journal has to wait.
+    pub(super) fn is_opening(&self) -> bool {
+        !self.opening.is_empty()
+    }
+
+    /// How far the pass is. `None` if it only tells what changed: nobody knows how much that is.
+    pub(super) fn progress(&self) -> Option<DumpProgress> {
+        Some(self.progress).filter(|progress| progress.total > 0)
+    }
+
+    /// True if the journal is silent about a RIB.
+    pub(super) fn holds(&self, life: &Incarnation, view: RibView, family: Family) -> bool {
+        self.unfinished.is_held(life, view, family)
+    }
+
+    /// True if the journal is silent about a RIB of one view of a peer.
+    pub(super) fn holds_any(&self, life: &Incarnation, view: RibView) -> bool {
+        self.unfinished.has_held(life, view)
+    }
+
+    /// True if the pass has not told a RIB yet. It tells its End-of-RIB then.
+    pub(super) fn has_to_tell(&self, life: &Incarnation, view: RibView, family: Family) -> bool {
+        self.unfinished.has(life, view, family)
+    }
+
+    /// The peers of which a RIB was taken back in part, and is selected again.
+    pub(super) fn wrongly_taken_back<'a>(&'a self, selection: &'a Selection) -> impl Iterator<Item = PeerKey> + 'a {
+        let is_selected = |work: &&PassWork| {
+            let is_taken_back = matches!(work.task, PassTask::TakeBack(_));
+            is_taken_back && work.walk().is_some_and(|walk| walk.is_selected(&work.life, selection))
+        };
+        self.work.iter().filter(is_selected).map(|work| *work.life.peer.key())
     }
 
     /// Sends about `max_bytes` of the opening. Does not need the state.
@@ -192,158 +279,93 @@ impl DumpPass {
         }
     }
 
-    /// Sends about `max_bytes` more.
-    pub(super) fn step(&mut self, state: &mut FeedState, max_bytes: usize, out: &mut FrameWriter) {
-        while out.len() < max_bytes
+    /// Sends more, up to a step.
+    pub(super) fn step(&mut self, state: &mut FeedState, step: PassStep, out: &mut FrameWriter) {
+        while !step.is_reached(out)
             && let Some(mut work) = self.work.pop_front()
         {
+            let before = out.pass_routes;
             // A peer that went down took its RIBs and their marks with it. Its Peer Down is in the
             // journal.
-            let Some(PeerAndTables { peer, tables }) = state.peer_and_tables(&work.life) else { continue };
-            match self.work_on(peer, &tables.attributes, &mut work.task, max_bytes, out) {
-                PassProgress::Done => {}
+            let progress = match state.peer_and_tables(&work.life) {
+                Some(PeerAndTables { peer, tables }) => self.work_on(peer, &tables.attributes, &mut work, step, out),
+                None => {
+                    self.forget(&work);
+                    PassProgress::Done
+                }
+            };
+            self.progress.told += work.credit(out.pass_routes - before);
+            match progress {
+                PassProgress::Done => self.progress.told += work.routes_left,
                 PassProgress::More => self.work.push_front(work),
-                PassProgress::Lost => self.start_over(&work.life, state, out),
+                PassProgress::Lost => self.start_over(work, state, step.cursor, out),
             }
         }
     }
 
     fn work_on(
-        &self,
+        &mut self,
         peer: &mut LivePeer,
         attributes: &AttributeSets,
-        task: &mut PassTask,
-        max_bytes: usize,
+        work: &mut PassWork,
+        step: PassStep,
         out: &mut FrameWriter,
     ) -> PassProgress {
-        match task {
-            PassTask::Ups { since } => {
-                let is_new = |more: &&StoredFrame| (*since + 1..=self.end.frames).contains(&more.changed);
-                peer.more_ups.iter().filter(is_new).for_each(|more| out.put(MessageType::PeerUp, &more.frame));
+        match &mut work.task {
+            PassTask::Latest(latest) => {
+                self.put_latest(peer, latest, out);
                 PassProgress::Done
             }
-            PassTask::Latest { since } => {
-                self.put_latest(peer, *since, out);
-                PassProgress::Done
-            }
-            PassTask::Send { rib, walk } => match peer.ribs.get_mut(*rib) {
-                Some(rib) => self.send(rib, walk, attributes, max_bytes, out),
+            PassTask::Send(walk) => match peer.ribs.get_mut(walk.rib) {
+                Some(rib) => self.send_to_the_end(&work.life, rib, walk, attributes, step, out),
                 None => PassProgress::Done,
             },
-            PassTask::TakeBack { rib, walk } => match peer.ribs.get_mut(*rib) {
-                Some(rib) => self.take_back(rib, walk, max_bytes, out),
+            PassTask::TakeBack(walk) => match peer.ribs.get_mut(walk.rib) {
+                Some(rib) => take_back(rib, walk, step, out),
                 None => PassProgress::Done,
             },
         }
     }
 
-    fn send(
-        &self,
+    /// Sends a RIB. If the journal was silent about it, walks on until the station knows what
+    /// changed up to the cursor.
+    fn send_to_the_end(
+        &mut self,
+        life: &Incarnation,
         rib: &mut Rib,
         walk: &mut RibWalk,
         attributes: &AttributeSets,
-        max_bytes: usize,
+        step: PassStep,
         out: &mut FrameWriter,
     ) -> PassProgress {
-        // A station that knows nothing needs no withdrawals, unless one whole field may take back
-        // what another one says.
-        if (walk.since > 0 && walk.misses_withdrawals(rib)) || walk.is_outdated(rib) {
-            walk.mark.take().into_iter().for_each(|mark| rib.unmark(mark));
-            return PassProgress::Lost;
-        }
-        walk.withdrawals |= rib.has_whole();
-        let mark = walk.take_mark(rib);
-        let mut place = mark.place();
-        while out.len() < max_bytes {
-            let Some(route) = rib.next(place, self.end.frames) else {
-                rib.unmark(mark);
-                let is_new = |changed: u64| (walk.since + 1..=self.end.frames).contains(&changed);
-                if let Some(end) = rib.end_of_rib.filter(|end| is_new(end.changed)) {
-                    out.end_of_rib(rib, end.time, end.variant);
-                }
-                return PassProgress::Done;
-            };
-            place = route;
-            walk.position = rib.changed(route);
-            if let Some(mut rest) = rib.group_from(route, walk.since, self.end.frames)
-                && (rest.key.attributes != NONE || walk.withdrawals)
-            {
-                out.routes(rib, rest.key, attributes, &mut rest.routes);
-                place = rest.routes.place();
-                walk.position = rib.changed(place);
+        loop {
+            match send(rib, walk, attributes, step, out) {
+                PassProgress::Done => {}
+                other => return other,
             }
+            if !walk.is_held || walk.until >= step.cursor {
+                break;
+            }
+            *walk = walk.next(rib, step.cursor);
         }
-        rib.advance(&mark, place);
-        walk.mark = Some(mark);
-        PassProgress::More
+        if let Some(since) = self.unfinished.remove(life, walk)
+            && let Some(end) = rib.end_of_rib.filter(|end| (since + 1..=step.cursor).contains(&end.changed))
+        {
+            out.end_of_rib(rib, end.time, end.variant);
+        }
+        PassProgress::Done
     }
 
-    fn take_back(&self, rib: &mut Rib, walk: &mut RibWalk, max_bytes: usize, out: &mut FrameWriter) -> PassProgress {
-        // Dropped fields cannot be withdrawn.
-        if walk.misses_withdrawals(rib) || rib.not_kept > 0 {
-            walk.mark.take().into_iter().for_each(|mark| rib.unmark(mark));
-            return PassProgress::Lost;
-        }
-        // The station still has routes that were withdrawn meanwhile, so the walk takes all routes.
-        let mark = walk.mark.take().unwrap_or_else(|| rib.mark(0));
-        let mut place = mark.place();
-        let (mut batch, mut bytes, mut variant) = (Vec::new(), 0, HeaderVariant::default());
-        // The routes that changed since the pass began are behind its end, and no later pass
-        // withdraws them. The last step takes them back at one go: the walk would not catch up with
-        // routes that keep changing.
-        let mut last = false;
-        let over = loop {
-            if !last && out.len() + bytes >= max_bytes {
-                break false;
-            }
-            let until = if last { u64::MAX } else { self.end.frames };
-            let Some(route) = rib.next(place, until) else {
-                if last {
-                    break true;
-                }
-                last = true;
-                continue;
-            };
-            place = route;
-            walk.position = rib.changed(route);
-            // A withdrawal with labels may be longer than the NLRI that it withdraws.
-            let length = rib.nlri(route).len() + 3;
-            let room = MAX_MESSAGE - 64;
-            let is_whole = rib.is_whole(route);
-            if bytes + length > room || rib.group_key(route).variant != variant || is_whole {
-                put_withdrawals(rib, &mut batch, variant, out);
-                bytes = 0;
-            }
-            variant = rib.group_key(route).variant;
-            bytes += length;
-            batch.push(route);
-            if is_whole {
-                put_withdrawals(rib, &mut batch, variant, out);
-                bytes = 0;
-            }
-        };
-        put_withdrawals(rib, &mut batch, variant, out);
-        if over {
-            rib.unmark(mark);
-            return PassProgress::Done;
-        }
-        rib.advance(&mark, place);
-        walk.mark = Some(mark);
-        PassProgress::More
-    }
-
-    fn put_latest(&self, peer: &LivePeer, since: u64, out: &mut FrameWriter) {
-        let is_new = |changed: u64| (since + 1..=self.end.frames).contains(&changed);
-        if let Some(latest) = &peer.statistics
-            && is_new(latest.changed)
+    fn put_latest(&self, peer: &LivePeer, latest: &LatestMessages, out: &mut FrameWriter) {
+        let is_new = |since: u64, changed: u64| (since + 1..=latest.until).contains(&changed);
+        if let Some(statistics) = &peer.statistics
+            && is_new(latest.since, statistics.changed)
             && !self.holds_statistics
         {
-            out.put(MessageType::StatisticsReport, &latest.frame);
+            out.put(MessageType::StatisticsReport, &statistics.frame);
         }
-        // A station that was not told the peer was not promised mirrored messages.
         if let Some(mirrored) = &peer.last_mirrored
-            && since > 0
-            && is_new(mirrored.changed)
+            && latest.mirrored_since.is_some_and(|since| is_new(since, mirrored.changed))
             && self.selection.mirroring == Mirroring::Passed
         {
             out.mirrored_messages_lost(&mirrored.header);
@@ -351,31 +373,43 @@ impl DumpPass {
     }
 
     /// Tells the station that a peer is down and up again, and then all its routes. Does the same
-    /// for all peers that the station may take for this one.
-    fn start_over(&mut self, life: &Arc<Incarnation>, state: &mut FeedState, out: &mut FrameWriter) {
-        let lives = self.look_alikes.get(life.peer.key()).cloned().unwrap_or_else(|| vec![Arc::clone(life)]);
+    /// for all peers that the station may take for this one. `lost` is the work that found this.
+    fn start_over(&mut self, lost: PassWork, state: &mut FeedState, cursor: u64, out: &mut FrameWriter) {
+        let life = Arc::clone(&lost.life);
+        let lives = self.look_alikes.get(life.peer.key()).cloned().unwrap_or_else(|| vec![life]);
         let is_of_them = |work: &PassWork| lives.iter().any(|life| Arc::ptr_eq(&work.life, life));
+        self.work.push_front(lost);
         let (its, others): (VecDeque<_>, _) = mem::take(&mut self.work).into_iter().partition(is_of_them);
-        self.work = others;
-        its.into_iter().for_each(|work| work.unmark(state));
+        for work in its {
+            self.forget(&work);
+            self.progress.told += work.routes_left;
+            work.unmark(state);
+        }
         // The Peer Downs of peers that went down meanwhile are in the journal.
         let still_up = || lives.iter().filter(|life| state.peers.of_life(life).is_some());
         still_up().for_each(|life| out.put_all(MessageType::PeerDown, &life.peer_downs()));
-        let mut work = Vec::new();
         for life in still_up() {
             let Some(peer) = state.peers.of_life(life) else { continue };
             // Later Peer Ups are in the journal.
-            let further = peer.more_ups.iter().filter(|more| more.changed <= self.end.frames).map(|more| &more.frame);
-            life.up.iter().chain(further).for_each(|up| out.put(MessageType::PeerUp, up));
-            for (rib, Rib { view, family, .. }) in peer.ribs.iter().enumerate() {
-                if self.selection.has_rib(life, *view, *family) {
-                    let task = PassTask::Send { rib, walk: RibWalk::new(0) };
-                    work.push(PassWork { life: Arc::clone(life), task });
+            let further = further_ups(peer, 0, cursor);
+            life.up.iter().cloned().chain(further).for_each(|up| out.put(MessageType::PeerUp, &up));
+            for (place, rib) in peer.ribs.iter().enumerate() {
+                if self.selection.has_rib(life, rib.view, rib.family) {
+                    self.add(life, PassTask::Send(RibWalk::new(place, rib, 0, cursor)), rib.entries() as u64);
                 }
             }
-            work.push(PassWork { life: Arc::clone(life), task: PassTask::Latest { since: 0 } });
+            let latest = LatestMessages { since: 0, mirrored_since: None, until: cursor };
+            self.add(life, PassTask::Latest(latest), 0);
         }
-        work.into_iter().rev().for_each(|work| self.work.push_front(work));
+        // These peers come first, as their work did.
+        self.work.extend(others);
+    }
+
+    /// Notes that a RIB will not be told by this work.
+    fn forget(&mut self, work: &PassWork) {
+        if let PassTask::Send(walk) = &work.task {
+            self.unfinished.remove(&work.life, walk);
+        }
     }
 
     /// Removes the marks from the RIBs, because the pass will not be finished.
@@ -384,16 +418,128 @@ impl DumpPass {
     }
 }
 
-impl PassWork {
-    /// Removes its mark from the RIB, because the work will not be done.
-    fn unmark(self, state: &mut FeedState) {
-        if let PassTask::Send { rib, walk } | PassTask::TakeBack { rib, walk } = self.task
-            && let (Some(mark), Some(peer)) = (walk.mark, state.peers.of_life_mut(&self.life))
-            && let Some(rib) = peer.ribs.get_mut(rib)
-        {
+/// The work that a pass took over from the one before, by the number of the life and the place of
+/// the RIB.
+#[derive(Debug, Default)]
+struct TakenOver {
+    /// RIBs that need no further walk.
+    walks: HashSet<(u64, usize)>,
+    /// Lives whose latest messages are to be sent.
+    latest: HashSet<u64>,
+    /// RIBs that are not selected any more and were not told to the end: the station needs the
+    /// withdrawals after this.
+    left_out: HashMap<(u64, usize), u64>,
+}
+
+impl TakenOver {
+    fn has_walk(&self, life: &Incarnation, place: usize) -> bool {
+        self.walks.contains(&(life.number, place))
+    }
+
+    fn has_latest(&self, life: &Incarnation) -> bool {
+        self.latest.contains(&life.number)
+    }
+
+    fn withdrawals_needed_after(&self, life: &Incarnation, place: usize) -> Option<u64> {
+        self.left_out.get(&(life.number, place)).copied()
+    }
+}
+
+/// The further Peer Ups of a peer that came after `since` and no later than `until`.
+fn further_ups(peer: &LivePeer, since: u64, until: u64) -> impl Iterator<Item = Bytes> + '_ {
+    let is_new = move |more: &&StoredFrame| (since + 1..=until).contains(&more.changed);
+    peer.more_ups.iter().filter(is_new).map(|more| more.frame.clone())
+}
+
+fn send(
+    rib: &mut Rib,
+    walk: &mut RibWalk,
+    attributes: &AttributeSets,
+    step: PassStep,
+    out: &mut FrameWriter,
+) -> PassProgress {
+    // A station that knows nothing needs no withdrawals, unless one whole field may take back what
+    // another one says.
+    if walk.misses_withdrawals(rib) || walk.is_outdated(rib) {
+        walk.unmark(rib);
+        return PassProgress::Lost;
+    }
+    walk.withdrawals |= rib.has_whole();
+    let mark = walk.take_mark(rib, walk.since);
+    let mut place = mark.place();
+    while !step.is_reached(out) {
+        let Some(route) = rib.next(place, walk.until) else {
             rib.unmark(mark);
+            return PassProgress::Done;
+        };
+        place = route;
+        walk.position = rib.changed(route);
+        if let Some(mut rest) = rib.group_from(route, walk.since, walk.until)
+            && (rest.key.attributes != NONE || walk.withdrawals)
+        {
+            out.routes(rib, rest.key, attributes, &mut rest.routes);
+            out.pass_routes += rest.routes.returned();
+            place = rest.routes.place();
+            walk.position = rib.changed(place);
         }
     }
+    rib.advance(&mark, place);
+    walk.mark = Some(mark);
+    PassProgress::More
+}
+
+fn take_back(rib: &mut Rib, walk: &mut RibWalk, step: PassStep, out: &mut FrameWriter) -> PassProgress {
+    // Dropped fields cannot be withdrawn.
+    if walk.misses_withdrawals(rib) || rib.not_kept > 0 {
+        walk.unmark(rib);
+        return PassProgress::Lost;
+    }
+    // The station still has routes that were withdrawn meanwhile, so the walk takes all routes.
+    let mark = walk.take_mark(rib, 0);
+    let mut place = mark.place();
+    let (mut batch, mut bytes, mut variant) = (Vec::new(), 0, HeaderVariant::default());
+    // The routes that changed since the pass began are behind its end, and no later pass
+    // withdraws them. The last step takes them back at one go: the walk would not catch up with
+    // routes that keep changing.
+    let mut last = false;
+    let over = loop {
+        if !last && (step.is_reached(out) || out.len() + bytes >= step.bytes) {
+            break false;
+        }
+        let until = if last { u64::MAX } else { walk.until };
+        let Some(route) = rib.next(place, until) else {
+            if last {
+                break true;
+            }
+            last = true;
+            continue;
+        };
+        place = route;
+        walk.position = rib.changed(route);
+        // A withdrawal with labels may be longer than the NLRI that it withdraws.
+        let length = rib.nlri(route).len() + 3;
+        let room = MAX_MESSAGE - 64;
+        let is_whole = rib.is_whole(route);
+        if bytes + length > room || rib.group_key(route).variant != variant || is_whole {
+            put_withdrawals(rib, &mut batch, variant, out);
+            bytes = 0;
+        }
+        variant = rib.group_key(route).variant;
+        bytes += length;
+        batch.push(route);
+        if is_whole {
+            put_withdrawals(rib, &mut batch, variant, out);
+            bytes = 0;
+        }
+    };
+    put_withdrawals(rib, &mut batch, variant, out);
+    if over {
+        rib.unmark(mark);
+        return PassProgress::Done;
+    }
+    rib.advance(&mark, place);
+    walk.mark = Some(mark);
+    PassProgress::More
 }
 
 /// The peers that share type, distinguisher and address with others.
@@ -412,6 +558,7 @@ fn look_alikes<'a>(
 fn put_withdrawals(rib: &Rib, batch: &mut Vec<u32>, variant: HeaderVariant, out: &mut FrameWriter) {
     if !batch.is_empty() {
         out.withdrawal_of(rib, variant, batch);
+        out.pass_routes += batch.len() as u64;
         batch.clear();
     }
 }

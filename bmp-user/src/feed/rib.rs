@@ -130,6 +130,8 @@ pub(super) struct Rib {
     pub(super) last_frame: u64,
     /// Sequence number after the newest withdrawal that is forgotten.
     pub(super) forgotten: u64,
+    /// Sequence number after the last frame with a whole field; zero without one.
+    pub(super) last_whole: u64,
     /// How often whole fields were read while a pass was under way.
     pub(super) conversions: u32,
     /// Fields that were dropped although a late station needs them.
@@ -202,6 +204,7 @@ impl Rib {
             end_of_rib: None,
             last_frame: 0,
             forgotten: 0,
+            last_whole: 0,
             conversions: 0,
             not_kept: 0,
             counted: 0,

@@ -10,6 +10,7 @@ mod many_peers;
 mod memory;
 mod not_kept;
 mod owners;
+mod paced;
 mod reader;
 mod readings;
 mod replica;

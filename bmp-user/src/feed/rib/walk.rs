@@ -108,7 +108,7 @@ impl Rib {
         if route.before_in_group != NONE && self.routes.get(route.before_in_group).changed() > since {
             return None;
         }
-        let routes = GroupRoutes { rib: self, at: number, until, place: number, next: number };
+        let routes = GroupRoutes { rib: self, at: number, until, place: number, next: number, returned: 0 };
         Some(RestOfGroup { key: self.groups.get(route.group).key, routes })
     }
 }
@@ -132,9 +132,15 @@ pub(in crate::feed) struct GroupRoutes<'a> {
     place: u32,
     /// The route behind `place` in the list of the RIB.
     next: u32,
+    returned: u64,
 }
 
 impl GroupRoutes<'_> {
+    /// How many routes were returned.
+    pub(in crate::feed) fn returned(&self) -> u64 {
+        self.returned
+    }
+
     /// The last returned route of those that follow one another in the list of the RIB too. A walk
     /// along that list need not meet them again.
     pub(in crate::feed) fn place(&self) -> u32 {
@@ -160,6 +166,7 @@ impl<'a> Iterator for GroupRoutes<'a> {
             self.next = route.after;
         }
         self.at = route.after_in_group;
+        self.returned += 1;
         Some(&route.nlri)
     }
 }

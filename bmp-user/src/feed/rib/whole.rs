@@ -84,6 +84,11 @@ impl Rib {
         self.whole.is_some()
     }
 
+    /// True if there are whole fields, or the next frame may bring one that is no exception.
+    pub(in crate::feed) fn may_have_whole(&self) -> bool {
+        self.has_whole() || !self.is_decided()
+    }
+
     /// True if an entry is a whole field.
     pub(in crate::feed) fn is_whole(&self, number: u32) -> bool {
         self.routes.get(number).is_whole()
@@ -108,6 +113,7 @@ impl Rib {
         changed: u64,
         attributes: &mut AttributeSets,
     ) {
+        self.last_whole = changed;
         let number = self.entry_of(field, attributes);
         self.put(number, GroupKey { whole: true, ..key }, changed, attributes);
         if let Some(whole) = &mut self.whole {
@@ -129,6 +135,7 @@ impl Rib {
             self.note_unknown_withdrawal(changed);
             return RouteChange::Unchanged;
         }
+        self.last_whole = changed;
         let number = self.entry_of(field, attributes);
         self.put(number, GroupKey { whole: true, ..GroupKey::withdrawn(time, variant) }, changed, attributes);
         self.settle(attributes);

@@ -99,6 +99,11 @@ pub(super) enum HistoryEvent {
         bytes: usize,
         times: usize,
     },
+    /// From now on, dumps to a station send so many routes each time that it reads, or any number.
+    Pace {
+        station: usize,
+        routes: Option<u64>,
+    },
     /// A station loses its connection, maybe inside a frame, and comes back.
     Return {
         station: usize,
@@ -158,6 +163,8 @@ pub(super) fn step() -> impl Strategy<Value = HistoryEvent> {
         1 => (0..CONNECTIONS.len()).prop_map(|connection| HistoryEvent::Quiet { connection }),
         8 => (0..STATIONS, 1usize..3000, 1usize..4)
             .prop_map(|(station, bytes, times)| HistoryEvent::Take { station, bytes, times }),
+        2 => (0..STATIONS, prop::option::weighted(0.8, 0u64..4))
+            .prop_map(|(station, routes)| HistoryEvent::Pace { station, routes }),
         1 => (0..STATIONS, 0..SELECTIONS, 0usize..300)
             .prop_map(|(station, selection, arrived)| HistoryEvent::Return { station, selection, arrived }),
         1 => (0..STATIONS, 0..SELECTIONS).prop_map(|(station, selection)| HistoryEvent::Select { station, selection }),

@@ -28,12 +28,15 @@ struct ReplicaStation {
     reader: PlainReader,
     strict: [StrictReader; 2],
     selection: usize,
+    /// How many routes dumps may send each time that it reads.
+    pace: Option<u64>,
 }
 
 impl ReplicaStation {
     fn new(feed: &Feed, number: usize) -> Self {
         let strict = [false, true].map(StrictReader::new);
-        Self { follower: feed.attach(selection(number)), reader: PlainReader::default(), strict, selection: number }
+        let follower = feed.attach(selection(number));
+        Self { follower, reader: PlainReader::default(), strict, selection: number, pace: None }
     }
 
     /// Loses its connection while data is on its way. What arrives is valid up to its last byte,
@@ -45,9 +48,19 @@ impl ReplicaStation {
         self.reader.read(&on_its_way[..arrived.min(on_its_way.len())]);
     }
 
+    /// Reads until it knows everything.
+    fn take_all(&mut self) {
+        let pace = self.pace;
+        self.pace = pace.map(|routes| routes.max(1));
+        while self.take(2000) {}
+        self.pace = pace;
+        assert!(!self.follower.is_dumping());
+    }
+
     /// Reads once. Returns false if there is nothing more.
     fn take(&mut self, bytes: usize) -> bool {
         let mut pieces = std::collections::VecDeque::new();
+        self.follower.allow(self.pace);
         self.follower.take(bytes, &mut pieces);
         for Piece { bytes, counts } in &pieces {
             assert!(!bytes.is_empty() && counts.total() > 0);
@@ -73,10 +86,10 @@ fn check_strict(number: usize, early: &ReplicaStation, late: &ReplicaStation, tr
 
 fn check(feed: &Feed, stations: &mut [ReplicaStation], truth: &FeedTruth) {
     for (number, station) in stations.iter_mut().enumerate() {
-        while station.take(2000) {}
+        station.take_all();
         assert_eq!(station.follower.lag_bytes(), 0);
         let mut late = ReplicaStation::new(feed, station.selection);
-        while late.take(2000) {}
+        late.take_all();
         check_strict(number, station, &late, truth);
         for peer in 0..PEERS {
             let mut known = station.reader.peers.get(&peer).cloned().map(NumberedPeer::tidy);
@@ -192,8 +205,10 @@ proptest! {
                 }
                 HistoryEvent::Return { station, selection, arrived } => {
                     stations[*station].lose(*arrived);
-                    stations[*station] = ReplicaStation::new(&feed, *selection);
+                    let pace = stations[*station].pace;
+                    stations[*station] = ReplicaStation { pace, ..ReplicaStation::new(&feed, *selection) };
                 }
+                HistoryEvent::Pace { station, routes } => stations[*station].pace = *routes,
                 HistoryEvent::Select { station, selection: number } => {
                     stations[*station].selection = *number;
                     stations[*station].follower.select(selection(*number));
