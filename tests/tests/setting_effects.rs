@@ -55,6 +55,8 @@ fn session_changes() -> Vec<ChangedSetting> {
         around("bmp", "statistics-timer", up2(), "statistics-timer 30"),
         around("bmp", "connect-interface", inherited, "connect-interface 192.0.2.1"),
         around("bmp", "initiation-message", up2(), "initiation-message the edge of the lab"),
+        around("bmp", "dump-rate", up2(), "dump-rate 1000"),
+        around("bmp", "initial-refresh", up2(), "initial-refresh delay 5 spread 10"),
         around("bmp", "persist", up2(), "persist"),
         change("description", "description the collector of the lab"),
         change("tcp connect port", "tcp connect port 12001"),
@@ -72,6 +74,7 @@ fn session_changes() -> Vec<ChangedSetting> {
         change("buffer-limit", "buffer-limit 1"),
         change("statistics-timer", "statistics-timer 15"),
         change("initiation-message", "initiation-message the edge of the lab"),
+        change("dump-rate", "dump-rate 1000"),
         change("monitor", "monitor public"),
         change("shutdown", "shutdown"),
         around(

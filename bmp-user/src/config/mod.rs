@@ -13,6 +13,7 @@
 //! * `parse`: commands that set nothing, matching, help
 //! * `command`, `edit`, `change`: a line as a value, and what it does
 //! * `defaults`, `reference`: what the descriptors say of themselves
+//! * `refresh`: when sessions are first told the state
 //! * `section`, `print`, `difference`, `comments`, `file`: the printed form, read and written
 //! * `store`, `candidate`, `trial`, `kept`, `history`, `commit`: commits
 //! * `key_file`, `sealing`: secrets, which are kept sealed
@@ -41,6 +42,7 @@ mod operator;
 mod parse;
 mod print;
 mod reference;
+mod refresh;
 mod sealing;
 mod section;
 mod settings;
@@ -63,7 +65,7 @@ pub use debugging::{DebuggedSessions, DebuggingCommand, DebuggingTopic};
 pub use defaults::{DefaultParameter, default_parameters};
 pub use difference::{Conflict, Difference, rebase};
 pub use edit::{ConfigEdit, PartialUndo};
-pub use effective::{EffectiveSource, SourceLevel, effective, initiation_message};
+pub use effective::{EffectiveSource, SourceLevel, dump_rate, effective, initial_refresh_wait, initiation_message};
 pub use file::{LoadError, load, parse_file};
 pub use history::{CommitHistory, CommitRecord, HistoryError};
 pub use kept::KeepError;
@@ -90,6 +92,7 @@ pub use parse::{
 };
 pub use print::{print, print_view};
 pub use reference::commands_reference;
+pub use refresh::InitialRefresh;
 pub use sealing::secrecy_warnings;
 pub use settings::{Effect, Setting};
 pub use start_limits::{LimitExceeded, LowPort, StartLimits};

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{keychain::KeychainConfig, language::secret::Secret, tls::TlsProfileConfig};
+use super::{keychain::KeychainConfig, language::secret::Secret, refresh::InitialRefresh, tls::TlsProfileConfig};
 use crate::wire::{bgp::Family, bmp::RibView};
 
 /// Bytes of a megabyte, as `memory.max` of a cgroup and `MemoryMax` of a unit count.
@@ -289,6 +289,11 @@ pub struct BmpConfig {
     /// `initiation-message TEXT`: what stations are told with the name of this device, unless the
     /// session has a text of its own.
     pub initiation_message: Option<LineText>,
+    /// `dump-rate ROUTES`: how many routes a second of a dump a session may send, unless it has a
+    /// rate of its own. Zero is any number.
+    pub dump_rate: Option<u32>,
+    /// `initial-refresh delay N spread M`.
+    pub initial_refresh: Option<InitialRefresh>,
     /// `persist`: the kernel goes on enforcing the pins after bmpd has ended on request.
     pub persist: bool,
     /// `bmp-session ...`.
@@ -377,6 +382,9 @@ pub struct SessionConfig {
     /// `statistics-timer SECONDS`: the time between the Statistics Reports that the station gets.
     /// Without it, the station gets each report as it comes.
     pub statistics_timer: Option<Duration>,
+    /// `dump-rate ROUTES`: how many routes a second of a dump the session may send. Zero is any
+    /// number.
+    pub dump_rate: Option<u32>,
     /// `adopt`: another local process opens the session. bmpd only pins and counts it.
     pub adopt: bool,
     /// `shutdown`: the session stays down.

@@ -6,8 +6,8 @@
 //!
 //! - [`task`] and [`stage`]: the one loop of a session, and its stages
 //! - [`connect`], [`listen`], [`accepted`]: how a connection is opened; [`backoff`]: when
-//! - [`stream`]: an established connection, with [`transport`], [`outbox`], [`pulse`] and
-//!   [`selection`]
+//! - [`stream`]: an established connection, with [`transport`], [`outbox`], [`pacer`], [`pulse`]
+//!   and [`selection`]
 //! - [`adopted`]: a session that another process opens
 //! - [`context`], [`up`], [`down`]: what all sessions share
 //! - [`debugging`], [`steps`]: what an operator sees of a session for a time
@@ -23,6 +23,7 @@ mod debugging;
 mod down;
 mod listen;
 mod outbox;
+mod pacer;
 mod pulse;
 mod selection;
 mod stage;
@@ -46,7 +47,7 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 pub use baseline::{CounterBaseline, EndedConnections};
 pub use debugging::SessionDebugging;
 pub use selection::selection as selection_of;
-pub use status::{CauseOrigin, SessionPhase, SessionProcess, SessionSnapshot, SessionStatus};
+pub use status::{CauseOrigin, SessionPhase, SessionProcess, SessionSnapshot, SessionStatus, ShownDump};
 
 use crate::{
     config::{Config, SessionId},

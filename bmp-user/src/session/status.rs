@@ -6,13 +6,13 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::debugging::SessionDebugging;
 use crate::{
     escape::Untrusted,
-    feed::{FrameCounts, HiddenPeer},
+    feed::{DumpProgress, FrameCounts, HiddenPeer},
     pin::{DownCause, Reason},
     signing::KeyReport,
     tls::TlsReport,
@@ -79,6 +79,30 @@ pub enum CauseOrigin {
     Pin,
 }
 
+/// The dump that is on its way to a station, or about to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShownDump {
+    /// How far it is. `None` before it begins, and if it only tells what changed.
+    pub progress: Option<DumpProgress>,
+    /// When it begins. `None` once it has.
+    pub begins_at: Option<Instant>,
+    /// Since when it is measured, and how many routes had been told then.
+    pub(super) measured_from: Option<(Instant, u64)>,
+}
+
+impl ShownDump {
+    /// Returns how long the rest takes at the measured speed. `None` where nothing is measured.
+    pub fn remaining(&self, now: Instant) -> Option<Duration> {
+        let DumpProgress { told, total } = self.progress?;
+        let (since, told_before) = self.measured_from?;
+        let measured = told.saturating_sub(told_before);
+        let seconds = now.saturating_duration_since(since).as_secs_f64();
+        let rest = total.saturating_sub(told);
+        let remaining = seconds * rest as f64 / measured as f64;
+        (measured > 0 && seconds > 0.0).then(|| Duration::try_from_secs_f64(remaining).ok()).flatten()
+    }
+}
+
 /// A reading of [`SessionStatus`].
 #[derive(Clone, Debug)]
 pub struct SessionSnapshot {
@@ -109,6 +133,8 @@ pub struct SessionSnapshot {
     /// How many times the station was sent the state, or what had changed of it, instead of the
     /// journal.
     pub dumps: u64,
+    /// The dump that is on its way. `None` without one.
+    pub dump: Option<ShownDump>,
     /// Segments sent again by earlier connections.
     pub retransmits: u64,
     /// Segments sent again by this connection.
@@ -168,6 +194,7 @@ impl SessionStatus {
                 source_changes: 0,
                 retry_at: None,
                 dumps: 0,
+                dump: None,
                 retransmits: 0,
                 live_retransmits: 0,
                 pin_line: None,
@@ -226,6 +253,7 @@ impl SessionStatus {
         }
         if shown.phase.is_up() != was_up {
             shown.since = Instant::now();
+            shown.dump = None;
         }
     }
 

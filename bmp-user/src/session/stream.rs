@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
 use tokio::{
     sync::watch,
-    time::{Interval, MissedTickBehavior, interval, interval_at, timeout},
+    time::{Interval, MissedTickBehavior, interval, interval_at, sleep_until, timeout},
 };
 use tracing::{info, warn};
 
@@ -21,6 +21,7 @@ use super::{
     connect::{StationConnection, set_keepalive},
     debugging::MessageTrace,
     outbox::Outbox,
+    pacer::DumpPacer,
     pulse::{DEAD_AFTER, Pulse},
     selection::selection,
     status::{SessionPhase, SessionStatus},
@@ -28,7 +29,8 @@ use super::{
 };
 use crate::{
     config::{
-        Config, DebuggingTopic, LineText, MEGABYTE, SessionConfig, SessionId, SessionKeepalive, initiation_message,
+        Config, DebuggingTopic, LineText, MEGABYTE, SessionConfig, SessionId, SessionKeepalive, dump_rate,
+        initial_refresh_wait, initiation_message,
     },
     feed::{DEFAULT_JOURNAL_BYTES, Follower, HiddenPeer},
     pin::{DownCause, Reason},
@@ -85,6 +87,7 @@ pub(super) struct StationStream {
     falls: u64,
     /// True while a dump is on its way.
     is_dumping: bool,
+    pacer: DumpPacer,
     /// [`Follower::hidden_changes`] as it was shown last.
     hidden_changes: u64,
     /// What this device called itself when the stream began.
@@ -122,6 +125,7 @@ impl StationStream {
             dumps: 0,
             falls: 0,
             is_dumping: true,
+            pacer: DumpPacer::new(Instant::now()),
             hidden_changes: 0,
             identity: identity.clone(),
             initiation_message,
@@ -145,12 +149,20 @@ impl StationStream {
             };
             if self.is_dumping && self.outbox.is_empty() && !self.follower.is_dumping() {
                 self.is_dumping = false;
-                self.context.status.update(|shown| shown.phase = SessionPhase::Following);
+                self.pacer.end();
+                self.context.status.update(|shown| {
+                    shown.phase = SessionPhase::Following;
+                    shown.dump = None;
+                });
             }
+            let is_waiting = self.pacer.is_waiting();
+            let is_paced = is_waiting || self.follower.waits_for_allowance();
+            let next_step = self.pacer.next().filter(|_| is_paced && !blocked);
             let result = tokio::select! {
                 readable = self.transport.socket().readable() => readable.and_then(|()| self.discard()),
                 writable = self.transport.socket().writable(), if blocked => writable.map(|()| None),
-                () = self.follower.ready(), if !blocked => Ok(None),
+                () = self.follower.ready(), if !blocked && !is_waiting => Ok(None),
+                () = sleep_until(next_step.unwrap_or_else(Instant::now).into()), if next_step.is_some() => Ok(None),
                 changed = self.context.config.changed() => {
                     self.follow_settings();
                     // Without a sender the configuration stays as it is.
@@ -216,7 +228,14 @@ impl StationStream {
 
     /// Takes more of the feed. False when there is nothing more for now.
     fn refill(&mut self) -> bool {
+        let now = Instant::now();
+        if self.pacer.has_to_wait(now) {
+            return false;
+        }
+        self.follower.allow(self.pacer.allowance(now));
+        let dumped = self.follower.routes_dumped();
         self.follower.take(TAKE_BYTES, self.outbox.queue());
+        self.pacer.spend(self.follower.routes_dumped() - dumped);
         let dumps = self.follower.dumps();
         if dumps > self.dumps {
             if self.follower.falls() > self.falls {
@@ -230,6 +249,7 @@ impl StationStream {
                 shown.phase = SessionPhase::Dumping;
             });
         }
+        self.show_dump(now);
         self.show_cursor();
         !self.outbox.is_empty()
     }
@@ -243,6 +263,9 @@ impl StationStream {
         self.follower.select(selection(session));
         self.follower.limit_lag(session.buffer_limit_bytes());
         self.follow_statistics_timer(session.statistics_timer);
+        let wait = initial_refresh_wait(&config.bmp, &self.context.id);
+        self.pacer.follow_settings(wait, dump_rate(&config.bmp, session), Instant::now());
+        self.show_dump(Instant::now());
         let text = initiation_message(&config.bmp, session);
         if self.initiation_message.as_ref() != text {
             self.outbox.push(initiation(&self.identity, text), MessageType::Initiation);
@@ -268,6 +291,13 @@ impl StationStream {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
             timer
         });
+    }
+
+    fn show_dump(&mut self, now: Instant) {
+        if self.is_dumping {
+            let dump = self.pacer.shown(self.follower.progress(), now);
+            self.context.status.update(|shown| shown.dump = Some(dump));
+        }
     }
 
     fn show_cursor(&mut self) {

@@ -27,6 +27,7 @@ use crate::{
             AllowedUser, BgpTimer, ConnectInterface, ConnectRetry, HttpListen, KeepaliveProbes, LineText,
             MaxConnections, MaximumRoutes, MonitorId, Prefix, ReplayPace, RouteMode, SessionId, SessionKeepalive,
         },
+        refresh::InitialRefresh,
         tls::CertificateFingerprint,
     },
     wire::bgp::Family,
@@ -237,6 +238,17 @@ impl ArgumentType for ConnectRetry {
 
     fn values(&self) -> Vec<ArgumentValue> {
         [self.first, self.longest].map(ArgumentValue::Time).into()
+    }
+}
+
+/// `delay SECONDS spread SECONDS`
+impl ArgumentType for InitialRefresh {
+    fn read(arguments: ArgumentTokens<'_>) -> Result<Option<Self>, WrongArgument> {
+        Ok(arguments.two_times().map(|(delay, spread, _)| Self { delay, spread }))
+    }
+
+    fn values(&self) -> Vec<ArgumentValue> {
+        [self.delay, self.spread].map(ArgumentValue::Time).into()
     }
 }
 

@@ -6,12 +6,12 @@ use super::{
     arguments::ArgumentType as _,
     bgp, bmp,
     descriptor::{Setting, SettingDescriptor},
-    http, keychain, monitor, relay, replay, session, system, tls,
+    http, keychain, monitor, refresh, relay, replay, session, system, tls,
 };
 use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
-pub(in crate::config) static SETTINGS: [&SettingDescriptor; 72] = [
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 75] = [
     &system::SYSNAME,
     &system::INTERFACE_ALIAS,
     &system::MEMORY_LIMIT,
@@ -61,6 +61,8 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 72] = [
     &bmp::STATISTICS_TIMER,
     &bmp::BMP_CONNECT_INTERFACE,
     &bmp::BMP_INITIATION_MESSAGE,
+    &refresh::BMP_DUMP_RATE,
+    &refresh::INITIAL_REFRESH,
     &bmp::PERSIST,
     &bmp::SESSION,
     &session::DESCRIPTION,
@@ -80,6 +82,7 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 72] = [
     &session::BUFFER_LIMIT,
     &session::STATISTICS_TIMER,
     &session::INITIATION_MESSAGE,
+    &refresh::DUMP_RATE,
     &session::ADOPT,
     &session::SHUTDOWN,
     &session::MONITOR,

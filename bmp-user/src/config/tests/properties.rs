@@ -139,7 +139,7 @@ proptest! {
         words in vec(prop_oneof![
             Just("undo"), Just("bmp"), Just("bmp-session"), Just("bmp-relay"), Just("connect-interface"), Just("tcp"),
             Just("connect"), Just("port"), Just("alias"), Just("listen"), Just("quit"), Just("return"), Just("sysname"),
-            Just("display"), Just("egress-interface"), Just("next-hop"), Just("hold-down"), Just("adopt"), Just("shutdown"), Just("description"), Just("initiation-message"),
+            Just("display"), Just("egress-interface"), Just("next-hop"), Just("hold-down"), Just("adopt"), Just("shutdown"), Just("description"), Just("initiation-message"), Just("dump-rate"), Just("initial-refresh"), Just("delay"), Just("spread"),
             Just("persist"), Just("monitor"), Just("peer"), Just("relay"), Just("route-mode"), Just("ipv4-family"), Just("unicast"), Just("adj-rib-in"),
             Just("pre-policy"), Just("mrt-replay"), Just("pace"), Just("allow"), Just("user"), Just("maximum-routes"), Just("memory-limit"), Just("warning-only"), Just("dscp"), Just("mss"), Just("hold"), Just("end-of-rib-after"), Just("max-connections"), Just("per-source"),
             Just("persist"), Just("vpn-instance"), Just("reset"), Just("all"), Just("commit"), Just("trial"), Just("abort"),

@@ -103,7 +103,7 @@ type More = (
     Option<u8>,
     (Signed, Option<String>),
     Option<(u16, u16)>,
-    (Option<SessionKeepalive>, u16, u16),
+    (Option<SessionKeepalive>, u16, u16, Option<u32>),
     BTreeMap<MonitorId, BTreeSet<RouteMode>>,
     bool,
     (Option<LineText>, Option<LineText>),
@@ -130,8 +130,9 @@ fn keepalive() -> impl Strategy<Value = SessionKeepalive> {
     })
 }
 
-fn more() -> impl Strategy<Value = More> {
-    let waits = || (option::of(keepalive()), 0u16..3601, 0u16..3601);
+/// Boxed, because the trees of values fill the stack of a test otherwise.
+fn more() -> BoxedStrategy<More> {
+    let waits = || (option::of(keepalive()), 0u16..3601, 0u16..3601, option::of(0u32..10_000_001));
     (
         option::of(88u16..32_768),
         option::of(0u8..64),
@@ -143,6 +144,7 @@ fn more() -> impl Strategy<Value = More> {
         (option::of(line_text()), option::of(line_text())),
         (option::of(1u16..), option::of(1..=SessionConfig::LARGEST_BUFFER), option::of(15u16..)),
     )
+        .boxed()
 }
 
 /// Text with quotes and other characters of commands in it.
@@ -300,6 +302,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
         let session = SessionConfig {
             description: texts.0,
             initiation_message: texts.1,
+            dump_rate: waits.3,
             mss,
             dscp,
             password: password.filter(|_| connects),
@@ -337,12 +340,12 @@ prop_compose! {
         http_peer_metrics in any::<bool>(),
         memory_limit in option::of(96u32..1_048_577),
         (bgp, keychains, tls_profiles) in (option::of(bgp()), btree_map(name(), keychain(), 0..3), btree_map(name(), tls_profile(), 0..3)),
-        (statistics, initiation_message) in (option::of(0u64..65_536), option::of(line_text())),
+        (statistics, initiation_message, dump_rate, refresh) in (option::of(0u64..65_536), option::of(line_text()), option::of(0u32..10_000_001), option::of([0u64..3601, 0u64..3601])),
         mut replays in btree_map(name(), replay(), 0..3),
         connect_interface in option::of(v4()),
         enabled in any::<bool>(),
         persist in any::<bool>(),
-        sessions in vec(session(), 0..6),
+        sessions in vec(session().boxed(), 0..6),
     ) -> Config {
         let mut relays = BTreeMap::new();
         for (name, ((listen, keychain, tls), (allow, users), [hold, quiet], (most, maximum_routes))) in listens {
@@ -364,6 +367,12 @@ prop_compose! {
         }), ..BmpConfig::default() };
         bmp.statistics_timer = statistics.map(Duration::from_secs);
         bmp.initiation_message = initiation_message;
+        bmp.dump_rate = dump_rate;
+        bmp.initial_refresh = refresh.map(|times| {
+            let [delay, spread] = times.map(Duration::from_secs);
+            InitialRefresh { delay, spread }
+        });
+        bmp.enabled |= dump_rate.is_some() || bmp.initial_refresh.is_some();
         bmp.enabled |= statistics.is_some() || bmp.initiation_message.is_some() || bmp.connect_interface.is_some() || !sessions.is_empty();
         for (id, session) in sessions {
             let same = |(other, held): (&SessionId, &SessionConfig)| other.station == id.station && held.transport == session.transport;
