@@ -5,7 +5,7 @@ use bmp_user::escape::escaped;
 use super::{
     column::{COLUMNS, Column},
     figure,
-    reading::{DeniedReading, SessionReading},
+    reading::{DeniedReading, DumpReading, SessionReading},
     rows::SessionRow,
 };
 
@@ -51,6 +51,7 @@ pub(super) fn help(width: usize) -> Vec<PageLine> {
         ("Lag", "journal bytes that the station has not been sent yet".to_owned()),
         ("Retrans", "TCP segments that were sent again".to_owned()),
         ("Denied", "packets and connects that the kernel let not leave".to_owned()),
+        ("Reason", "why a session is not up; of one that is up, how far its dump is".to_owned()),
         ("-", "nothing measures this".to_owned()),
     ];
     keys.into_iter().chain(meanings).flat_map(|(label, value)| lines(label, &value, width)).collect()
@@ -88,6 +89,9 @@ fn entries(row: &SessionRow) -> Vec<(&'static str, String)> {
     }
     if let Some(mend) = mend {
         entries.push(("To mend it", mend.clone()));
+    }
+    if let Some(dump) = row.dump() {
+        entries.push(("Dump", dump_line(dump)));
     }
     if let Some(seconds) = session.retry_in_seconds {
         entries.push(("Next attempt in", format!("{seconds:.1} s")));
@@ -132,6 +136,18 @@ fn entries(row: &SessionRow) -> Vec<(&'static str, String)> {
         ("Denied", or_dash(kernel.denied.as_ref().map(denied))),
     ]);
     entries
+}
+
+fn dump_line(dump: &DumpReading) -> String {
+    let DumpReading { routes_told, routes_total, percent, remaining_seconds, begins_in_seconds } = dump;
+    if let Some(seconds) = begins_in_seconds {
+        return format!("begins in {seconds:.1} s");
+    }
+    let far = percent.zip(routes_told.zip(*routes_total));
+    let far = far.map_or("of what has changed".to_owned(), |(percent, (told, total))| {
+        format!("{}, {told} of {total} routes", figure::bar(percent))
+    });
+    far + &remaining_seconds.map(|seconds| format!(", {} left", figure::age(seconds))).unwrap_or_default()
 }
 
 fn denied(denied: &DeniedReading) -> String {

@@ -34,6 +34,14 @@ pub(super) fn age(seconds: u64) -> String {
     }
 }
 
+/// Returns a bar with its number: `██░░░░ 34 %`.
+pub(super) fn bar(percent: f64) -> String {
+    const WIDTH: usize = 6;
+    let percent = percent.clamp(0.0, 100.0);
+    let full = (percent / 100.0 * WIDTH as f64) as usize;
+    format!("{}{} {:.0} %", "█".repeat(full), "░".repeat(WIDTH - full), percent.floor())
+}
+
 /// Returns `2 s` or `0.5 s`.
 pub(super) fn interval(time: Duration) -> String {
     format!("{} s", time.as_secs_f64())

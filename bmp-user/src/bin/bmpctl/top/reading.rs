@@ -124,6 +124,18 @@ pub(super) struct DeniedReading {
 #[serde(default)]
 pub(super) struct FeedReading {
     pub(super) lag_bytes: Option<u64>,
+    pub(super) dump: Option<DumpReading>,
+}
+
+/// How far a dump is. `None` where nothing is measured.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DumpReading {
+    pub(super) routes_told: Option<u64>,
+    pub(super) routes_total: Option<u64>,
+    pub(super) percent: Option<f64>,
+    pub(super) remaining_seconds: Option<u64>,
+    pub(super) begins_in_seconds: Option<f64>,
 }
 
 /// Asks bmpd for its sessions.

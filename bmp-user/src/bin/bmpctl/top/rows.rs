@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use bmp_user::escape::escaped;
 
-use super::reading::{DeniedReading, SessionReading, SessionsReading};
+use super::{
+    figure,
+    reading::{DeniedReading, DumpReading, SessionReading, SessionsReading},
+};
 
 /// How a session stands, in the order in which an operator wants to see them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +49,7 @@ pub(super) struct SessionRow {
     /// Station, alias and VPN instance.
     pub(super) name: String,
     pub(super) standing: Standing,
-    /// Empty where nothing is the matter.
+    /// A bar for a session that dumps. Empty where nothing is the matter.
     pub(super) reason: String,
     /// Bytes per second. `None` before the second reading, and where nothing counts.
     pub(super) rate: Option<f64>,
@@ -70,8 +73,8 @@ impl SessionRow {
         let vpn = if vpn_instance == "_public_" { String::new() } else { format!(" ({vpn_instance})") };
         let held = session.held.as_ref().map(|held| &held.reason);
         // A session that is coming up has no reason. Its phase tells how far it is.
-        let phase = if session.state == "up" { "" } else { session.phase.as_str() };
-        let reason = escaped(held.or(session.reason.as_ref()).map_or(phase, String::as_str)).to_string();
+        let phase = if session.state == "up" { dump_bar(&session) } else { session.phase.clone() };
+        let reason = escaped(held.or(session.reason.as_ref()).unwrap_or(&phase)).to_string();
         Self {
             name: escaped(&format!("{station}{alias}{vpn}")).to_string(),
             standing: Standing::of(&session),
@@ -91,8 +94,23 @@ impl SessionRow {
         self.session.uplink.as_deref().unwrap_or("-")
     }
 
+    pub(super) fn dump(&self) -> Option<&DumpReading> {
+        self.session.feed.as_ref().and_then(|feed| feed.dump.as_ref())
+    }
+
     pub(super) fn lag(&self) -> Option<u64> {
         self.session.feed.as_ref().and_then(|feed| feed.lag_bytes)
+    }
+}
+
+/// Returns how far the dump of a session is that is up. Empty without a dump, and for one that only
+/// tells what changed.
+fn dump_bar(session: &SessionReading) -> String {
+    let dump = session.feed.as_ref().and_then(|feed| feed.dump.as_ref());
+    match dump.map(|dump| (dump.percent, dump.begins_in_seconds)) {
+        Some((Some(percent), _)) => figure::bar(percent),
+        Some((None, Some(seconds))) => format!("dump in {}", figure::age(seconds.ceil() as u64)),
+        _ => String::new(),
     }
 }
 

@@ -54,7 +54,19 @@ fn kernel(bytes: u64, retransmits: u64, denied: u64) -> Value {
 /// The sessions of the screens, when so many bytes have been sent by the first.
 fn sessions(sent: u64) -> Value {
     json!([
-        session("198.51.100.7", json!({ "kernel": kernel(sent, 3, 0), "feed": { "lag_bytes": 2048 } })),
+        session(
+            "198.51.100.7",
+            json!({
+                "phase": "dumping", "kernel": kernel(sent, 3, 0),
+                "feed": {
+                    "lag_bytes": 2048,
+                    "dump": {
+                        "routes_told": 3_420, "routes_total": 10_000, "percent": 34.2, "remaining_seconds": 75,
+                        "begins_in_seconds": null,
+                    },
+                },
+            })
+        ),
         session(
             "198.51.100.8",
             json!({

@@ -28,7 +28,7 @@ enum Unmeasured {
 use Unmeasured::{Display, Identity, MetricHas, Setting};
 
 /// The numbers of displays without a metric of the same value.
-static UNMEASURED: [(&str, &str, Unmeasured); 57] = [
+static UNMEASURED: [(&str, &str, Unmeasured); 60] = [
     ("display bmp session", "port", Setting),
     ("display bmp session", "process.pid", Identity),
     ("display bmp session", "local_port", Identity),
@@ -42,6 +42,9 @@ static UNMEASURED: [(&str, &str, Unmeasured); 57] = [
     ("display bmp session", "unheld.connections[].pid", Identity),
     ("display bmp session", "unheld.connections[].local_port", Identity),
     ("display bmp session", "feed.lag_limit_bytes", Setting),
+    ("display bmp session", "dump_rate", Setting),
+    ("display bmp session", "feed.dump.percent", MetricHas("bmpd_session_dump_routes")),
+    ("display bmp session", "feed.dump.begins_in_seconds", Display),
     ("display bmp session", "feed.head", MetricHas("bmpd_feed_journal_messages_total")),
     ("display interface-binding", "held.for_seconds", MetricHas("bmpd_session_held_seconds")),
     ("display bgp peer", "local_as", Setting),

@@ -30,7 +30,7 @@ fn signed_segments(session: &SessionReport) -> Option<&SignedSegments> {
 }
 
 /// The metrics of each session.
-pub(super) static SESSION: [Metric<SessionReport>; 36] = [
+pub(super) static SESSION: [Metric<SessionReport>; 38] = [
     gauge(
         "bmpd_session_up",
         None,
@@ -114,6 +114,25 @@ pub(super) static SESSION: [Metric<SessionReport>; 36] = [
         None,
         "how many times the station was sent the state instead of the journal",
         &[counted("feed.dumps", |session| Some(session.feed.as_ref()?.dumps))],
+    ),
+    gauge(
+        "bmpd_session_dump_routes",
+        None,
+        "routes that the dump on its way has told, and routes to tell in all; no series without such a dump",
+        &[
+            labelled_count(&[("part", "told")], "feed.dump.routes_told", |session| {
+                session.feed.as_ref()?.dump.as_ref()?.routes_told
+            }),
+            labelled_count(&[("part", "total")], "feed.dump.routes_total", |session| {
+                session.feed.as_ref()?.dump.as_ref()?.routes_total
+            }),
+        ],
+    ),
+    gauge(
+        "bmpd_session_dump_remaining",
+        SECONDS,
+        "time until the dump on its way is told, at its speed so far; no series where nothing is measured",
+        &[counted("feed.dump.remaining_seconds", |session| session.feed.as_ref()?.dump.as_ref()?.remaining_seconds)],
     ),
     gauge(
         "bmpd_session_refused_peers",

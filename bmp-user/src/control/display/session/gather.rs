@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,19 +19,19 @@ use super::{
         monitored::MonitoredFamilies,
         uplink::uplink,
     },
-    ConnectionCounts, FeedProgress, InterfaceDrops, KeychainReport, OwnerProcess, SentMessages, SessionOwner,
-    SessionReason, SessionReport, SessionRole, SessionTlsReport, SignedSegments, SourceReport, UnheldConnection,
-    UnheldReport, UpDown,
+    ConnectionCounts, DumpReport, FeedProgress, InterfaceDrops, KeychainReport, OwnerProcess, SentMessages,
+    SessionOwner, SessionReason, SessionReport, SessionRole, SessionTlsReport, SignedSegments, SourceReport,
+    UnheldConnection, UnheldReport, UpDown,
 };
 use crate::{
     config::{
-        Config, ConnectRetry, KeepaliveProbes, SessionConfig, SessionId, SessionKeepalive, Transport, effective,
-        initiation_message,
+        Config, ConnectRetry, KeepaliveProbes, SessionConfig, SessionId, SessionKeepalive, Transport, dump_rate,
+        effective, initiation_message,
     },
-    feed::{FrameCounts, JournalPosition},
+    feed::{DumpProgress, FrameCounts, JournalPosition},
     link::{DropCounters, Drops, Host},
     pin::{EarlierConnection, PinState},
-    session::{CounterBaseline, EndedConnections, SessionHandle, SessionPhase, SessionSnapshot},
+    session::{CounterBaseline, EndedConnections, SessionHandle, SessionPhase, SessionSnapshot, ShownDump},
     signing::{self, KeyReport},
     tls::{TlsProfiles, TlsReport},
     wire::bmp::MessageType,
@@ -181,6 +182,7 @@ impl Gather<'_> {
             initiation_message: initiation_message(&self.config.bmp, configured)
                 .filter(|_| !configured.adopt)
                 .map(|text| text.as_str().to_owned()),
+            dump_rate: dump_rate(&self.config.bmp, configured).filter(|_| !configured.adopt).map(NonZeroU32::get),
             keychain: keychain(self.config, configured, shown.keys),
             tls: tls(&context.tls, configured, shown.tls),
             egress,
@@ -259,8 +261,20 @@ impl Gather<'_> {
             lag_bytes: shown.phase.is_up().then(|| head_bytes.saturating_sub(position)),
             lag_limit_bytes: configured.buffer_limit_bytes(),
             dumps: shown.dumps,
+            dump: shown.dump.as_ref().map(|dump| dump_report(dump, Instant::now())),
             refused_peers: session.status.hidden_peers().len(),
         }
+    }
+}
+
+fn dump_report(dump: &ShownDump, now: Instant) -> DumpReport {
+    let percent = |DumpProgress { told, total }: DumpProgress| (told as f64 / total as f64 * 1000.0).floor() / 10.0;
+    DumpReport {
+        routes_told: dump.progress.map(|progress| progress.told),
+        routes_total: dump.progress.map(|progress| progress.total),
+        percent: dump.progress.filter(|progress| progress.total > 0).map(percent),
+        remaining_seconds: dump.remaining(now).map(|time| time.as_secs_f64().ceil() as u64),
+        begins_in_seconds: dump.begins_at.map(|at| tenths(at.saturating_duration_since(now))),
     }
 }
 

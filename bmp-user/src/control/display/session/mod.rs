@@ -78,6 +78,9 @@ pub(super) struct SessionReport {
     /// The text of the Initiation messages. `None` where none is configured, and where another
     /// process sends them.
     pub(super) initiation_message: Option<String>,
+    /// Routes a second that a dump may send. `None`: any number, or another process tells the
+    /// station.
+    pub(super) dump_rate: Option<u32>,
     /// `None` where connections are not signed by a key chain.
     pub(super) keychain: Option<KeychainReport>,
     /// `None` where connections are not encrypted.
@@ -279,9 +282,26 @@ pub(super) struct FeedProgress {
     pub(super) lag_limit_bytes: Option<u64>,
     /// Passes: how many times the session sent the state instead of the journal.
     pub(super) dumps: u64,
+    /// The dump that is on its way, or about to begin.
+    pub(super) dump: Option<DumpReport>,
     /// Peers that the session hides, because the station could not tell them from those of other
     /// inputs (`monitor relay` chooses).
     pub(super) refused_peers: usize,
+}
+
+/// How far a dump is.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub(super) struct DumpReport {
+    /// `None` before the dump begins, and for one that only tells what changed.
+    pub(super) routes_told: Option<u64>,
+    /// Routes to tell in all.
+    pub(super) routes_total: Option<u64>,
+    /// Percent of the routes, to a tenth.
+    pub(super) percent: Option<f64>,
+    /// `None` where nothing is measured yet.
+    pub(super) remaining_seconds: Option<u64>,
+    /// Until the first dump of the connection begins. Seconds, to a tenth.
+    pub(super) begins_in_seconds: Option<f64>,
 }
 
 /// Writes the sessions that the filter selects, each as it is when its turn comes. As JSON this

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     super::layout::{after, age, capitalised, field, or_dash},
-    FeedProgress, InterfaceDrops, KeychainReport, SentMessages, SessionOwner, SessionReport, SessionRole,
+    DumpReport, FeedProgress, InterfaceDrops, KeychainReport, SentMessages, SessionOwner, SessionReport, SessionRole,
     SessionTlsReport, SignedSegments, SourceReport, UnheldConnection, UnheldReport, UpDown,
 };
 use crate::{config::SourceLevel, session::SessionPhase};
@@ -125,6 +125,12 @@ impl SessionReport {
             field(f, "Initiation message", text)?;
         }
         field(f, "Messages", messages)?;
+        if let Some(rate) = self.dump_rate {
+            field(f, "Dump rate", format_args!("{rate} routes a second"))?;
+        }
+        if let Some(dump) = &feed.dump {
+            field(f, "Dump", dump)?;
+        }
         let FeedProgress { cursor, head, lag_bytes, lag_limit_bytes, refused_peers, .. } = feed;
         let (cursor, lag) = (or_dash(*cursor), or_dash(*lag_bytes));
         let limit = lag_limit_bytes.map(|bytes| format!("{bytes} at most"));
@@ -135,6 +141,23 @@ impl SessionReport {
             field(f, "Peers left out", format_args!("{refused_peers} ({why})"))?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for DumpReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { routes_told, routes_total, percent, remaining_seconds, begins_in_seconds } = self;
+        if let Some(seconds) = begins_in_seconds {
+            return write!(f, "begins in {seconds:.1} s");
+        }
+        match (percent, routes_told, routes_total) {
+            (Some(percent), Some(told), Some(total)) => write!(f, "{percent:.1} %, {told} of {total} routes")?,
+            _ => f.write_str("of what has changed")?,
+        }
+        match remaining_seconds {
+            Some(seconds) => write!(f, ", {} left", age(*seconds)),
+            None => Ok(()),
+        }
     }
 }
 
