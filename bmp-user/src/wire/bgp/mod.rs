@@ -7,9 +7,11 @@
 //! Routes stay bytes: [`nlri`] splits them, [`identity`] tells them apart, and [`Reading`] finds
 //! out how they are written.
 
+mod as_path;
 mod attribute;
 pub mod build;
 pub mod capability;
+mod community;
 mod error;
 mod error_code;
 mod family;
@@ -18,6 +20,7 @@ mod header;
 mod message;
 mod negotiation;
 mod nlri;
+mod nlri_prefix;
 pub mod notification;
 pub mod open;
 mod reading;
@@ -26,8 +29,10 @@ pub mod route_refresh;
 mod tests;
 mod update;
 
+pub use as_path::AsPath;
 pub use attribute::{Attribute, Attributes, as_path_size, attribute_flags, attribute_type, attributes};
 pub use capability::{Capabilities, Capability};
+pub use community::{CommunityOwner, CommunityPart, CommunityPattern, NoCommunity};
 pub use error::{Error, Problem};
 pub use family::Family;
 pub use frame::{Frame, Frames, frames, keepalive, update_header};
@@ -38,6 +43,7 @@ pub use nlri::{
     Form, NlriIdentity, Nlris, PATH_ID, WITHDRAWN_LABEL, identity, nlri, put_withdrawal, with_withdrawn_label,
     without_trailing_bits,
 };
+pub use nlri_prefix::{NlriPrefix, PrefixBits};
 pub use notification::Notification;
 pub use open::Open;
 pub use reading::{Fit, Reading};

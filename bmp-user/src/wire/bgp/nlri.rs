@@ -14,7 +14,7 @@ pub const PATH_ID: usize = 4;
 /// A label's length in bytes, with traffic class and bottom-of-stack bit (RFC 8277 §2).
 const LABEL: usize = 3;
 /// A route distinguisher's length in bytes (RFC 4364 §4.2).
-const RD: usize = 8;
+pub(super) const RD: usize = 8;
 /// The field in the place of the labels in a withdrawal (RFC 8277 §2.4).
 pub const WITHDRAWN_LABEL: [u8; LABEL] = [0x80, 0, 0];
 
@@ -199,7 +199,7 @@ fn typed(bytes: &[u8], kind: usize, length: usize) -> Option<usize> {
 /// Bytes of the labels at the start of the rest of a labeled NLRI. A stack ends with the bottom bit
 /// (RFC 8277 §2.3). The field in its place in a withdrawal is as long as one label (§2.4). Older
 /// speakers write zero there.
-fn labels(item: &[u8], stack: bool) -> usize {
+pub(super) fn labels(item: &[u8], stack: bool) -> usize {
     let mut at = 0;
     while let Some(&[high, middle, low]) = item.get(at..at + LABEL) {
         at += LABEL;

@@ -49,6 +49,35 @@ impl RouteDistinguisher {
     pub fn is_zero(self) -> bool {
         self == Self::ZERO
     }
+
+    /// Reads the form that operators write. An AS number beyond 65535 makes type 2, and an address
+    /// type 1. Returns `None` for anything else.
+    pub fn read(text: &str) -> Option<Self> {
+        let (owner, number) = text.split_once(':')?;
+        let decimal = |word: &str| {
+            let is_decimal = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+            is_decimal.then(|| word.parse::<u32>().ok()).flatten()
+        };
+        let number = decimal(number)?;
+        let short = || u16::try_from(number).ok().map(u16::to_be_bytes);
+        Some(Self(match (owner.parse::<Ipv4Addr>(), decimal(owner)) {
+            (Ok(address), _) => {
+                let ([a, b, c, d], [e, g]) = (address.octets(), short()?);
+                [0, 1, a, b, c, d, e, g]
+            }
+            (Err(_), Some(asn)) => match u16::try_from(asn) {
+                Ok(asn) => {
+                    let ([a, b], [c, d, e, g]) = (asn.to_be_bytes(), number.to_be_bytes());
+                    [0, 0, a, b, c, d, e, g]
+                }
+                Err(_) => {
+                    let ([a, b, c, d], [e, g]) = (asn.to_be_bytes(), short()?);
+                    [0, 2, a, b, c, d, e, g]
+                }
+            },
+            (Err(_), None) => return None,
+        }))
+    }
 }
 
 /// As operators write it: `65000:1`, `192.0.2.1:1`.
@@ -218,5 +247,20 @@ impl PeerHeader {
         };
         let [.., a, b, c, d] = field;
         if ipv6 { Ipv6Addr::from(field).into() } else { Ipv4Addr::new(a, b, c, d).into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_distinguisher_is_shown_as_it_was_read() {
+        for text in ["65000:1", "0:4294967295", "65536:65535", "192.0.2.1:7"] {
+            assert_eq!(RouteDistinguisher::read(text).unwrap().to_string(), text);
+        }
+        for wrong in ["", "1", "65536:65536", "192.0.2.1:65536", "1:4294967296", "1:2:3", "a:1", "1:+1"] {
+            assert_eq!(RouteDistinguisher::read(wrong), None, "{wrong}");
+        }
     }
 }
