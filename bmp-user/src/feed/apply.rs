@@ -244,7 +244,11 @@ impl ApplyUpdate<'_> {
         let learned = self.peer.ribs[place].learn(items, withdrawn, likeliest);
         self.tables.trouble.malformed += u64::from(!learned.can_be_read);
         let Some(decided) = learned.decided else { return false };
-        for kept in self.peer.ribs[place].convert(decided, &mut self.tables.attributes) {
+        // A filter decides about routes otherwise than about whole fields. So its stations are told
+        // the peer anew, even if the frame repeats what is known.
+        self.is_news |= self.peer.ribs[place].is_filtered();
+        let changed = self.message.changed;
+        for kept in self.peer.ribs[place].convert(decided, changed, &mut self.tables.attributes) {
             self.keep_withdrawal(place, kept.route, kept.changed);
         }
         of(decided).is_even(items)

@@ -64,6 +64,11 @@ impl AttributeSet {
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
+
+    /// True if AS numbers have two octets.
+    pub(super) fn has_two_byte_as(&self) -> bool {
+        self.two_byte
+    }
 }
 
 /// Spreads a hash of 32 bits over 64: the index looks at the upper bits too.

@@ -1,4 +1,6 @@
-//! How a session reads the feed.
+//! How a session reads the feed. `plan`: which peers a pass begins with.
+
+mod plan;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -10,20 +12,24 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    FrameCounts, InputId, PEERS_AT_ONCE,
+    Feed, FrameCounts, InputId, PEERS_AT_ONCE,
+    catch_up::ChangedRibs,
     compose::{FrameWriter, WrittenFrames},
     incarnation::{Incarnation, PeerId},
     journal::{FrameRun, FrameSubject, JournalChunk, JournalPosition},
-    pass::{DumpPass, DumpProgress, PassPlan, PassStep},
-    peers::LivePeer,
+    pass::{CatchUpPass, DumpPass, DumpProgress, PassStep},
     piece::Piece,
     report::HiddenPeer,
-    selection::{Mirroring, Selection},
+    rib::Rib,
+    selection::{Mirroring, RibShare, Selection},
     state::FeedState,
     store::FeedStore,
     withdrawals::FollowerNeeds,
 };
-use crate::wire::bmp::{MessageType, PeerKey};
+use crate::wire::{
+    bgp::Family,
+    bmp::{MessageType, PeerKey, RibView},
+};
 
 /// Bytes of a dump that are made under one lock: enough to be worth the lock, and few enough for
 /// those who wait for it.
@@ -76,6 +82,12 @@ pub struct Follower {
     falls: u64,
     /// Empty between two calls; kept for its memory.
     chunks: Vec<JournalChunk>,
+    /// Whether the pass is the last that asks for the filters before.
+    has_replaced_filters: bool,
+    /// RIBs whose routes are filtered, and whose frames were passed over. Empty between two calls.
+    changed: ChangedRibs,
+    /// What is told in place of these frames. The journal and a pass wait for it.
+    catch_up: Option<CatchUpPass>,
 }
 
 /// The peers with one type, distinguisher and address that a station was told.
@@ -122,6 +134,9 @@ impl Follower {
             dumps: 0,
             falls: 0,
             chunks: Vec::new(),
+            has_replaced_filters: false,
+            changed: ChangedRibs::default(),
+            catch_up: None,
         }
     }
 
@@ -162,6 +177,11 @@ impl Follower {
         }
     }
 
+    /// Returns the feed that the follower reads.
+    pub fn feed(&self) -> Feed {
+        Feed(Arc::clone(&self.store))
+    }
+
     /// Lets dumps send so many more routes, or any number. The message that reaches the limit may
     /// exceed it. While a dump has to wait, the station is told the journal.
     pub fn allow(&mut self, routes: Option<u64>) {
@@ -180,6 +200,8 @@ impl Follower {
             if let Some(pass) = self.pass.as_mut().filter(|pass| pass.is_opening()) {
                 pass.open(max_bytes, out);
                 self.end_pass();
+            } else if self.catch_up.is_some() {
+                self.catch_up(max_bytes, out);
             } else if self.is_pass_due {
                 self.begin_pass();
             } else if !self.reports.is_empty() {
@@ -198,7 +220,7 @@ impl Follower {
 
     /// Waits until [`Follower::take`] has something. May be dropped at any time.
     pub async fn ready(&mut self) {
-        if self.has_dump_to_send() || !self.reports.is_empty() {
+        if self.catch_up.is_some() || self.has_dump_to_send() || !self.reports.is_empty() {
             return;
         }
         let cursor = self.cursor.frames;
@@ -213,7 +235,7 @@ impl Follower {
 
     /// True if nothing but [`Self::allow`] keeps a dump from going on.
     pub fn waits_for_allowance(&self) -> bool {
-        self.pass.is_some() && !self.has_dump_to_send()
+        self.pass.is_some() && self.catch_up.is_none() && !self.has_dump_to_send()
     }
 
     fn has_dump_to_send(&self) -> bool {
@@ -292,6 +314,7 @@ impl Follower {
         let wrong = before.iter().flat_map(|before| before.wrongly_taken_back(&selection));
         self.renewed.extend(wrong);
         let plan = self.plan(&feed, &selection, since);
+        self.has_replaced_filters |= self.selection.has_filters() && !Arc::ptr_eq(&self.selection, &selection);
         self.selection = selection;
         self.pass = Some(DumpPass::new(&mut feed, end, &self.selection, plan, before));
         self.before_pass.get_or_insert(self.cursor);
@@ -299,77 +322,8 @@ impl Follower {
         self.cursor = end;
         self.is_pass_due = false;
         self.dumps += 1;
+        drop(feed);
         self.end_pass();
-    }
-
-    /// Decides which peers stay, which go, and which are told anew.
-    fn plan(&mut self, state: &FeedState, selection: &Arc<Selection>, since: u64) -> PassPlan {
-        let mut plan = PassPlan {
-            since,
-            selected: Arc::clone(&self.selection),
-            holds_statistics: self.holds_statistics,
-            ..PassPlan::default()
-        };
-        let mut told: Vec<_> = mem::take(&mut self.told).into_values().collect();
-        let keys_before = mem::take(&mut self.told_keys);
-        let mut renewed = mem::take(&mut self.renewed);
-        told.sort_unstable_by_key(|life| life.number);
-        let mut staying = Vec::new();
-        for life in told {
-            if state.peers.of_life(&life).is_none() {
-                let last_end = state.peers.slot(life.peer).and_then(|slot| slot.last_end.as_ref());
-                let its_end = last_end.filter(|end| end.life == life.number);
-                plan.peer_downs.push(its_end.map_or_else(|| life.peer_downs(), |end| end.peer_downs.clone()));
-                renewed.insert(*life.peer.key());
-            } else if selection.has_peer(&life) {
-                self.add_told(&life);
-                staying.push(life);
-            } else {
-                plan.peer_downs.push(life.peer_downs());
-                renewed.insert(*life.peer.key());
-            }
-        }
-        self.hidden.clear();
-        self.hidden_changes += 1;
-        // If the input that the station was told has such a peer, the station is told that one on.
-        let is_of_another =
-            |life: &Incarnation| keys_before.get(life.peer.key()).is_some_and(|told| told.input != life.peer.input);
-        let mut peers = state.peers.in_order();
-        peers.sort_by_key(|peer| is_of_another(&peer.life));
-        for peer in peers {
-            if !selection.has_peer(&peer.life) {
-                continue;
-            }
-            if self.has_to_hide(&peer.life) {
-                self.hidden.insert(peer.life.peer, peer.life.input.clone());
-            } else if !self.told.contains_key(&peer.life.peer) {
-                self.add_told(&peer.life);
-                renewed.extend(peer.is_announced().then_some(*peer.life.peer.key()));
-                plan.new.push(Arc::clone(&peer.life));
-            }
-        }
-        for life in &staying {
-            let has_look_alikes = self.has_told_look_alikes(life);
-            let is_announced_again =
-                |peer: &LivePeer| has_look_alikes && peer.more_ups.iter().any(|more| more.changed > since);
-            // Routes that the state lacks cannot be taken back.
-            let lacks_routes = |peer: &LivePeer| peer.lacks_families && plan.selected != *selection;
-            let has_to_renew =
-                |peer: &LivePeer| peer.renewed_at > since || is_announced_again(peer) || lacks_routes(peer);
-            if state.peers.of_life(life).is_some_and(has_to_renew) {
-                renewed.insert(*life.peer.key());
-            }
-        }
-        for life in staying {
-            if renewed.contains(life.peer.key()) {
-                plan.peer_downs.push(life.peer_downs());
-                plan.new.push(life);
-            } else {
-                plan.told.push(life);
-            }
-        }
-        plan.new.sort_unstable_by_key(|life| life.number);
-        plan
     }
 
     /// Takes more of the pass.
@@ -384,10 +338,7 @@ impl Follower {
         pass.step(&mut self.store.lock(), step, &mut writer);
         self.routes_dumped += writer.pass_routes;
         self.allowance = self.allowance.map(|left| left.saturating_sub(writer.pass_routes));
-        if !writer.is_empty() {
-            let WrittenFrames { bytes, counts } = writer.finish();
-            out.push_back(Piece { bytes, counts });
-        }
+        push_written(writer, out);
         self.end_pass();
     }
 
@@ -395,6 +346,17 @@ impl Follower {
     fn end_pass(&mut self) {
         if self.pass.as_ref().is_some_and(DumpPass::is_over) {
             (self.pass, self.before_pass) = (None, None);
+            self.note_known();
+            if mem::take(&mut self.has_replaced_filters) {
+                drop_unused_filters(&mut self.store.lock());
+            }
+        }
+    }
+
+    /// Notes which withdrawals the station needs no more.
+    fn note_known(&self) {
+        // A pass may still have to tell withdrawals that came before the cursor.
+        if self.pass.is_none() && self.catch_up.is_none() {
             self.needs.since.store(self.cursor.frames, Ordering::Relaxed);
         }
     }
@@ -439,16 +401,39 @@ impl Follower {
             }
         }
         let taken = chunks.len();
+        let since = self.cursor.frames;
         let mut outcome = Ok(());
         for chunk in chunks.drain(..) {
             outcome = outcome.and_then(|()| self.take_chunk(&chunk, out));
         }
         self.chunks = chunks;
-        // A pass may still have to tell withdrawals that came before it.
-        if self.pass.is_none() {
-            self.needs.since.store(self.cursor.frames, Ordering::Relaxed);
+        if !self.changed.is_empty() {
+            self.begin_catching_up(since);
         }
+        self.note_known();
         outcome.map(|()| taken)
+    }
+
+    /// Begins to tell what changed in the RIBs whose frames were passed over.
+    fn begin_catching_up(&mut self, since: u64) {
+        let mut changed = self.changed.take();
+        // The next pass tells these anew.
+        changed.retain(|rib| !self.is_about_to_be_renewed(&rib.life));
+        let range = [since, self.cursor.frames];
+        let state = self.store.lock();
+        self.catch_up = Some(CatchUpPass::new(&state, range, &self.selection, changed, self.pass.as_ref()));
+    }
+
+    /// Tells more of what changed in the RIBs whose frames were passed over.
+    fn catch_up(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) {
+        let Some(mut pass) = self.catch_up.take() else { return };
+        let step = PassStep { cursor: self.cursor.frames, bytes: max_bytes.clamp(1, STEP), routes: u64::MAX };
+        let mut writer = FrameWriter::with_capacity(step.bytes + step.bytes / 4);
+        let lost = pass.step(&mut self.store.lock(), step, &mut writer);
+        lost.iter().for_each(|life| self.renew(life));
+        push_written(writer, out);
+        self.catch_up = Some(pass).filter(|pass| !pass.is_over());
+        self.note_known();
     }
 
     /// Passes on the selected frames of a chunk.
@@ -495,11 +480,11 @@ impl Follower {
         match &run.subject {
             FrameSubject::Routes(life, view, family) => {
                 let is_held = || self.pass.as_ref().is_some_and(|pass| pass.holds(life, *view, *family));
-                self.is_current(life) && self.selection.has_rib(life, *view, *family) && !is_held()
+                self.is_current(life) && !is_held() && self.wants_rib(life, *view, *family)
             }
             FrameSubject::EndOfRib(life, view, family) => {
                 let is_told = self.pass.as_ref().is_none_or(|pass| !pass.has_to_tell(life, *view, *family));
-                self.is_current(life) && self.selection.has_rib(life, *view, *family) && is_told
+                self.is_current(life) && is_told && self.wants_rib(life, *view, *family)
             }
             FrameSubject::Mixed(life, _) => self.is_current(life),
             FrameSubject::Peer(life) => {
@@ -523,6 +508,18 @@ impl Follower {
                 false
             }
             FrameSubject::Down(life) => self.wants_end(life),
+        }
+    }
+
+    /// True if the station is sent the frames of a RIB. If its routes are filtered, notes it.
+    fn wants_rib(&mut self, life: &Arc<Incarnation>, view: RibView, family: Family) -> bool {
+        match self.selection.share_of(life, view, family) {
+            RibShare::Nothing => false,
+            RibShare::Everything => true,
+            RibShare::Filtered => {
+                self.changed.add(life, view, family);
+                false
+            }
         }
     }
 
@@ -612,6 +609,13 @@ impl Follower {
     }
 }
 
+fn push_written(writer: FrameWriter, out: &mut VecDeque<Piece>) {
+    if !writer.is_empty() {
+        let WrittenFrames { bytes, counts } = writer.finish();
+        out.push_back(Piece { bytes, counts });
+    }
+}
+
 fn push(bytes: &Bytes, start: usize, end: usize, counts: FrameCounts, out: &mut VecDeque<Piece>) {
     if start < end {
         out.push_back(Piece { bytes: bytes.slice(start..end), counts });
@@ -624,6 +628,19 @@ impl Drop for Follower {
         if let Some(pass) = self.pass.take() {
             pass.abandon(&mut feed);
         }
+        if let Some(catch_up) = self.catch_up.take() {
+            catch_up.abandon(&mut feed);
+        }
         feed.tables.withdrawals.unfollow(self.needs.number);
+        let had_filters = self.has_replaced_filters || self.selection.has_filters();
+        (self.selection, self.next_selection) = (Arc::default(), None);
+        if had_filters {
+            drop_unused_filters(&mut feed);
+        }
     }
+}
+
+/// Forgets what filters decided that no session has any more.
+fn drop_unused_filters(state: &mut FeedState) {
+    state.peers.each_mut(|peer| peer.ribs.iter_mut().for_each(Rib::drop_unused_filters));
 }

@@ -38,6 +38,7 @@
 //! How sessions and displays read it:
 //!
 //! * `follower`: one session. `piece`: what it takes. `selection`: what its station is told.
+//! * `route_filter`: which routes it is told. `catch_up`: RIBs whose routes are filtered.
 //! * `pass`: a walk over the state. `compose`: writes frames from what the feed keeps.
 //! * `report`, `counts`: what displays show.
 
@@ -46,6 +47,7 @@ mod apply;
 mod attributes;
 mod batch;
 mod blocks;
+mod catch_up;
 mod compose;
 mod counts;
 mod follower;
@@ -67,6 +69,7 @@ mod piece;
 mod report;
 mod rib;
 mod rib_tables;
+mod route_filter;
 mod selection;
 mod sparse_blocks;
 mod state;
@@ -95,6 +98,7 @@ pub use pass::DumpProgress;
 pub use peers::ConnectionHoldings;
 pub use piece::Piece;
 pub use report::{HiddenPeer, PeerRibs, RibRoutes};
+pub use route_filter::{MOST_FILTER_RULES, PathCondition, PrefixRule, RouteFilter, RouteRule};
 pub use selection::{Mirroring, PeerFilter, Selection, SelectionRule};
 pub use trouble::{Trouble, TroubleKind};
 
@@ -173,6 +177,12 @@ impl Feed {
     /// Attaches a follower, whose station knows nothing.
     pub fn attach(&self, selection: Selection) -> Follower {
         Follower::attach(Arc::clone(&self.0), selection)
+    }
+
+    /// Returns the filter with these rules. Sessions with the same rules share it, and what it
+    /// decides about a route.
+    pub fn route_filter(&self, rules: Vec<RouteRule>) -> Arc<RouteFilter> {
+        self.0.filters.get(rules)
     }
 
     /// The RIBs of the peers of an input, with their numbers of routes.

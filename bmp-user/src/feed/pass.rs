@@ -14,9 +14,17 @@
 //! * Order counts among whole fields. The journal is silent about a RIB that may have some, until
 //!   walks have told it up to where the journal is (`RibWalk::is_held`).
 //!
-//! A pass that begins while another one is under way takes over the work that is left. `work` has
-//! the parts of this work.
+//! A pass that begins while another one is under way takes over the work that is left.
+//!
+//! * `work`: the parts of this work, and which RIBs are not told yet.
+//! * `take_over`: what is left of the pass before.
+//! * `walks`: RIBs of which all routes are told, or taken back.
+//! * `filtered`: RIBs whose routes are filtered. `catch_up`: what the journal cannot tell of these.
 
+mod catch_up;
+mod filtered;
+mod take_over;
+mod walks;
 mod work;
 
 use std::{
@@ -29,24 +37,25 @@ use bytes::Bytes;
 
 use super::{
     attributes::AttributeSets,
-    blocks::NONE,
     compose::FrameWriter,
     incarnation::Incarnation,
     journal::JournalPosition,
     peers::LivePeer,
     piece::Piece,
-    rib::{HeaderVariant, Rib},
-    selection::{Mirroring, Selection},
+    rib::Rib,
+    selection::{Mirroring, RibPart, Selection},
     state::{FeedState, PeerAndTables},
     stored::StoredFrame,
 };
 use crate::wire::{
-    bgp::{Family, MAX_MESSAGE},
+    bgp::Family,
     bmp::{MessageType, PeerKey, RibView},
 };
 
+pub(super) use catch_up::CatchUpPass;
+use filtered::FilteredGroup;
 pub(super) use work::PassStep;
-use work::{LatestMessages, PassTask, PassWork, RibWalk, UnfinishedRibs};
+use work::{LatestMessages, PassTask, PassWork, UnfinishedRibs};
 
 /// See the module.
 #[derive(Debug)]
@@ -62,6 +71,7 @@ pub(super) struct DumpPass {
     /// True if the station gets Statistics Reports at times of its own.
     holds_statistics: bool,
     progress: DumpProgress,
+    group: FilteredGroup,
 }
 
 /// How far a dump is. Counts the routes of RIBs that the station knew nothing of.
@@ -134,24 +144,27 @@ impl DumpPass {
             look_alikes: look_alikes(peers.iter().map(|peer| &peer.life)),
             holds_statistics: plan.holds_statistics,
             progress: DumpProgress::default(),
+            group: FilteredGroup::default(),
         };
-        let taken_over = before.map(|before| pass.take_over(before, state, &peers, known, until)).unwrap_or_default();
+        let taken_over = before
+            .map(|before| pass.take_over(before, state, &peers, &plan.selected, [known, until]))
+            .unwrap_or_default();
         for PlannedPeer { life, is_told } in peers {
             let Some(peer) = state.peers.of_life(&life) else { continue };
             for (place, rib) in peer.ribs.iter().enumerate() {
-                let had = is_told && plan.selected.has_rib(&life, rib.view, rib.family);
-                let all = rib.entries() as u64;
-                let (task, routes) = match (had, selection.has_rib(&life, rib.view, rib.family)) {
-                    (false, false) => continue,
-                    (false, true) => (PassTask::Send(RibWalk::new(place, rib, 0, until)), all),
-                    (true, true) if taken_over.has_walk(&life, place) => continue,
-                    (true, true) => (PassTask::Send(RibWalk::new(place, rib, known, until)), 0),
-                    (true, false) => {
-                        let since = taken_over.withdrawals_needed_after(&life, place).unwrap_or(known);
-                        (PassTask::TakeBack(RibWalk::new(place, rib, since, until)), all)
-                    }
+                let had = match is_told {
+                    true => plan.selected.part_of(&life, rib.view, rib.family),
+                    false => RibPart::Nothing,
                 };
-                pass.add(&life, task, routes);
+                let has = selection.part_of(&life, rib.view, rib.family);
+                let task = match taken_over.untold_part(&life, place) {
+                    Some(untold) => Some(PassTask::from_untold_part(place, rib, until, untold, has)),
+                    None if taken_over.has_walk(&life, place) => None,
+                    None => PassTask::from_part_to_part(place, rib, [known, until], had, has),
+                };
+                if let Some((task, routes)) = task {
+                    pass.add(&life, task, routes);
+                }
             }
             if !taken_over.has_latest(&life) {
                 let mirrored_since = is_told.then_some(known);
@@ -162,67 +175,12 @@ impl DumpPass {
         pass
     }
 
-    /// Takes over the work that an earlier pass did not finish. Leaves out the work for peers that
-    /// are down or told anew, and for RIBs that are not selected any more.
-    fn take_over(
-        &mut self,
-        before: Self,
-        state: &mut FeedState,
-        peers: &[PlannedPeer],
-        known: u64,
-        until: u64,
-    ) -> TakenOver {
-        let staying: HashSet<_> = peers.iter().filter(|peer| peer.is_told).map(|peer| peer.life.number).collect();
-        let mut taken_over = TakenOver::default();
-        let told = before.progress.told;
-        self.progress = DumpProgress { told, total: told };
-        for mut work in before.work {
-            let life = Arc::clone(&work.life);
-            let peer = state.peers.of_life(&life).filter(|_| staying.contains(&life.number));
-            let Some(peer) = peer else {
-                work.unmark(state);
-                continue;
-            };
-            match &mut work.task {
-                PassTask::Latest(latest) => {
-                    latest.mirrored_since.get_or_insert(known);
-                    latest.until = until;
-                    taken_over.latest.insert(life.number);
-                }
-                PassTask::Send(walk) => {
-                    let Some(rib) = peer.ribs.get(walk.rib) else { continue };
-                    if !self.selection.has_rib(&life, rib.view, rib.family) {
-                        // The journal was silent about a held RIB behind its walk.
-                        let untold = if walk.is_held { walk.until } else { known };
-                        let needed = walk.needs_after.unwrap_or(untold).min(untold);
-                        let least = taken_over.left_out.entry((life.number, walk.rib)).or_insert(needed);
-                        *least = needed.min(*least);
-                        work.unmark(state);
-                        continue;
-                    }
-                    if walk.mark.is_none() {
-                        walk.extend(rib, known, until);
-                    }
-                    // A walk that has begun keeps its end: it would not meet the rest of a group
-                    // whose first routes it has sent. Another walk follows it.
-                    if walk.mark.is_none() || walk.is_held {
-                        taken_over.walks.insert((life.number, walk.rib));
-                    }
-                }
-                PassTask::TakeBack(_) => {}
-            }
-            let routes = work.routes_left;
-            self.push(work, routes);
-        }
-        taken_over
-    }
-
     fn add(&mut self, life: &Arc<Incarnation>, task: PassTask, routes: u64) {
         self.push(PassWork::new(life, task), routes);
     }
 
     fn push(&mut self, work: PassWork, routes: u64) {
-        if let PassTask::Send(walk) = &work.task {
+        if let Some(walk) = work.task.sending_walk() {
             self.unfinished.add(&work.life, walk);
         }
         self.progress.total += routes;
@@ -262,7 +220,7 @@ impl DumpPass {
     /// The peers of which a RIB was taken back in part, and is selected again.
     pub(super) fn wrongly_taken_back<'a>(&'a self, selection: &'a Selection) -> impl Iterator<Item = PeerKey> + 'a {
         let is_selected = |work: &&PassWork| {
-            let is_taken_back = matches!(work.task, PassTask::TakeBack(_));
+            let is_taken_back = work.task.sending_walk().is_none();
             is_taken_back && work.walk().is_some_and(|walk| walk.is_selected(&work.life, selection))
         };
         self.work.iter().filter(is_selected).map(|work| *work.life.peer.key())
@@ -281,7 +239,9 @@ impl DumpPass {
 
     /// Sends more, up to a step.
     pub(super) fn step(&mut self, state: &mut FeedState, step: PassStep, out: &mut FrameWriter) {
+        self.group.begin_step();
         while !step.is_reached(out)
+            && self.group.has_time()
             && let Some(mut work) = self.work.pop_front()
         {
             let before = out.pass_routes;
@@ -316,14 +276,17 @@ impl DumpPass {
                 self.put_latest(peer, latest, out);
                 PassProgress::Done
             }
-            PassTask::Send(walk) => match peer.ribs.get_mut(walk.rib) {
-                Some(rib) => self.send_to_the_end(&work.life, rib, walk, attributes, step, out),
-                None => PassProgress::Done,
-            },
             PassTask::TakeBack(walk) => match peer.ribs.get_mut(walk.rib) {
-                Some(rib) => take_back(rib, walk, step, out),
+                Some(rib) => walks::take_back(rib, walk, step, out),
                 None => PassProgress::Done,
             },
+            PassTask::Send(_) | PassTask::SendFiltered(..) | PassTask::SendDifference(..) => {
+                let place = work.walk().map(|walk| walk.rib);
+                match place.and_then(|place| peer.ribs.get_mut(place)) {
+                    Some(rib) => self.send_to_the_end(work, rib, attributes, step, out),
+                    None => PassProgress::Done,
+                }
+            }
         }
     }
 
@@ -331,24 +294,32 @@ impl DumpPass {
     /// changed up to the cursor.
     fn send_to_the_end(
         &mut self,
-        life: &Incarnation,
+        work: &mut PassWork,
         rib: &mut Rib,
-        walk: &mut RibWalk,
         attributes: &AttributeSets,
         step: PassStep,
         out: &mut FrameWriter,
     ) -> PassProgress {
         loop {
-            match send(rib, walk, attributes, step, out) {
-                PassProgress::Done => {}
-                other => return other,
+            let progress = match &mut work.task {
+                PassTask::Send(walk) => walks::send(rib, walk, attributes, step, out),
+                PassTask::SendFiltered(walk, filters) => self.group.send(rib, walk, filters, attributes, step, out),
+                PassTask::SendDifference(walk, difference) => {
+                    self.group.send_difference(rib, walk, difference, attributes, step, out)
+                }
+                PassTask::TakeBack(_) | PassTask::Latest(_) => PassProgress::Done,
+            };
+            if !matches!(progress, PassProgress::Done) {
+                return progress;
             }
+            let Some(walk) = work.task.sending_walk_mut() else { return PassProgress::Done };
             if !walk.is_held || walk.until >= step.cursor {
                 break;
             }
             *walk = walk.next(rib, step.cursor);
         }
-        if let Some(since) = self.unfinished.remove(life, walk)
+        if let Some(walk) = work.task.sending_walk()
+            && let Some(since) = self.unfinished.remove(&work.life, walk)
             && let Some(end) = rib.end_of_rib.filter(|end| (since + 1..=step.cursor).contains(&end.changed))
         {
             out.end_of_rib(rib, end.time, end.variant);
@@ -394,8 +365,11 @@ impl DumpPass {
             let further = further_ups(peer, 0, cursor);
             life.up.iter().cloned().chain(further).for_each(|up| out.put(MessageType::PeerUp, &up));
             for (place, rib) in peer.ribs.iter().enumerate() {
-                if self.selection.has_rib(life, rib.view, rib.family) {
-                    self.add(life, PassTask::Send(RibWalk::new(place, rib, 0, cursor)), rib.entries() as u64);
+                let part = self.selection.part_of(life, rib.view, rib.family);
+                if let Some((task, routes)) =
+                    PassTask::from_part_to_part(place, rib, [0, cursor], RibPart::Nothing, part)
+                {
+                    self.add(life, task, routes);
                 }
             }
             let latest = LatestMessages { since: 0, mirrored_since: None, until: cursor };
@@ -407,7 +381,7 @@ impl DumpPass {
 
     /// Notes that a RIB will not be told by this work.
     fn forget(&mut self, work: &PassWork) {
-        if let PassTask::Send(walk) = &work.task {
+        if let Some(walk) = work.task.sending_walk() {
             self.unfinished.remove(&work.life, walk);
         }
     }
@@ -418,128 +392,10 @@ impl DumpPass {
     }
 }
 
-/// The work that a pass took over from the one before, by the number of the life and the place of
-/// the RIB.
-#[derive(Debug, Default)]
-struct TakenOver {
-    /// RIBs that need no further walk.
-    walks: HashSet<(u64, usize)>,
-    /// Lives whose latest messages are to be sent.
-    latest: HashSet<u64>,
-    /// RIBs that are not selected any more and were not told to the end: the station needs the
-    /// withdrawals after this.
-    left_out: HashMap<(u64, usize), u64>,
-}
-
-impl TakenOver {
-    fn has_walk(&self, life: &Incarnation, place: usize) -> bool {
-        self.walks.contains(&(life.number, place))
-    }
-
-    fn has_latest(&self, life: &Incarnation) -> bool {
-        self.latest.contains(&life.number)
-    }
-
-    fn withdrawals_needed_after(&self, life: &Incarnation, place: usize) -> Option<u64> {
-        self.left_out.get(&(life.number, place)).copied()
-    }
-}
-
 /// The further Peer Ups of a peer that came after `since` and no later than `until`.
 fn further_ups(peer: &LivePeer, since: u64, until: u64) -> impl Iterator<Item = Bytes> + '_ {
     let is_new = move |more: &&StoredFrame| (since + 1..=until).contains(&more.changed);
     peer.more_ups.iter().filter(is_new).map(|more| more.frame.clone())
-}
-
-fn send(
-    rib: &mut Rib,
-    walk: &mut RibWalk,
-    attributes: &AttributeSets,
-    step: PassStep,
-    out: &mut FrameWriter,
-) -> PassProgress {
-    // A station that knows nothing needs no withdrawals, unless one whole field may take back what
-    // another one says.
-    if walk.misses_withdrawals(rib) || walk.is_outdated(rib) {
-        walk.unmark(rib);
-        return PassProgress::Lost;
-    }
-    walk.withdrawals |= rib.has_whole();
-    let mark = walk.take_mark(rib, walk.since);
-    let mut place = mark.place();
-    while !step.is_reached(out) {
-        let Some(route) = rib.next(place, walk.until) else {
-            rib.unmark(mark);
-            return PassProgress::Done;
-        };
-        place = route;
-        walk.position = rib.changed(route);
-        if let Some(mut rest) = rib.group_from(route, walk.since, walk.until)
-            && (rest.key.attributes != NONE || walk.withdrawals)
-        {
-            out.routes(rib, rest.key, attributes, &mut rest.routes);
-            out.pass_routes += rest.routes.returned();
-            place = rest.routes.place();
-            walk.position = rib.changed(place);
-        }
-    }
-    rib.advance(&mark, place);
-    walk.mark = Some(mark);
-    PassProgress::More
-}
-
-fn take_back(rib: &mut Rib, walk: &mut RibWalk, step: PassStep, out: &mut FrameWriter) -> PassProgress {
-    // Dropped fields cannot be withdrawn.
-    if walk.misses_withdrawals(rib) || rib.not_kept > 0 {
-        walk.unmark(rib);
-        return PassProgress::Lost;
-    }
-    // The station still has routes that were withdrawn meanwhile, so the walk takes all routes.
-    let mark = walk.take_mark(rib, 0);
-    let mut place = mark.place();
-    let (mut batch, mut bytes, mut variant) = (Vec::new(), 0, HeaderVariant::default());
-    // The routes that changed since the pass began are behind its end, and no later pass
-    // withdraws them. The last step takes them back at one go: the walk would not catch up with
-    // routes that keep changing.
-    let mut last = false;
-    let over = loop {
-        if !last && (step.is_reached(out) || out.len() + bytes >= step.bytes) {
-            break false;
-        }
-        let until = if last { u64::MAX } else { walk.until };
-        let Some(route) = rib.next(place, until) else {
-            if last {
-                break true;
-            }
-            last = true;
-            continue;
-        };
-        place = route;
-        walk.position = rib.changed(route);
-        // A withdrawal with labels may be longer than the NLRI that it withdraws.
-        let length = rib.nlri(route).len() + 3;
-        let room = MAX_MESSAGE - 64;
-        let is_whole = rib.is_whole(route);
-        if bytes + length > room || rib.group_key(route).variant != variant || is_whole {
-            put_withdrawals(rib, &mut batch, variant, out);
-            bytes = 0;
-        }
-        variant = rib.group_key(route).variant;
-        bytes += length;
-        batch.push(route);
-        if is_whole {
-            put_withdrawals(rib, &mut batch, variant, out);
-            bytes = 0;
-        }
-    };
-    put_withdrawals(rib, &mut batch, variant, out);
-    if over {
-        rib.unmark(mark);
-        return PassProgress::Done;
-    }
-    rib.advance(&mark, place);
-    walk.mark = Some(mark);
-    PassProgress::More
 }
 
 /// The peers that share type, distinguisher and address with others.
@@ -553,12 +409,4 @@ fn look_alikes<'a>(
         look_alikes.entry(*life.peer.key()).or_default().push(Arc::clone(life));
     }
     look_alikes
-}
-
-fn put_withdrawals(rib: &Rib, batch: &mut Vec<u32>, variant: HeaderVariant, out: &mut FrameWriter) {
-    if !batch.is_empty() {
-        out.withdrawal_of(rib, variant, batch);
-        out.pass_routes += batch.len() as u64;
-        batch.clear();
-    }
 }

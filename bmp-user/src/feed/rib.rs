@@ -9,6 +9,7 @@
 //! Where NLRI cannot be told apart, [`whole`] keeps the fields of UPDATEs instead. [`undecided`]
 //! finds out whether they can.
 //!
+//! * `filtered`: what filters decide about the routes.
 //! * `group`: groups, and the two lists.
 //! * `key`: what a route is found by.
 //! * `lookup`: finds routes, several at once.
@@ -17,6 +18,7 @@
 //! * `walk`: walks along the list while it changes.
 //! * `whole`: fields of UPDATEs that are kept whole.
 
+mod filtered;
 mod group;
 mod key;
 mod lookup;
@@ -44,11 +46,13 @@ use crate::wire::{
     bmp::{PeerHeader, RibView},
 };
 
+use filtered::FilteredRoutes;
+pub(super) use filtered::RibJudge;
 use group::RouteGroup;
 pub(super) use group::{GroupKey, HeaderVariant, ReceiveTime};
 use key::{Probe, with_meaningful_bits};
 use undecided::UndecidedReading;
-pub(super) use walk::WalkMark;
+pub(super) use walk::{MetGroup, WalkMark};
 use whole::WholeFields;
 
 /// A route, or a withdrawal that a station may still need, or a [`WalkMark`]. Has 44 bytes.
@@ -161,6 +165,11 @@ pub(super) struct Rib {
     whole: Option<Box<WholeFields>>,
     /// `None` once the feed knows how to read NLRI, and for a family of unknown form.
     undecided: Option<Box<UndecidedReading>>,
+    /// What the filters of sessions decide about the routes.
+    filtered: Vec<FilteredRoutes>,
+    filtered_memory: MeteredBytes,
+    /// Sequence number after the frame that made the RIB read its whole fields.
+    pub(super) converted_at: u64,
     hasher: RandomState,
 }
 
@@ -225,6 +234,9 @@ impl Rib {
             stale: 0,
             whole: None,
             undecided: UndecidedReading::new(Reading { form, path_ids }, announced).map(Box::new),
+            filtered: Vec::new(),
+            filtered_memory: MeteredBytes::new(meter),
+            converted_at: 0,
             hasher,
         };
         rib.count_own();
@@ -306,7 +318,11 @@ impl Rib {
 
     /// Memory of routes and of the RIB itself, in bytes.
     pub(super) fn route_memory(&self) -> usize {
-        self.routes.memory() + self.long.memory() + self.index.memory() + self.own_memory.get()
+        self.routes.memory()
+            + self.long.memory()
+            + self.index.memory()
+            + self.own_memory.get()
+            + self.filtered_memory.get()
     }
 
     /// Memory of groups, in bytes.
@@ -339,7 +355,8 @@ impl Rib {
         let whole = self.whole.as_ref().map_or(0, |whole| whole.own_memory());
         let tables = self.routes.walked_memory() + self.groups.walked_memory() + self.index.walked_memory();
         let index = self.groups_index.allocation_size();
-        (own + whole + tables + index + self.long.walked_memory(routes.into_iter()), sets)
+        let filtered = self.walked_filtered();
+        (own + whole + tables + index + filtered + self.long.walked_memory(routes.into_iter()), sets)
     }
 
     /// Announces routes whose NLRI are well formed. `attributes` are the sets of the whole feed.

@@ -1,8 +1,8 @@
 //! What one station is told.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use super::{InputId, incarnation::Incarnation};
+use super::{InputId, incarnation::Incarnation, route_filter::RouteFilter};
 use crate::wire::{
     bgp::Family,
     bmp::{PeerHeader, PeerType, RibView},
@@ -34,6 +34,60 @@ pub struct SelectionRule {
     pub peers: PeerFilter,
     /// The RIBs of these peers; empty: all.
     pub ribs: Vec<(Family, RibView)>,
+    /// Which routes of these RIBs; `None`: all.
+    pub filter: Option<Arc<RouteFilter>>,
+}
+
+/// What a station is told of one RIB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RibShare {
+    /// Nothing.
+    Nothing,
+    /// The routes that a filter permits.
+    Filtered,
+    /// Everything.
+    Everything,
+}
+
+/// The filters of one RIB. A route passes that one of them permits.
+pub(super) type RibFilters = Arc<[Arc<RouteFilter>]>;
+
+/// What a station is told of one RIB, with the filters.
+#[derive(Clone, Debug)]
+pub(super) enum RibPart {
+    /// Nothing.
+    Nothing,
+    /// The routes that one of these filters permits.
+    Filtered(RibFilters),
+    /// Everything.
+    Everything,
+}
+
+impl RibPart {
+    /// What is in this part or in another one.
+    pub(super) fn joined(&self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, other) => other,
+            (_, Self::Nothing) => self.clone(),
+            (Self::Everything, _) | (_, Self::Everything) => Self::Everything,
+            (Self::Filtered(one), Self::Filtered(other)) => {
+                let is_new = |filter: &&Arc<RouteFilter>| !one.iter().any(|known| Arc::ptr_eq(known, filter));
+                Self::Filtered(one.iter().chain(other.iter().filter(is_new)).cloned().collect())
+            }
+        }
+    }
+
+    /// True if a station with the one part and a station with the other are told the same routes.
+    /// False if that is not known for certain.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Nothing, Self::Nothing) | (Self::Everything, Self::Everything) => true,
+            (Self::Filtered(one), Self::Filtered(other)) => {
+                one.len() == other.len() && one.iter().zip(&**other).all(|(one, other)| Arc::ptr_eq(one, other))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Selects peers.
@@ -70,18 +124,59 @@ impl Selection {
         self.rules.is_empty() || self.rules.iter().any(|rule| rule.peers.has(life))
     }
 
-    /// True if all RIBs of a peer are selected.
+    /// True if all routes of all RIBs of a peer are selected.
     pub(super) fn has_all_ribs(&self, life: &Incarnation) -> bool {
-        self.rules.is_empty() || self.rules.iter().any(|rule| rule.ribs.is_empty() && rule.peers.has(life))
+        let has_all = |rule: &SelectionRule| rule.ribs.is_empty() && rule.filter.is_none() && rule.peers.has(life);
+        self.rules.is_empty() || self.rules.iter().any(has_all)
+    }
+
+    /// True if a rule has a filter.
+    pub(super) fn has_filters(&self) -> bool {
+        self.rules.iter().any(|rule| rule.filter.is_some())
     }
 
     /// True if one RIB of a peer is selected.
     pub(super) fn has_rib(&self, life: &Incarnation, view: RibView, family: Family) -> bool {
-        self.rules.is_empty()
-            || self
-                .rules
-                .iter()
-                .any(|rule| (rule.ribs.is_empty() || rule.ribs.contains(&(family, view))) && rule.peers.has(life))
+        self.rules.is_empty() || self.rules_of(life, view, family).next().is_some()
+    }
+
+    /// How much of one RIB of a peer is selected. Allocates nothing.
+    pub(super) fn share_of(&self, life: &Incarnation, view: RibView, family: Family) -> RibShare {
+        if self.rules.is_empty() {
+            return RibShare::Everything;
+        }
+        self.rules_of(life, view, family).fold(RibShare::Nothing, |share, rule| match rule.filter {
+            Some(_) if share != RibShare::Everything => RibShare::Filtered,
+            _ => RibShare::Everything,
+        })
+    }
+
+    /// Which part of one RIB of a peer is selected.
+    pub(super) fn part_of(&self, life: &Incarnation, view: RibView, family: Family) -> RibPart {
+        match self.share_of(life, view, family) {
+            RibShare::Nothing => RibPart::Nothing,
+            RibShare::Everything => RibPart::Everything,
+            RibShare::Filtered => {
+                let mut filters: Vec<Arc<RouteFilter>> = Vec::new();
+                for filter in self.rules_of(life, view, family).filter_map(|rule| rule.filter.as_ref()) {
+                    if !filters.iter().any(|known| Arc::ptr_eq(known, filter)) {
+                        filters.push(Arc::clone(filter));
+                    }
+                }
+                RibPart::Filtered(filters.into())
+            }
+        }
+    }
+
+    /// The rules that select one RIB of a peer.
+    fn rules_of<'a>(
+        &'a self,
+        life: &'a Incarnation,
+        view: RibView,
+        family: Family,
+    ) -> impl Iterator<Item = &'a SelectionRule> {
+        let has_rib = move |rule: &&SelectionRule| rule.ribs.is_empty() || rule.ribs.contains(&(family, view));
+        self.rules.iter().filter(has_rib).filter(|rule| rule.peers.has(life))
     }
 }
 

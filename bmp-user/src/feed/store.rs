@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::{
     batch::{FinishedJournalBatch, JournalBatch},
     journal::{FrameRun, Journal, JournalPosition},
+    route_filter::SharedFilters,
     state::FeedState,
 };
 
@@ -28,6 +29,8 @@ pub(super) struct FeedStore {
     head: watch::Sender<JournalPosition>,
     /// The limit of the journal's memory, in bytes.
     journal_bytes: usize,
+    /// The filters of all sessions.
+    pub(super) filters: SharedFilters,
 }
 
 impl FeedStore {
@@ -35,7 +38,13 @@ impl FeedStore {
     pub(super) fn new(journal_bytes: usize, withdrawal_bytes: usize) -> Self {
         let (head, _) = watch::channel(JournalPosition::default());
         let (state, journal) = (FeedState::new(withdrawal_bytes), Journal::new(journal_bytes));
-        Self { state: Mutex::new(state), journal: Mutex::new(journal), head, journal_bytes }
+        Self {
+            state: Mutex::new(state),
+            journal: Mutex::new(journal),
+            head,
+            journal_bytes,
+            filters: SharedFilters::default(),
+        }
     }
 
     /// Locks the state.

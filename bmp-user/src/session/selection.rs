@@ -11,6 +11,7 @@ pub fn selection(session: &SessionConfig) -> Selection {
     let rule = |(id, modes): (&MonitorId, &std::collections::BTreeSet<_>)| SelectionRule {
         peers: peers(id),
         ribs: modes.iter().map(|mode: &crate::config::RouteMode| (mode.family, mode.view)).collect(),
+        filter: None,
     };
     let rules: Vec<_> = session.monitors.iter().map(rule).collect();
     let mirroring = if rules.is_empty() || session.route_mirroring { Mirroring::Passed } else { Mirroring::LeftOut };

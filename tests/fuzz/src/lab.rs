@@ -66,7 +66,7 @@ pub struct FollowingStation {
 impl FollowingStation {
     /// Follows one input, or all inputs.
     pub fn of(feed: &Feed, input: Option<InputId>) -> Self {
-        let rule = |input| SelectionRule { peers: PeerFilter::Input(input), ribs: Vec::new() };
+        let rule = |input| SelectionRule { peers: PeerFilter::Input(input), ribs: Vec::new(), filter: None };
         let selection = Selection { rules: input.map(rule).into_iter().collect(), ..Selection::default() };
         Self { follower: feed.attach(selection), station: Replica::default(), strict: Replica::strict() }
     }

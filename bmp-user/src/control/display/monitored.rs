@@ -146,7 +146,7 @@ pub(super) fn write_peer(
     json: bool,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let rule = SelectionRule { peers: PeerFilter::Peer { vpn_instance, address }, ribs: Vec::new() };
+    let rule = SelectionRule { peers: PeerFilter::Peer { vpn_instance, address }, ribs: Vec::new(), filter: None };
     let named = Selection { rules: vec![rule], ..Selection::default() };
     let mut peers = context.feed.peers();
     peers.retain(|peer| peer.is_selected_by(&named));

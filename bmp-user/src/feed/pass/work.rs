@@ -6,7 +6,7 @@ use super::super::{
     compose::FrameWriter,
     incarnation::Incarnation,
     rib::{Rib, WalkMark},
-    selection::Selection,
+    selection::{RibFilters, RibPart, Selection},
     state::FeedState,
 };
 use crate::wire::{bgp::Family, bmp::RibView};
@@ -24,10 +24,26 @@ pub(super) struct PassWork {
 pub(super) enum PassTask {
     /// Send what changed in a RIB.
     Send(RibWalk),
+    /// Send what changed in a RIB, as far as the filters permit it.
+    SendFiltered(RibWalk, RibFilters),
+    /// Send the difference between what the station had of a RIB and what it is to have.
+    SendDifference(RibWalk, PartDifference),
     /// Withdraw everything that the station may have of a RIB.
     TakeBack(RibWalk),
     /// Send the statistics, and say that mirrored messages were lost.
     Latest(LatestMessages),
+}
+
+/// Two parts of a RIB. The walk with it goes along all routes first, and then along what changed
+/// meanwhile.
+#[derive(Debug)]
+pub(super) struct PartDifference {
+    /// What the station has, as of `since`.
+    pub(super) before: RibPart,
+    pub(super) after: RibPart,
+    pub(super) since: u64,
+    /// False if the station may lack some of what it is said to have.
+    pub(super) is_certain: bool,
 }
 
 /// Which statistics and mirrored messages a pass is about. Later ones are in the journal.
@@ -64,6 +80,8 @@ pub(super) struct RibWalk {
     pub(super) withdrawals: bool,
     /// How often the RIB had been converted when the walk began.
     conversions: u32,
+    /// The station knows the End-of-RIB up to here.
+    pub(super) end_of_rib_since: u64,
 }
 
 impl RibWalk {
@@ -83,7 +101,21 @@ impl RibWalk {
             position: 0,
             withdrawals: since > 0,
             conversions: 0,
+            end_of_rib_since: since,
         }
+    }
+
+    /// A walk that the journal waits for.
+    pub(super) fn at_once(place: usize, rib: &Rib, since: u64, until: u64) -> Self {
+        Self { is_held: true, ..Self::new(place, rib, since, until) }
+    }
+
+    /// The first walk for a difference: along all routes. What is to be told of the routes that
+    /// change meanwhile depends on both parts, so the journal is silent about the RIB.
+    fn for_difference(place: usize, rib: &Rib, until: u64, difference: &PartDifference) -> Self {
+        let needs_after = Some(difference.since);
+        let is_held = !matches!(difference.after, RibPart::Nothing);
+        Self { needs_after, is_held, end_of_rib_since: difference.since, ..Self::new(place, rib, 0, until) }
     }
 
     /// Has the walk, which has not begun, go on to `until`. The journal told what changed between
@@ -144,7 +176,10 @@ impl PassWork {
 
     pub(super) fn walk(&self) -> Option<&RibWalk> {
         match &self.task {
-            PassTask::Send(walk) | PassTask::TakeBack(walk) => Some(walk),
+            PassTask::Send(walk)
+            | PassTask::SendFiltered(walk, _)
+            | PassTask::SendDifference(walk, _)
+            | PassTask::TakeBack(walk) => Some(walk),
             PassTask::Latest(_) => None,
         }
     }
@@ -158,13 +193,94 @@ impl PassWork {
 
     /// Removes its mark from the RIB, because the work will not be done.
     pub(super) fn unmark(self, state: &mut FeedState) {
-        if let PassTask::Send(mut walk) | PassTask::TakeBack(mut walk) = self.task
+        if let PassTask::Send(mut walk)
+        | PassTask::SendFiltered(mut walk, _)
+        | PassTask::SendDifference(mut walk, _)
+        | PassTask::TakeBack(mut walk) = self.task
             && let Some(peer) = state.peers.of_life_mut(&self.life)
             && let Some(rib) = peer.ribs.get_mut(walk.rib)
         {
             walk.unmark(rib);
         }
     }
+}
+
+impl PassTask {
+    /// What to do with a RIB of which a station had a part, and is to have another. The station
+    /// knows what changed up to `known`. Also returns how many routes that may be.
+    pub(super) fn from_part_to_part(
+        place: usize,
+        rib: &Rib,
+        [known, until]: [u64; 2],
+        before: RibPart,
+        after: RibPart,
+    ) -> Option<(Self, u64)> {
+        let all = rib.entries() as u64;
+        let is_same = before.is_same(&after);
+        let walk = |since| RibWalk::new(place, rib, since, until);
+        Some(match (before, after) {
+            (RibPart::Nothing, RibPart::Nothing) => return None,
+            (RibPart::Nothing, RibPart::Everything) => (Self::Send(walk(0)), all),
+            (RibPart::Nothing, RibPart::Filtered(filters)) => (Self::SendFiltered(walk(0), filters), all),
+            (RibPart::Everything, RibPart::Everything) => (Self::Send(walk(known)), 0),
+            (RibPart::Filtered(_), RibPart::Filtered(filters)) if is_same => {
+                (Self::SendFiltered(walk(known), filters), 0)
+            }
+            (RibPart::Everything, RibPart::Nothing) => (Self::TakeBack(walk(known)), all),
+            (before, after) => {
+                let difference = PartDifference { before, after, since: known, is_certain: true };
+                (Self::SendDifference(RibWalk::for_difference(place, rib, until, &difference), difference), all)
+            }
+        })
+    }
+
+    /// What to do with a RIB of which a station was not told a part to the end, and is to have
+    /// another.
+    pub(super) fn from_untold_part(
+        place: usize,
+        rib: &Rib,
+        until: u64,
+        untold: UntoldPart,
+        after: RibPart,
+    ) -> (Self, u64) {
+        let all = rib.entries() as u64;
+        let UntoldPart { before, needed, end_of_rib_since } = untold;
+        if matches!((&before, &after), (RibPart::Everything, RibPart::Nothing)) {
+            return (Self::TakeBack(RibWalk::new(place, rib, needed, until)), all);
+        }
+        let difference = PartDifference { before, after, since: needed, is_certain: false };
+        let walk = RibWalk { end_of_rib_since, ..RibWalk::for_difference(place, rib, until, &difference) };
+        (Self::SendDifference(walk, difference), all)
+    }
+
+    /// The walk of a task after which the station has its part of the RIB.
+    pub(super) fn sending_walk(&self) -> Option<&RibWalk> {
+        match self {
+            Self::SendDifference(_, PartDifference { after: RibPart::Nothing, .. }) => None,
+            Self::Send(walk) | Self::SendFiltered(walk, _) | Self::SendDifference(walk, _) => Some(walk),
+            Self::TakeBack(_) | Self::Latest(_) => None,
+        }
+    }
+
+    /// See [`Self::sending_walk`].
+    pub(super) fn sending_walk_mut(&mut self) -> Option<&mut RibWalk> {
+        match self {
+            Self::SendDifference(_, PartDifference { after: RibPart::Nothing, .. }) => None,
+            Self::Send(walk) | Self::SendFiltered(walk, _) | Self::SendDifference(walk, _) => Some(walk),
+            Self::TakeBack(_) | Self::Latest(_) => None,
+        }
+    }
+}
+
+/// A part of a RIB that a station was not told to the end.
+#[derive(Clone, Debug)]
+pub(super) struct UntoldPart {
+    /// What the station may have.
+    pub(super) before: RibPart,
+    /// The station needs the withdrawals after this.
+    pub(super) needed: u64,
+    /// The station knows the End-of-RIB up to here.
+    pub(super) end_of_rib_since: u64,
 }
 
 /// A step of a pass: how much it may send.
@@ -202,10 +318,10 @@ struct UnfinishedRib {
 impl UnfinishedRibs {
     /// Adds a walk to send a RIB.
     pub(super) fn add(&mut self, life: &Incarnation, walk: &RibWalk) {
-        let new = UnfinishedRib { walks: 0, is_held: false, end_of_rib_since: walk.since };
+        let new = UnfinishedRib { walks: 0, is_held: false, end_of_rib_since: walk.end_of_rib_since };
         let rib = self.ribs.entry((life.number, walk.view, walk.family)).or_insert(new);
         rib.walks += 1;
-        rib.end_of_rib_since = rib.end_of_rib_since.min(walk.since);
+        rib.end_of_rib_since = rib.end_of_rib_since.min(walk.end_of_rib_since);
         if walk.is_held && !rib.is_held {
             rib.is_held = true;
             self.held += 1;

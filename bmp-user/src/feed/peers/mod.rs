@@ -204,6 +204,11 @@ impl PeerTable {
         slot.peer.as_mut().filter(|peer| peer.life.number == life.number)
     }
 
+    /// Changes every live peer.
+    pub(super) fn each_mut(&mut self, change: impl FnMut(&mut LivePeer)) {
+        self.slots.iter_mut().filter_map(|slot| slot.peer.as_mut()).for_each(change);
+    }
+
     /// A connection speaks about a live peer, and owns it from now on.
     pub(super) fn take_over(&mut self, slot: u32, connection: ConnectionId) {
         if let Some(peer) = self.slots.get_mut(slot as usize).and_then(|slot| slot.peer.as_mut()) {

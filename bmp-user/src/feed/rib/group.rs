@@ -100,6 +100,7 @@ impl Rib {
         let group = self.groups.get_mut(group);
         group.last = number;
         group.bytes += bytes as u16;
+        self.note_change(number, changed);
     }
 
     fn group_for(&mut self, key: GroupKey, bytes: usize, attributes: &mut AttributeSets) -> u32 {

@@ -98,5 +98,6 @@ impl Rib {
             whole.bytes -= self.long.get(&route.nlri).len();
         }
         self.long.remove(route.nlri);
+        self.forget_judgements(number);
     }
 }

@@ -91,16 +91,18 @@ impl Rib {
         LearnedReading { can_be_read, decided: (candidates.len() == 1 || full).then_some(first) }
     }
 
-    /// Reads all whole fields in this way. Returns the withdrawals in them.
+    /// Reads all whole fields in this way, at `changed`. Returns the withdrawals in them.
     ///
     /// Passes may be under way. Entries behind their marks stay behind them, and share no group
     /// with entries before them.
     pub(in crate::feed) fn convert(
         &mut self,
         reading: Reading,
+        changed: u64,
         attributes: &mut AttributeSets,
     ) -> Vec<ConvertedWithdrawal> {
         self.undecided = None;
+        self.converted_at = changed;
         (self.form, self.path_ids) = (reading.form, reading.path_ids);
         let mut order = Vec::new();
         let mut at = self.first;

@@ -113,6 +113,40 @@ impl Rib {
     }
 }
 
+/// A group that a walk has met.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::feed) struct MetGroup {
+    pub(in crate::feed) key: GroupKey,
+    /// See [`GroupRoutes::place`].
+    pub(in crate::feed) place: u32,
+}
+
+impl Rib {
+    /// Puts the numbers of the routes of [`Rib::group_from`] into `numbers`.
+    pub(in crate::feed) fn numbers_from(
+        &self,
+        number: u32,
+        since: u64,
+        until: u64,
+        numbers: &mut Vec<u32>,
+    ) -> Option<MetGroup> {
+        numbers.clear();
+        let RestOfGroup { key, mut routes } = self.group_from(number, since, until)?;
+        loop {
+            let next = routes.at;
+            if routes.next().is_none() {
+                return Some(MetGroup { key, place: routes.place() });
+            }
+            numbers.push(next);
+        }
+    }
+
+    /// The kept NLRI of a route.
+    pub(in crate::feed) fn kept_nlri(&self, number: u32) -> &Nlri {
+        &self.routes.get(number).nlri
+    }
+}
+
 /// The rest of a group, as a walk meets it.
 pub(in crate::feed) struct RestOfGroup<'a> {
     pub(in crate::feed) key: GroupKey,

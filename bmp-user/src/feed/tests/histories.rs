@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{
     super::*,
+    filters::NumberedFilter,
     world::{
         self, FAMILIES, LOC_RIB_PEER, LOOK_ALIKE_PEER, NumberedRoute, OTHER_LOC_RIB_PEER, RENAMED_PEER,
         UNANNOUNCED_PEER, VIEWS,
@@ -173,10 +174,14 @@ pub(super) fn step() -> impl Strategy<Value = HistoryEvent> {
     ]
 }
 
-pub(super) const SELECTIONS: usize = 6;
+pub(super) const SELECTIONS: usize = 10;
 
-pub(super) fn selection(number: usize) -> Selection {
-    let rule = |peers, ribs: &[(Family, RibView)]| SelectionRule { peers, ribs: ribs.to_vec() };
+pub(super) fn selection(feed: &Feed, number: usize) -> Selection {
+    let filtered = |rule: SelectionRule, filter: NumberedFilter| SelectionRule {
+        filter: Some(feed.route_filter(filter.rules())),
+        ..rule
+    };
+    let rule = |peers, ribs: &[(Family, RibView)]| SelectionRule { peers, ribs: ribs.to_vec(), filter: None };
     let peer = |number: u8| PeerFilter::Peer { vpn_instance: None, address: world::address(number) };
     let rules = match number {
         0 | 1 => vec![],
@@ -185,7 +190,17 @@ pub(super) fn selection(number: usize) -> Selection {
             vec![rule(PeerFilter::Public, &[(FAMILIES[0], VIEWS[0]), (FAMILIES[2], VIEWS[1]), (FAMILIES[1], VIEWS[0])])]
         }
         4 => vec![rule(peer(0), &[]), rule(peer(2), &[(FAMILIES[1], VIEWS[0]), (FAMILIES[3], VIEWS[2])])],
-        _ => vec![rule(PeerFilter::Input(InputId::relay("gobgp")), &[(FAMILIES[0], VIEWS[0])])],
+        5 => vec![rule(PeerFilter::Input(InputId::relay("gobgp")), &[(FAMILIES[0], VIEWS[0])])],
+        6 => vec![filtered(rule(PeerFilter::Public, &[]), NumberedFilter::Even)],
+        7 => vec![filtered(rule(PeerFilter::Public, &[]), NumberedFilter::NotFirstSet)],
+        8 => vec![
+            filtered(
+                rule(PeerFilter::Public, &[(FAMILIES[0], VIEWS[0]), (FAMILIES[4], VIEWS[1])]),
+                NumberedFilter::Even,
+            ),
+            filtered(rule(peer(2), &[]), NumberedFilter::Mixture),
+        ],
+        _ => vec![filtered(rule(PeerFilter::Public, &[]), NumberedFilter::Mixture), rule(peer(0), &[])],
     };
     let mirroring = if number == 1 { Mirroring::LeftOut } else { Mirroring::Passed };
     Selection { rules, mirroring }
@@ -201,6 +216,24 @@ pub(super) fn selects(number: usize, input: &str, peer: u8, rib: Option<(RibView
         2 => input == "frr",
         3 => rib_is_one_of(&[(0, 0), (2, 1), (1, 0)]),
         4 => peer == 0 || peer == LOOK_ALIKE_PEER || peer == 2 && rib_is_one_of(&[(1, 0), (3, 2)]),
-        _ => input == "gobgp" && rib_is_one_of(&[(0, 0)]),
+        5 => input == "gobgp" && rib_is_one_of(&[(0, 0)]),
+        8 => peer == 2 || rib_is_one_of(&[(0, 0), (4, 1)]),
+        _ => true,
+    }
+}
+
+/// The filters of a RIB that a selection has. A route passes that one of them permits. `None` if
+/// all routes pass.
+pub(super) fn filters(number: usize, peer: u8, (view, family): (RibView, Family)) -> Option<Vec<NumberedFilter>> {
+    match number {
+        6 => Some(vec![NumberedFilter::Even]),
+        7 => Some(vec![NumberedFilter::NotFirstSet]),
+        8 => {
+            let is_even = [(VIEWS[0], FAMILIES[0]), (VIEWS[1], FAMILIES[4])].contains(&(view, family));
+            let even = is_even.then_some(NumberedFilter::Even);
+            Some(even.into_iter().chain((peer == 2).then_some(NumberedFilter::Mixture)).collect())
+        }
+        9 if peer != 0 && peer != LOOK_ALIKE_PEER => Some(vec![NumberedFilter::Mixture]),
+        _ => None,
     }
 }

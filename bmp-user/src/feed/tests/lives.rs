@@ -172,7 +172,7 @@ fn of_two_look_alikes_the_first_is_told_and_the_other_when_that_is_gone() {
     assert_eq!(bytes_of(&take_all(&mut follower)), expected);
     assert_eq!((follower.hidden_peers().len(), follower.falls()), (0, 0), "and it was not too slow for anything");
     let relay = Selection {
-        rules: vec![SelectionRule { peers: PeerFilter::Input(InputId::relay("one")), ribs: vec![] }],
+        rules: vec![SelectionRule { peers: PeerFilter::Input(InputId::relay("one")), ribs: vec![], filter: None }],
         ..Selection::default()
     };
     assert_eq!(bytes_of(&take_all(&mut feed.attach(relay))), b"");
@@ -188,7 +188,11 @@ fn a_station_that_selects_a_part_of_a_message_is_told_that_part() {
         UpdatePart { family, withdrawn: vec![], announced }
     };
     let update = |parts: &[UpdatePart]| world::update(0, RibView::AdjRibInPre, 1, 1, parts);
-    let of_ipv6 = SelectionRule { peers: PeerFilter::Public, ribs: vec![(Family::IPV6_UNICAST, RibView::AdjRibInPre)] };
+    let of_ipv6 = SelectionRule {
+        peers: PeerFilter::Public,
+        ribs: vec![(Family::IPV6_UNICAST, RibView::AdjRibInPre)],
+        filter: None,
+    };
     let selection = Selection { rules: vec![of_ipv6], ..Selection::default() };
     let mut follower = feed.attach(selection.clone());
     take_all(&mut follower);

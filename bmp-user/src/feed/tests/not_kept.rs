@@ -87,7 +87,11 @@ fn a_station_that_knows_a_dropped_field_and_misses_its_withdrawal_begins_anew() 
 #[test]
 fn a_station_that_deselects_a_rib_with_dropped_fields_is_told_the_peer_anew() {
     let (_feed, _input, mut follower) = overflowed();
-    let plain = SelectionRule { peers: PeerFilter::Public, ribs: vec![(Family::IPV4_UNICAST, RibView::AdjRibInPre)] };
+    let plain = SelectionRule {
+        peers: PeerFilter::Public,
+        ribs: vec![(Family::IPV4_UNICAST, RibView::AdjRibInPre)],
+        filter: None,
+    };
     follower.select(Selection { rules: vec![plain], ..Selection::default() });
     let told = bytes_of(&take_all(&mut follower));
     assert_eq!(

@@ -170,7 +170,7 @@ fn another_selection_counts_amid_a_dump_that_waits() {
     let mut follower = feed.attach(Selection::default());
     take_paced(&mut follower, 5);
     let only = |peer| PeerFilter::Peer { vpn_instance: None, address: world::address(peer) };
-    let rules = vec![SelectionRule { peers: only(2), ribs: vec![] }];
+    let rules = vec![SelectionRule { peers: only(2), ribs: vec![], filter: None }];
     follower.select(Selection { rules, ..Selection::default() });
     // The first peer ends at once, and nothing more is told of it.
     assert_eq!(types_of(&take_paced(&mut follower, 0)), [2]);

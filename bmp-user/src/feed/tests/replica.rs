@@ -35,7 +35,7 @@ struct ReplicaStation {
 impl ReplicaStation {
     fn new(feed: &Feed, number: usize) -> Self {
         let strict = [false, true].map(StrictReader::new);
-        let follower = feed.attach(selection(number));
+        let follower = feed.attach(selection(feed, number));
         Self { follower, reader: PlainReader::default(), strict, selection: number, pace: None }
     }
 
@@ -100,7 +100,7 @@ fn check(feed: &Feed, stations: &mut [ReplicaStation], truth: &FeedTruth) {
             known.iter_mut().for_each(|known| known.ends.retain(selected));
             // A peer that is never announced and has no routes is as good as none.
             let known = known.filter(|known| peer != UNANNOUNCED_PEER || *known != NumberedPeer::default());
-            let mut candidates = truth.candidates(station.selection, peer);
+            let mut candidates = truth.candidates(feed, station.selection, peer, known.as_ref());
             candidates.retain(|(known, _)| peer != UNANNOUNCED_PEER || known.clone().tidy() != NumberedPeer::default());
             let agrees =
                 |known: &NumberedPeer| candidates.iter().any(|(expected, stale)| agrees(known, expected, stale));
@@ -211,7 +211,7 @@ proptest! {
                 HistoryEvent::Pace { station, routes } => stations[*station].pace = *routes,
                 HistoryEvent::Select { station, selection: number } => {
                     stations[*station].selection = *number;
-                    stations[*station].follower.select(selection(*number));
+                    stations[*station].follower.select(selection(&feed, *number));
                 }
                 HistoryEvent::LimitLag { station, bytes } => stations[*station].follower.limit_lag(*bytes),
             }

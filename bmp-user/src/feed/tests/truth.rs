@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::*,
-    histories::{CONNECTIONS, PeerMessage, selects},
+    histories::{CONNECTIONS, PeerMessage, filters, selects},
     world::{
         self, ExpectedMeaning, FAMILIES, NumberedPeer, NumberedRoute, UNANNOUNCED_PEER, UpdatePart, key_of,
         view_of_peer,
@@ -368,8 +368,14 @@ impl FeedTruth {
     }
 
     /// What a station with a selection may know about a peer. The station may know the peer of
-    /// either input.
-    pub(super) fn candidates(&self, selection: usize, number: u8) -> Vec<(NumberedPeer, StaleNames)> {
+    /// either input. `found` is what it knows.
+    pub(super) fn candidates(
+        &self,
+        feed: &Feed,
+        selection: usize,
+        number: u8,
+        found: Option<&NumberedPeer>,
+    ) -> Vec<(NumberedPeer, StaleNames)> {
         let of = |input: &'static str| {
             let known = self.peers.get(&(input, number))?;
             if !selects(selection, input, number, None) {
@@ -378,6 +384,24 @@ impl FeedTruth {
             let mut peer = known.peer.clone();
             peer.ribs.retain(|rib, _| selects(selection, input, number, Some(*rib)));
             peer.ends.retain(|rib| selects(selection, input, number, Some(*rib)));
+            for (rib, routes) in &mut peer.ribs {
+                let Some(filters) = filters(selection, number, *rib) else { continue };
+                let is_decided = is_decided(feed, input, number, *rib);
+                let is_mixed = known.mixed.contains(rib);
+                let found = found.and_then(|found| found.ribs.get(rib));
+                routes.retain(|name, content| {
+                    let decisions = filters.iter().map(|filter| filter.decision(rib.1, name.0, world::set_of(content)));
+                    let (route, whole) = decisions.fold((false, false), |(route, whole), decision| {
+                        (route || decision.route, whole || decision.whole)
+                    });
+                    match (is_decided, is_mixed) {
+                        // The feed may keep the route in either form.
+                        (_, true) if route != whole => found.is_some_and(|found| found.contains_key(name)),
+                        (true, _) => route,
+                        (false, _) => whole,
+                    }
+                });
+            }
             Some((peer, known.all_stale()))
         };
         ["frr", "gobgp"].into_iter().filter_map(of).collect()
@@ -398,6 +422,14 @@ impl FeedTruth {
             rib.is_decided && !known.mixed.contains(&at) && !known.all_stale().iter().any(|(v, f, _)| (*v, *f) == at);
         counts.then(|| known.peer.ribs.get(&at).map_or(0, BTreeMap::len))
     }
+}
+
+/// True if the feed can read the routes of a RIB.
+fn is_decided(feed: &Feed, input: &str, number: u8, (view, family): (RibView, Family)) -> bool {
+    let is_it = |peer: &PeerRibs| peer.input().to_string() == input && world::peer_number(peer.header()) == number;
+    let peers = feed.peers();
+    let mut ribs = peers.iter().filter(|peer| is_it(peer)).flat_map(PeerRibs::ribs);
+    ribs.any(|rib| (rib.view, rib.family) == (view, family) && rib.is_decided)
 }
 
 /// True if a peer goes on beside one that looks the same and comes up: on another link, or for

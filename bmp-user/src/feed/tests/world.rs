@@ -513,6 +513,12 @@ pub(super) fn name_of(asn: u32) -> (u8, u8, Vec<u8>) {
     (0, 1, asn.to_be_bytes().to_vec())
 }
 
+/// The number of a route's set.
+pub(super) fn set_of((attributes, _): &RouteContent) -> u8 {
+    let communities = attributes.iter().find(|(_, kind, _)| *kind == 8);
+    communities.map_or(0, |(_, _, value)| value[3])
+}
+
 pub(super) fn attributes_of(bytes: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
     let whole = |attribute: crate::wire::bgp::Attribute<'_>| {
         (attribute.flags & !0x10, attribute.kind, attribute.value.to_vec())

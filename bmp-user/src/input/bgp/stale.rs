@@ -148,7 +148,7 @@ fn items_of<'a>(update: &Update<'a>, family: Family) -> [Option<&'a [u8]>; 4] {
 /// Monitoring messages with these routes are appended to it.
 pub(super) fn mark(feed: &Feed, input: &InputId, stale: &mut [StaleRoutes], mut kept: Option<&mut Vec<BytesMut>>) {
     let ribs = stale.iter().map(|stale| (stale.family, RibView::AdjRibInPre)).collect();
-    let rules = vec![SelectionRule { peers: PeerFilter::Input(input.clone()), ribs }];
+    let rules = vec![SelectionRule { peers: PeerFilter::Input(input.clone()), ribs, filter: None }];
     let mut follower = feed.attach(Selection { rules, ..Selection::default() });
     let mut pieces = VecDeque::new();
     loop {
