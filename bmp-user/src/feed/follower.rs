@@ -1,6 +1,11 @@
-//! How a session reads the feed. `plan`: which peers a pass begins with.
+//! How a session reads the feed.
+//!
+//! - `plan`: which peers a pass begins with; `told`: which peers the station was told
+//! - `reports`: Statistics Reports at the station's own times
 
 mod plan;
+mod reports;
+mod told;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -12,7 +17,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Feed, FrameCounts, InputId, PEERS_AT_ONCE,
+    Feed, FrameCounts, InputId,
     catch_up::ChangedRibs,
     compose::{FrameWriter, WrittenFrames},
     incarnation::{Incarnation, PeerId},
@@ -154,27 +159,6 @@ impl Follower {
     /// the journal has what comes next.
     pub fn limit_lag(&mut self, bytes: Option<u64>) {
         self.lag_limit = bytes;
-    }
-
-    /// Holds Statistics Reports back: the station gets them by [`Follower::report_statistics`]. Or
-    /// passes them on again, as they come.
-    pub fn hold_statistics(&mut self, held: bool) {
-        self.holds_statistics = held;
-        if !held {
-            self.reports.clear();
-        }
-    }
-
-    /// Has [`Follower::take`] append the latest Statistics Report of each peer that the station was
-    /// told, if there is a newer one than at the last call. Does nothing unless reports are held
-    /// back, or while the reports of the last call are on their way.
-    pub fn report_statistics(&mut self) {
-        let reports = self.store.lock().reports;
-        if self.holds_statistics && self.reports.is_empty() && reports > self.reported {
-            self.reported_before = mem::replace(&mut self.reported, reports);
-            self.reports.extend(self.told.values().cloned());
-            self.reports.make_contiguous().sort_unstable_by_key(|life| life.number);
-        }
     }
 
     /// Returns the feed that the follower reads.
@@ -361,25 +345,6 @@ impl Follower {
         }
     }
 
-    /// Takes Statistics Reports of some peers.
-    fn take_reports(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) {
-        let store = Arc::clone(&self.store);
-        let feed = store.lock();
-        let mut room = max_bytes;
-        for _ in 0..PEERS_AT_ONCE {
-            let Some(life) = self.reports.pop_front() else { return };
-            let peer = feed.peers.of_life(&life).filter(|peer| peer.report_number > self.reported_before);
-            let Some(report) = peer.and_then(|peer| peer.statistics.as_ref()).filter(|_| self.is_told(&life)) else {
-                continue;
-            };
-            room = room.saturating_sub(report.frame.len());
-            out.push_back(Piece::of(MessageType::StatisticsReport, report.frame.clone()));
-            if room == 0 {
-                return;
-            }
-        }
-    }
-
     /// Takes chunks from the journal. Returns how many.
     fn follow(&mut self, max_bytes: usize, out: &mut VecDeque<Piece>) -> Result<usize, NeedsPass> {
         let mut chunks = mem::take(&mut self.chunks);
@@ -520,91 +485,6 @@ impl Follower {
                 self.changed.add(life, view, family);
                 false
             }
-        }
-    }
-
-    /// True if the station is told the beginning of a life, with or without a Peer Up.
-    fn wants_beginning(&mut self, life: &Arc<Incarnation>, with_peer_up: bool) -> bool {
-        if !self.selection.has_peer(life) {
-            return false;
-        }
-        if self.has_to_hide(life) {
-            self.hidden.insert(life.peer, life.input.clone());
-            self.hidden_changes += 1;
-            return false;
-        }
-        if self.is_about_to_be_renewed(life) {
-            return false;
-        }
-        if with_peer_up && self.has_told_look_alikes(life) {
-            self.renew(life);
-            return false;
-        }
-        self.add_told(life);
-        true
-    }
-
-    /// True if the station is told the end of a life.
-    fn wants_end(&mut self, life: &Incarnation) -> bool {
-        if !self.is_told(life) {
-            self.hidden_changes += u64::from(self.hidden.remove(&life.peer).is_some());
-            return false;
-        }
-        self.told.remove(&life.peer);
-        if let Some(told) = self.told_keys.get_mut(life.peer.key()) {
-            told.peers -= 1;
-            if told.peers > 0 {
-                self.renew(life);
-            } else {
-                self.told_keys.remove(life.peer.key());
-                // The station can tell a peer of another input from others now.
-                self.is_pass_due |= self.hidden.keys().any(|hidden| hidden.key() == life.peer.key());
-            }
-        }
-        true
-    }
-
-    /// True if frames about a life make sense to the station.
-    fn is_current(&self, life: &Incarnation) -> bool {
-        self.is_told(life) && !self.is_about_to_be_renewed(life)
-    }
-
-    /// True if the station was told a life, and not its end.
-    fn is_told(&self, life: &Incarnation) -> bool {
-        self.told.get(&life.peer).is_some_and(|told| told.number == life.number)
-    }
-
-    fn is_about_to_be_renewed(&self, life: &Incarnation) -> bool {
-        !self.renewed.is_empty() && self.renewed.contains(life.peer.key())
-    }
-
-    /// Has the next pass tell a peer anew, with all peers that look the same.
-    ///
-    /// A station that keeps to RFC 7854 takes peers with the same type, distinguisher and address
-    /// for one peer. The beginning or the end of one of them is that of all to such a station. So
-    /// whenever one begins or ends, the station is told all of them as if it had just come. The
-    /// pass also tells what happens until then.
-    fn renew(&mut self, life: &Incarnation) {
-        self.renewed.insert(*life.peer.key());
-        self.is_pass_due = true;
-    }
-
-    /// True if the station was told other peers that look the same.
-    fn has_told_look_alikes(&self, life: &Incarnation) -> bool {
-        let told = self.told_keys.get(life.peer.key()).map_or(0, |told| told.peers);
-        told > usize::from(self.is_told(life))
-    }
-
-    /// True if the station was told a peer of another input that looks the same.
-    fn has_to_hide(&self, life: &Incarnation) -> bool {
-        self.told_keys.get(life.peer.key()).is_some_and(|told| told.input != life.peer.input)
-    }
-
-    /// Remembers that the station is told a life.
-    fn add_told(&mut self, life: &Arc<Incarnation>) {
-        if self.told.insert(life.peer, Arc::clone(life)).is_none() {
-            let new = ToldKey { input: life.peer.input, peers: 0 };
-            self.told_keys.entry(*life.peer.key()).or_insert(new).peers += 1;
         }
     }
 }
