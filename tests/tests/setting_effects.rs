@@ -48,6 +48,10 @@ fn session_changes() -> Vec<ChangedSetting> {
     let alias = TrialPlan { system: "interface-alias up2 wan", ..TrialPlan::session("connect-interface wan") };
     let inherited = TrialPlan { bmp: " connect-interface 192.0.2.65", ..TrialPlan::default() };
     let loopback = TrialPlan::session("connect-interface lo");
+    let filtered = || TrialPlan {
+        system: "route-filter low\n rule 10 permit ip-prefix low",
+        ..TrialPlan::session("connect-interface up2\nmonitor public\nroute-filter low\nquit")
+    };
     vec![
         around("system", "sysname", up2(), "sysname edge2"),
         around("system", "interface-alias KERNEL-NAME", alias, "undo interface-alias up2\ninterface-alias up1 wan"),
@@ -83,6 +87,10 @@ fn session_changes() -> Vec<ChangedSetting> {
             TrialPlan::session("connect-interface up2\nmonitor public\nquit"),
             "monitor public\nroute-mode ipv4-family unicast adj-rib-in pre-policy",
         ),
+        around("system", "ip-prefix NAME index INDEX", filtered(), "ip-prefix low index 10 permit 10.0.0.0/8 le 24"),
+        around("system", "route-filter NAME", filtered(), "undo route-filter low"),
+        around("route-filter", "rule RULE", filtered(), "route-filter low\nrule 5 deny community 65000:*"),
+        around("monitor", "route-filter", filtered(), "monitor public\nroute-filter other"),
     ]
 }
 

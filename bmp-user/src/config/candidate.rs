@@ -90,6 +90,7 @@ impl CandidateEditor {
             CommandView::Replay(name) => format!("-mrt-replay-{name}"),
             CommandView::Keychain(name) => format!("-keychain-{name}"),
             CommandView::TlsProfile(name) => format!("-tls-profile-{name}"),
+            CommandView::RouteFilter(name) => format!("-route-filter-{name}"),
             CommandView::Key(name, id) => format!("-keychain-{name}-keyid-{id}"),
             CommandView::Bgp => "-bgp".to_owned(),
             CommandView::BgpFamily(family) => format!("-bgp-{}", family_words(*family).join("-")),
@@ -112,6 +113,7 @@ impl CandidateEditor {
             | CommandView::Replay(_)
             | CommandView::Keychain(_)
             | CommandView::TlsProfile(_)
+            | CommandView::RouteFilter(_)
             | CommandView::Key(..) => Some(view.to_string()),
         };
         let views = std::iter::successors(Some(self.view.clone()), CommandView::parent);
@@ -261,6 +263,7 @@ impl CandidateEditor {
             CommandView::Relay(name) => self.candidate.relays.contains_key(name),
             CommandView::Keychain(name) => self.candidate.keychains.contains_key(name),
             CommandView::TlsProfile(name) => self.candidate.tls_profiles.contains_key(name),
+            CommandView::RouteFilter(name) => self.candidate.route_filters.contains_key(name),
             CommandView::Key(name, id) => {
                 self.candidate.keychains.get(name).is_some_and(|chain| chain.keys.contains_key(id))
             }

@@ -440,6 +440,9 @@ fn section(arguments: ArgumentTokens<'_>) -> Option<CommandView> {
     if let Some(profile) = arguments.text_of(ArgumentKind::TlsProfileName) {
         return Some(CommandView::TlsProfile(profile));
     }
+    if let Some(filter) = arguments.text_of(ArgumentKind::RouteFilterName) {
+        return Some(CommandView::RouteFilter(filter));
+    }
     match SessionId::read(arguments) {
         Ok(Some(session)) => Some(CommandView::Session(session)),
         _ if arguments.has(word::MRT_REPLAY) => input.map(CommandView::Replay),

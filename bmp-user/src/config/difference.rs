@@ -205,7 +205,8 @@ pub(super) fn place_of(view: &CommandView) -> Place {
         CommandView::Relay(name)
         | CommandView::Replay(name)
         | CommandView::Keychain(name)
-        | CommandView::TlsProfile(name) => LineName::Named(name.clone()),
+        | CommandView::TlsProfile(name)
+        | CommandView::RouteFilter(name) => LineName::Named(name.clone()),
         CommandView::Key(_, id) => LineName::Named(id.to_string()),
         CommandView::BgpFamily(family) => LineName::Named(family_words(*family).join(" ")),
     };

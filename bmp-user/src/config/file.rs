@@ -320,6 +320,7 @@ impl<'a> ConfigReader<'a> {
                     | ViewKind::Keychain
                     | ViewKind::Key
                     | ViewKind::TlsProfile
+                    | ViewKind::RouteFilter
                     | ViewKind::Bgp
                     | ViewKind::BgpFamily => FileView::Lost(*kind),
                 };

@@ -19,6 +19,7 @@
 //! * `key_file`, `sealing`: secrets, which are kept sealed
 //! * `keychain`: which keys sign connections when
 //! * `tls`: the profiles of TLS
+//! * `route_filter`: which routes stations are told
 
 mod candidate;
 mod change;
@@ -40,9 +41,11 @@ mod language;
 mod model;
 mod operator;
 mod parse;
+mod prefix;
 mod print;
 mod reference;
 mod refresh;
+mod route_filter;
 mod sealing;
 mod section;
 mod settings;
@@ -82,17 +85,19 @@ pub use language::{
 };
 pub use model::{
     AllowedUser, BgpConfig, BgpPeerConfig, BgpTimer, BmpConfig, Config, ConnectInterface, ConnectRetry, HttpListen,
-    KeepaliveProbes, LineText, MEGABYTE, MaxConnections, MaximumRoutes, MonitorId, Prefix, RelayConfig, ReplayConfig,
-    ReplayPace, RouteMode, SessionConfig, SessionId, SessionKeepalive, Transport,
+    KeepaliveProbes, LineText, MEGABYTE, MaxConnections, MaximumRoutes, MonitorConfig, MonitorId, RelayConfig,
+    ReplayConfig, ReplayPace, RouteMode, SessionConfig, SessionId, SessionKeepalive, Transport,
 };
 pub use operator::{Allow, OperatorId, Who};
 pub use parse::{
     filter::LineFilter,
     help::{NextWord, NextWords, SuggestionSource, next_words},
 };
+pub use prefix::Prefix;
 pub use print::{print, print_view};
 pub use reference::commands_reference;
 pub use refresh::InitialRefresh;
+pub use route_filter::{AsPathMatch, MOST_ROUTE_RULES, PrefixEntry, PrefixIndex, RouteFilterConfig, RouteRuleConfig};
 pub use sealing::secrecy_warnings;
 pub use settings::{Effect, Setting};
 pub use start_limits::{LimitExceeded, LowPort, StartLimits};

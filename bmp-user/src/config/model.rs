@@ -9,7 +9,14 @@ use std::{
     time::Duration,
 };
 
-use super::{keychain::KeychainConfig, language::secret::Secret, refresh::InitialRefresh, tls::TlsProfileConfig};
+use super::{
+    keychain::KeychainConfig,
+    language::secret::Secret,
+    prefix::Prefix,
+    refresh::InitialRefresh,
+    route_filter::{PrefixEntry, PrefixIndex, RouteFilterConfig},
+    tls::TlsProfileConfig,
+};
 use crate::wire::{bgp::Family, bmp::RibView};
 
 /// Bytes of a megabyte, as `memory.max` of a cgroup and `MemoryMax` of a unit count.
@@ -33,6 +40,10 @@ pub struct Config {
     pub keychains: BTreeMap<String, KeychainConfig>,
     /// `tls profile NAME`.
     pub tls_profiles: BTreeMap<String, TlsProfileConfig>,
+    /// `ip-prefix NAME index N ...`: the entries of all lists of prefixes.
+    pub prefix_lists: BTreeMap<PrefixIndex, PrefixEntry>,
+    /// `route-filter NAME`.
+    pub route_filters: BTreeMap<String, RouteFilterConfig>,
     /// `bgp AS-NUMBER`.
     pub bgp: Option<BgpConfig>,
     /// `bmp-relay NAME`.
@@ -214,45 +225,6 @@ impl fmt::Display for AllowedUser {
     }
 }
 
-/// An IP prefix. All bits behind its length are zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Prefix {
-    /// The address.
-    pub address: IpAddr,
-    /// Length in bits.
-    pub length: u8,
-}
-
-impl Prefix {
-    /// Returns the prefix; `None` if it is longer than the address, or if bits are set behind its
-    /// length.
-    pub fn new(address: IpAddr, length: u8) -> Option<Self> {
-        let (bits, width) = bits_of(address);
-        let whole = length <= width && (length == width || (bits << (128 - u32::from(width)) << length) == 0);
-        whole.then_some(Self { address, length })
-    }
-
-    /// Decides whether the prefix has an address. An IPv4-mapped IPv6 address counts as IPv4.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let ((own, width), (other, its)) = (bits_of(self.address), bits_of(address.to_canonical()));
-        width == its && (self.length == 0 || (own ^ other) >> (width - self.length) == 0)
-    }
-}
-
-fn bits_of(address: IpAddr) -> (u128, u8) {
-    match address {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-    }
-}
-
-/// `192.0.2.0/24`.
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.length)
-    }
-}
-
 /// A `mrt-replay NAME` view: an input that takes routes from an MRT file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplayConfig {
@@ -369,9 +341,9 @@ pub struct SessionConfig {
     pub initial_delay: Duration,
     /// `flap-damping SECONDS`: the shortest wait after a connection was lost.
     pub flap_damping: Duration,
-    /// `monitor ...`: the peers that the station is told of, each with the RIBs of `route-mode`. A
-    /// monitor without RIBs has all of them. A session without monitors is told everything.
-    pub monitors: BTreeMap<MonitorId, BTreeSet<RouteMode>>,
+    /// `monitor ...`: the peers that the station is told of, each with its RIBs and its filter. A
+    /// session without monitors is told everything.
+    pub monitors: BTreeMap<MonitorId, MonitorConfig>,
     /// `route-mirroring`: a session with monitors gets mirrored messages too.
     pub route_mirroring: bool,
     /// `initiation-message TEXT`: what the station is told with the name of this device.
@@ -499,6 +471,15 @@ impl fmt::Display for MonitorId {
             Self::Bgp => f.write_str("bgp"),
         }
     }
+}
+
+/// What a `monitor` view says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MonitorConfig {
+    /// `route-mode FAMILY RIB`: the RIBs; all of them without any.
+    pub modes: BTreeSet<RouteMode>,
+    /// `route-filter NAME`: the filter of the routes.
+    pub route_filter: Option<String>,
 }
 
 /// `route-mode FAMILY RIB`.

@@ -16,11 +16,12 @@ use super::{
 const WIDTH: usize = 100;
 
 /// The order of the views in the document.
-const VIEWS: [ViewKind; 11] = [
+const VIEWS: [ViewKind; 12] = [
     ViewKind::System,
     ViewKind::Bmp,
     ViewKind::Session,
     ViewKind::Monitor,
+    ViewKind::RouteFilter,
     ViewKind::Relay,
     ViewKind::Replay,
     ViewKind::Bgp,

@@ -26,6 +26,8 @@ pub enum CommandView {
     Keychain(String),
     /// `tls profile NAME`.
     TlsProfile(String),
+    /// `route-filter NAME`.
+    RouteFilter(String),
     /// `key-id N` in a key chain.
     Key(String, u8),
     /// `bgp AS-NUMBER`.
@@ -47,6 +49,7 @@ impl CommandView {
             Self::Replay(_) => ViewKind::Replay,
             Self::Keychain(_) => ViewKind::Keychain,
             Self::TlsProfile(_) => ViewKind::TlsProfile,
+            Self::RouteFilter(_) => ViewKind::RouteFilter,
             Self::Key(..) => ViewKind::Key,
             Self::Bgp => ViewKind::Bgp,
             Self::BgpFamily(_) => ViewKind::BgpFamily,
@@ -58,9 +61,13 @@ impl CommandView {
         match self {
             Self::User => None,
             Self::System => Some(Self::User),
-            Self::Bmp | Self::Relay(_) | Self::Replay(_) | Self::Keychain(_) | Self::TlsProfile(_) | Self::Bgp => {
-                Some(Self::System)
-            }
+            Self::Bmp
+            | Self::Relay(_)
+            | Self::Replay(_)
+            | Self::Keychain(_)
+            | Self::TlsProfile(_)
+            | Self::RouteFilter(_)
+            | Self::Bgp => Some(Self::System),
             Self::Session(_) => Some(Self::Bmp),
             Self::Key(chain, _) => Some(Self::Keychain(chain.clone())),
             Self::Monitor(id, _) => Some(Self::Session(id.clone())),
@@ -85,6 +92,7 @@ impl fmt::Display for CommandView {
             Self::Replay(name) => write!(f, "mrt-replay {name}"),
             Self::Keychain(name) => write!(f, "keychain {name}"),
             Self::TlsProfile(name) => write!(f, "tls profile {name}"),
+            Self::RouteFilter(name) => write!(f, "route-filter {name}"),
             Self::Key(_, id) => write!(f, "key-id {id}"),
             Self::BgpFamily(family) => write!(f, "{family}"),
         }
@@ -104,12 +112,13 @@ pub(super) enum ViewKind {
     Keychain,
     Key,
     TlsProfile,
+    RouteFilter,
     Bgp,
     BgpFamily,
 }
 
 impl ViewKind {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::User,
         Self::System,
         Self::Bmp,
@@ -120,6 +129,7 @@ impl ViewKind {
         Self::Keychain,
         Self::Key,
         Self::TlsProfile,
+        Self::RouteFilter,
         Self::Bgp,
         Self::BgpFamily,
     ];
@@ -128,9 +138,13 @@ impl ViewKind {
     pub(super) fn parent(self) -> Option<Self> {
         match self {
             Self::User | Self::System => None,
-            Self::Bmp | Self::Relay | Self::Replay | Self::Keychain | Self::TlsProfile | Self::Bgp => {
-                Some(Self::System)
-            }
+            Self::Bmp
+            | Self::Relay
+            | Self::Replay
+            | Self::Keychain
+            | Self::TlsProfile
+            | Self::RouteFilter
+            | Self::Bgp => Some(Self::System),
             Self::Session => Some(Self::Bmp),
             Self::Key => Some(Self::Keychain),
             Self::Monitor => Some(Self::Session),
@@ -151,6 +165,7 @@ impl ViewKind {
             Self::Keychain => "keychain",
             Self::Key => "key-id",
             Self::TlsProfile => "tls profile",
+            Self::RouteFilter => "route-filter",
             Self::Bgp => "bgp",
             Self::BgpFamily => "bgp family",
         }

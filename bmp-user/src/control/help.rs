@@ -1,7 +1,10 @@
 //! Help and completion: the grammar's words, and the names that this host and the configuration
 //! have.
 
-use std::{collections::BTreeMap, iter};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter,
+};
 
 use super::link_state::link_state;
 use crate::{
@@ -109,7 +112,7 @@ fn hint(link: &Link, name: &str) -> String {
 
 /// Returns the names that an argument may be, other than those of interfaces.
 fn names(editor: &CandidateEditor, host: &Host, word: &NextWord) -> Vec<String> {
-    let Config { relays, bmp, keychains, tls_profiles, .. } = editor.candidate();
+    let Config { relays, bmp, keychains, tls_profiles, route_filters, prefix_lists, .. } = editor.candidate();
     match word.suggest {
         None | Some(SuggestionSource::Interface) => Vec::new(),
         Some(SuggestionSource::Station) => bmp.sessions.keys().map(|id| id.station.to_string()).collect(),
@@ -121,5 +124,10 @@ fn names(editor: &CandidateEditor, host: &Host, word: &NextWord) -> Vec<String> 
         Some(SuggestionSource::Alias) => bmp.sessions.keys().filter_map(|id| id.alias.clone()).collect(),
         Some(SuggestionSource::Keychain) => keychains.keys().cloned().collect(),
         Some(SuggestionSource::TlsProfile) => tls_profiles.keys().cloned().collect(),
+        Some(SuggestionSource::RouteFilter) => route_filters.keys().cloned().collect(),
+        Some(SuggestionSource::PrefixList) => {
+            let lists: BTreeSet<_> = prefix_lists.keys().map(|entry| &entry.list).collect();
+            lists.into_iter().cloned().collect()
+        }
     }
 }

@@ -46,7 +46,7 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 pub use baseline::{CounterBaseline, EndedConnections};
 pub use debugging::SessionDebugging;
-pub use selection::selection as selection_of;
+pub use selection::ribs_of as selection_of;
 pub use status::{CauseOrigin, SessionPhase, SessionProcess, SessionSnapshot, SessionStatus, ShownDump};
 
 use crate::{

@@ -260,7 +260,7 @@ impl StationStream {
     fn follow_settings(&mut self) {
         let config = Arc::clone(&self.context.config.borrow_and_update());
         let Some(session) = config.bmp.sessions.get(&self.context.id) else { return };
-        self.follower.select(selection(session));
+        self.follower.select(selection(&config, session, &self.follower.feed()));
         self.follower.limit_lag(session.buffer_limit_bytes());
         self.follow_statistics_timer(session.statistics_timer);
         let wait = initial_refresh_wait(&config.bmp, &self.context.id);

@@ -472,7 +472,8 @@ impl SessionTask {
             }
         }
         let context = StreamContext { id: id.clone(), config: config.clone(), status: Arc::clone(status) };
-        let follower = self.feed.attach(selection(&configured));
+        let selection = selection(&self.context.whole_config(), &configured, &self.feed);
+        let follower = self.feed.attach(selection);
         let stream =
             StationStream::new(context, StationConnection { transport, keys }, follower, &self.identity.borrow());
         let since = Instant::now();

@@ -5,7 +5,7 @@ mod notation;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::line::quoted;
-use crate::config::model::Prefix;
+use crate::config::prefix::Prefix;
 use notation::{Notation, Slip};
 
 pub(in crate::config) use notation::{notation, plain};

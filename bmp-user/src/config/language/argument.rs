@@ -13,7 +13,13 @@ use super::{
     utc::{TimeOfDay, UtcDate},
     value::ArgumentValue,
 };
-use crate::config::tls::CertificateFingerprint;
+use crate::{
+    config::tls::CertificateFingerprint,
+    wire::{
+        bgp::{CommunityPattern, NoCommunity},
+        bmp::RouteDistinguisher,
+    },
+};
 
 /// How displays name the public instance, which has no name.
 pub const PUBLIC: &str = "_public_";
@@ -69,6 +75,14 @@ pub(in crate::config) enum ArgumentKind {
     KeychainName,
     /// The name of a TLS profile.
     TlsProfileName,
+    /// The name of a route-filter.
+    RouteFilterName,
+    /// The name of a list of prefixes.
+    PrefixListName,
+    /// A pattern of communities.
+    Community,
+    /// A route distinguisher (RFC 4364 §4.2).
+    RouteDistinguisher,
     /// A DNS name or an address that a certificate has (RFC 9525).
     VerifyName,
     /// The SHA-256 of a certificate.
@@ -128,6 +142,10 @@ impl ArgumentKind {
             | Self::VpnInstance
             | Self::KeychainName
             | Self::TlsProfileName
+            | Self::RouteFilterName
+            | Self::PrefixListName
+            | Self::Community
+            | Self::RouteDistinguisher
             | Self::VerifyName
             | Self::Fingerprint
             | Self::TimeOfDay
@@ -188,6 +206,10 @@ impl ArgumentKind {
             | Self::InputName
             | Self::KeychainName
             | Self::TlsProfileName
+            | Self::RouteFilterName
+            | Self::PrefixListName
+            | Self::Community
+            | Self::RouteDistinguisher
             | Self::Alias
             | Self::Label => Some(63),
             Self::VerifyName => Some(253),
@@ -208,8 +230,12 @@ impl ArgumentKind {
             | Self::InputName
             | Self::KeychainName
             | Self::TlsProfileName
+            | Self::RouteFilterName
+            | Self::PrefixListName
             | Self::VerifyName
             | Self::VpnInstance => "NAME",
+            Self::Community => "COMMUNITY",
+            Self::RouteDistinguisher => "RD",
             Self::Fingerprint => "HEX",
             Self::KernelName => "KERNEL-NAME",
             Self::InterfaceType => "TYPE",
@@ -249,6 +275,8 @@ impl ArgumentKind {
             Self::Prefix => "X.X.X.X/M or X:X::X:X/M",
             Self::Path => "PATH",
             Self::Fingerprint => "64 hexadecimal digits",
+            Self::Community => "65000:1, 65000:1:2, rt:65000:1",
+            Self::RouteDistinguisher => "65000:1 or X.X.X.X:1",
             Self::TimeOfDay => "HH:MM or HH:MM:SS",
             Self::StartDate | Self::EndDate => "YYYY-MM-DD",
             Self::Text | Self::Sealed => "TEXT",
@@ -283,6 +311,10 @@ impl ArgumentKind {
             Self::InputName => text(word, "an input's name", longest),
             Self::KeychainName => text(word, "the name of a key chain", longest),
             Self::TlsProfileName => text(word, "the name of a TLS profile", longest),
+            Self::RouteFilterName => text(word, "the name of a filter", longest),
+            Self::PrefixListName => text(word, "the name of a list", longest),
+            Self::Community => community(word),
+            Self::RouteDistinguisher => distinguisher(word),
             Self::VerifyName => verify_name(word),
             Self::Fingerprint => fingerprint(word),
             Self::TimeOfDay => TimeOfDay::read(word).map(ArgumentValue::TimeOfDay),
@@ -417,6 +449,25 @@ fn fingerprint(word: &str) -> Result<ArgumentValue, String> {
     match CertificateFingerprint::read(word) {
         Some(fingerprint) => Ok(ArgumentValue::Text(fingerprint.to_string())),
         None => Err("a fingerprint has 64 hexadecimal digits, with a colon between two octets or without".to_owned()),
+    }
+}
+
+/// Reads a pattern of communities.
+fn community(word: &str) -> Result<ArgumentValue, String> {
+    match word.parse::<CommunityPattern>() {
+        Ok(pattern) => Ok(ArgumentValue::Text(pattern.to_string())),
+        Err(NoCommunity) => Err(format!(
+            "{} is no community: write 65000:1, 65000:1:2, rt:65000:1 or soo:65000:1, with * for any number",
+            quoted(word)
+        )),
+    }
+}
+
+/// Reads a route distinguisher.
+fn distinguisher(word: &str) -> Result<ArgumentValue, String> {
+    match RouteDistinguisher::read(word) {
+        Some(distinguisher) => Ok(ArgumentValue::Text(distinguisher.to_string())),
+        None => Err(format!("{} is no route distinguisher: write 65000:1 or 192.0.2.1:1", quoted(word))),
     }
 }
 

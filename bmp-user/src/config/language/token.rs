@@ -10,7 +10,7 @@ use super::{
     utc::{TimeOfDay, UtcDate},
     value::ArgumentValue,
 };
-use crate::config::model::Prefix;
+use crate::config::prefix::Prefix;
 
 /// One word of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,7 +213,11 @@ fn fill_form(form: &'static [Syntax], values: &mut Values, tokens: &mut Vec<Toke
 /// Decides whether the first argument of a form takes the value; `None` if the form has none.
 fn begins_with(form: &[Syntax], value: &ArgumentValue) -> Option<bool> {
     if let ArgumentValue::Keyword(given) = value {
-        return Some(matches!(form.first(), Some(Syntax::Word(keyword, _)) if keyword == given));
+        return Some(match form.first() {
+            Some(Syntax::Word(keyword, _)) => keyword == given,
+            Some(Syntax::Choice(forms)) => forms.iter().any(|form| begins_with(form, value) == Some(true)),
+            _ => false,
+        });
     }
     form.iter().find_map(|piece| match piece {
         Syntax::Word(..) => None,

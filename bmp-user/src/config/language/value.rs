@@ -6,7 +6,7 @@ use super::{
     secret::Secret,
     utc::{TimeOfDay, UtcDate},
 };
-use crate::config::model::Prefix;
+use crate::config::prefix::Prefix;
 
 /// The value of one argument.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -138,6 +138,7 @@ static DISPLAY_CURRENT_CONFIGURATION: CommandRule = command(
                 Word("profile", "one profile"),
                 Value(ArgumentKind::TlsProfileName, "the profile's name"),
             ],
+            &[Word("route-filter", "one filter"), Value(ArgumentKind::RouteFilterName, "the filter's name")],
             &[Word(word::BGP, "the bgp view")],
             &[Word("bmp-relay", "one relay"), Value(ArgumentKind::InputName, "the relay's name")],
             &[Word(word::MRT_REPLAY, "one replay"), Value(ArgumentKind::InputName, "the replay's name")],

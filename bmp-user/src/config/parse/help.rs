@@ -58,6 +58,10 @@ pub enum SuggestionSource {
     Keychain,
     /// The TLS profiles of the configuration.
     TlsProfile,
+    /// The route-filters of the configuration.
+    RouteFilter,
+    /// The lists of prefixes of the configuration.
+    PrefixList,
 }
 
 /// Returns what may come behind `line`, which was typed in `view` up to its end. Without a blank at
@@ -135,6 +139,8 @@ fn suggest(kind: ArgumentKind) -> Option<SuggestionSource> {
         ArgumentKind::Alias => Some(SuggestionSource::Alias),
         ArgumentKind::KeychainName => Some(SuggestionSource::Keychain),
         ArgumentKind::TlsProfileName => Some(SuggestionSource::TlsProfile),
+        ArgumentKind::RouteFilterName => Some(SuggestionSource::RouteFilter),
+        ArgumentKind::PrefixListName => Some(SuggestionSource::PrefixList),
         _ => None,
     }
 }

@@ -15,9 +15,10 @@ use crate::config::{
         value::ArgumentValue,
     },
     model::{
-        BgpConfig, BgpPeerConfig, BmpConfig, Config, MonitorId, RelayConfig, ReplayConfig, RouteMode, SessionConfig,
-        SessionId,
+        BgpConfig, BgpPeerConfig, BmpConfig, Config, MonitorConfig, MonitorId, RelayConfig, ReplayConfig,
+        SessionConfig, SessionId,
     },
+    route_filter::RouteFilterConfig,
     tls::TlsProfileConfig,
     view::CommandView,
 };
@@ -219,8 +220,23 @@ impl Owner for ChainKey {
     }
 }
 
-/// The RIBs of a monitor.
-impl Owner for BTreeSet<RouteMode> {
+impl Owner for RouteFilterConfig {
+    fn find<'a>(config: &'a Config, view: &CommandView) -> Option<&'a Self> {
+        match view {
+            CommandView::RouteFilter(name) => config.route_filters.get(name),
+            _ => None,
+        }
+    }
+
+    fn find_mut<'a>(config: &'a mut Config, view: &CommandView) -> Result<&'a mut Self, String> {
+        match view {
+            CommandView::RouteFilter(name) => config.route_filters.get_mut(name).ok_or_else(gone),
+            _ => Err(other_view("route-filter")),
+        }
+    }
+}
+
+impl Owner for MonitorConfig {
     fn find<'a>(config: &'a Config, view: &CommandView) -> Option<&'a Self> {
         match view {
             CommandView::Monitor(id, monitor) => config.bmp.sessions.get(id)?.monitors.get(monitor),
@@ -449,6 +465,44 @@ impl<O: Owner, K: LineKey> Access for Members<O, K> {
 
     fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
         O::find(config, view).into_iter().flat_map(|owner| (self.get)(owner)).map(ArgumentType::values).collect()
+    }
+
+    fn name(&self, arguments: ArgumentTokens<'_>) -> LineName {
+        line_name::<K>(arguments)
+    }
+}
+
+/// A map whose entries have a line each. The command names the key, and sets the value.
+pub(in crate::config) struct KeyedLines<O: 'static, K: 'static, V: 'static> {
+    pub(in crate::config) get: fn(&O) -> &BTreeMap<K, V>,
+    pub(in crate::config) get_mut: fn(&mut O) -> &mut BTreeMap<K, V>,
+    /// Says why a key cannot be added, if so.
+    pub(in crate::config) check: fn(&Config, &CommandView, &K) -> Result<(), String>,
+}
+
+impl<O: Owner, K: LineKey, V: ArgumentType> Access for KeyedLines<O, K, V> {
+    fn values(&self, arguments: ArgumentTokens<'_>) -> Result<Option<Vec<ArgumentValue>>, WrongArgument> {
+        let (Some(key), Some(value)) = (K::read(arguments)?, V::read(arguments)?) else { return Ok(None) };
+        Ok(Some([key.values(), value.values()].concat()))
+    }
+
+    fn set(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
+        let (key, value) = (whole(arguments)?, whole(arguments)?);
+        (self.check)(config, view, &key)?;
+        (self.get_mut)(O::find_mut(config, view)?).insert(key, value);
+        O::touched(config);
+        Ok(())
+    }
+
+    fn clear(&self, config: &mut Config, view: &CommandView, arguments: ArgumentTokens<'_>) -> Result<(), String> {
+        let key: K = whole(arguments)?;
+        (self.get_mut)(O::find_mut(config, view)?).remove(&key);
+        Ok(())
+    }
+
+    fn configured(&self, config: &Config, view: &CommandView) -> Vec<Vec<ArgumentValue>> {
+        let entries = O::find(config, view).into_iter().flat_map(|owner| (self.get)(owner));
+        entries.map(|(key, value)| [key.values(), value.values()].concat()).collect()
     }
 
     fn name(&self, arguments: ArgumentTokens<'_>) -> LineName {

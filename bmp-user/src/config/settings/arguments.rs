@@ -25,9 +25,11 @@ use crate::{
         },
         model::{
             AllowedUser, BgpTimer, ConnectInterface, ConnectRetry, HttpListen, KeepaliveProbes, LineText,
-            MaxConnections, MaximumRoutes, MonitorId, Prefix, ReplayPace, RouteMode, SessionId, SessionKeepalive,
+            MaxConnections, MaximumRoutes, MonitorId, ReplayPace, RouteMode, SessionId, SessionKeepalive,
         },
+        prefix::Prefix,
         refresh::InitialRefresh,
+        route_filter::PrefixIndex,
         tls::CertificateFingerprint,
     },
     wire::bgp::Family,
@@ -471,6 +473,8 @@ macro_rules! named {
 }
 named!(String, |name| name.clone());
 named!(u8, |number| number.to_string());
+named!(u32, |number| number.to_string());
+named!(PrefixIndex, |entry| format!("{} {}", entry.list, entry.index));
 named!(Prefix, |prefix| prefix.to_string());
 named!(AllowedUser, |user| user.to_string());
 named!(MonitorId, |monitor| monitor.to_string());

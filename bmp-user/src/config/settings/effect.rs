@@ -49,6 +49,8 @@ pub enum Effect {
     TlsNextHandshake,
     /// HTTP connections are closed, and bmpd listens again.
     HttpListensAnew,
+    /// Stations are told the difference.
+    FilterAtOnce,
 }
 
 impl Effect {
@@ -91,6 +93,10 @@ impl Effect {
                  change counts for its next connection"
             }
             Self::TlsNextHandshake => "sessions stay up; the change counts for connections that are opened from now on",
+            Self::FilterAtOnce => {
+                "the session stays up; the station is told the routes that it lacks, and the withdrawals of those that \
+                 it is not to have any more"
+            }
             Self::HttpListensAnew => "sessions stay up; bmpd closes its HTTP connections, and listens again",
         }
     }

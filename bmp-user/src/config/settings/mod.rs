@@ -14,6 +14,7 @@ mod monitor;
 mod refresh;
 mod relay;
 mod replay;
+mod route_filter;
 mod session;
 mod system;
 mod table;

@@ -1,9 +1,7 @@
 //! What a station is told: the forms of `monitor`, and the settings of a monitor view.
 
-use std::collections::BTreeSet;
-
 use super::{
-    access::Members,
+    access::{Members, field},
     descriptor::{DefaultRow, DefaultValue, SettingDescriptor},
     effect::Effect,
     families::FAMILY,
@@ -13,7 +11,7 @@ use crate::config::{
         argument::ArgumentKind,
         syntax::Syntax::{self, Choice, Optional, Value, Word},
     },
-    model::RouteMode,
+    model::{MonitorConfig, RouteMode},
     view::ViewKind,
 };
 
@@ -52,6 +50,21 @@ pub(in crate::config) static ROUTE_MODE: SettingDescriptor = SettingDescriptor {
     default: DefaultValue::Fixed("everything"),
     rows: &[DefaultRow::new(191, "Told to a station")],
     effect: Effect::AtOnce,
-    access: &Members::<BTreeSet<RouteMode>, RouteMode> { get: |modes| modes, get_mut: |modes| modes },
+    access: &Members::<MonitorConfig, RouteMode> {
+        get: |monitor| &monitor.modes,
+        get_mut: |monitor| &mut monitor.modes,
+    },
+    ..SettingDescriptor::in_view(ViewKind::Monitor)
+};
+
+pub(in crate::config) static MONITOR_ROUTE_FILTER: SettingDescriptor = SettingDescriptor {
+    head: &[Word("route-filter", "which routes of these RIBs")],
+    value: &[Value(ArgumentKind::RouteFilterName, "the name of the filter")],
+    shortest: "route-f".len(),
+    default: DefaultValue::Fixed("all routes"),
+    rows: &[DefaultRow::new(192, "Routes of a monitor")],
+    effect: Effect::FilterAtOnce,
+    note: "A route is told if one of the monitors that have its RIB tells it.",
+    access: field!(MonitorConfig, route_filter),
     ..SettingDescriptor::in_view(ViewKind::Monitor)
 };

@@ -17,7 +17,8 @@ use crate::config::{
         token::{ArgumentTokens, WrongArgument},
         value::ArgumentValue,
     },
-    model::{AllowedUser, Config, MaxConnections, Prefix, RelayConfig},
+    model::{AllowedUser, Config, MaxConnections, RelayConfig},
+    prefix::Prefix,
     view::{CommandView, ViewKind},
 };
 

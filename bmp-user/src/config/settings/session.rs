@@ -1,7 +1,5 @@
 //! The settings of a bmp-session view.
 
-use std::collections::BTreeSet;
-
 use super::{
     access::{Access, Entries, Owner, field, whole},
     arguments::ArgumentType,
@@ -22,7 +20,7 @@ use crate::config::{
         value::ArgumentValue,
     },
     model::{
-        Config, ConnectRetry, KeepaliveProbes, MonitorId, RouteMode, SessionConfig, SessionId, SessionKeepalive,
+        Config, ConnectRetry, KeepaliveProbes, MonitorConfig, MonitorId, SessionConfig, SessionId, SessionKeepalive,
         Transport,
     },
     view::{CommandView, ViewKind},
@@ -540,7 +538,7 @@ pub(in crate::config) static MONITOR: SettingDescriptor = SettingDescriptor {
     default: DefaultValue::Fixed("everything"),
     rows: &[DefaultRow::new(190, "Told to a station")],
     effect: Effect::AtOnce,
-    access: &Entries::<SessionConfig, MonitorId, BTreeSet<RouteMode>> {
+    access: &Entries::<SessionConfig, MonitorId, MonitorConfig> {
         get: |session| &session.monitors,
         get_mut: |session| &mut session.monitors,
         check: |_, _| Ok(()),

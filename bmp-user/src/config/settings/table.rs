@@ -6,12 +6,12 @@ use super::{
     arguments::ArgumentType as _,
     bgp, bmp,
     descriptor::{Setting, SettingDescriptor},
-    http, keychain, monitor, refresh, relay, replay, session, system, tls,
+    http, keychain, monitor, refresh, relay, replay, route_filter, session, system, tls,
 };
 use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
-pub(in crate::config) static SETTINGS: [&SettingDescriptor; 75] = [
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 79] = [
     &system::SYSNAME,
     &system::INTERFACE_ALIAS,
     &system::MEMORY_LIMIT,
@@ -57,6 +57,9 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 75] = [
     &replay::REPLAY_FILE,
     &replay::REPLAY_PACE,
     &replay::REPLAY_LOOP,
+    &route_filter::PREFIX_ENTRY,
+    &route_filter::ROUTE_FILTER,
+    &route_filter::ROUTE_RULE,
     &bmp::BMP,
     &bmp::STATISTICS_TIMER,
     &bmp::BMP_CONNECT_INTERFACE,
@@ -87,6 +90,7 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 75] = [
     &session::SHUTDOWN,
     &session::MONITOR,
     &monitor::ROUTE_MODE,
+    &monitor::MONITOR_ROUTE_FILTER,
 ];
 
 /// Returns the place of a setting in [`SETTINGS`], which is that of the setting it replaces.

@@ -10,9 +10,16 @@ use crate::config::{
 /// How many optional parts of a syntax may be nested in a form. Repetitions nest.
 pub(super) const DEEP: usize = 3;
 
+/// How many forms of a command are made of all combinations of its parts.
+const MANY: usize = 48;
+
 /// Keywords that an operator may not cut further, each with its shortest form.
-const SHORTEST: [(&str, &str); 3] =
-    [("connect-retry", "connect-r"), ("initiation-message", "initiat"), ("debugging", "deb")];
+const SHORTEST: [(&str, &str); 4] = [
+    ("connect-retry", "connect-r"),
+    ("initiation-message", "initiat"),
+    ("debugging", "deb"),
+    ("route-filter", "route-f"),
+];
 
 /// Decides whether `length` letters of a command are too few to mean it.
 fn is_too_short(command: &str, length: usize) -> bool {
@@ -49,6 +56,8 @@ fn sample(kind: ArgumentKind) -> &'static str {
         | ArgumentKind::InputName
         | ArgumentKind::KeychainName
         | ArgumentKind::TlsProfileName
+        | ArgumentKind::RouteFilterName
+        | ArgumentKind::PrefixListName
         | ArgumentKind::VerifyName
         | ArgumentKind::Alias
         | ArgumentKind::Label
@@ -65,6 +74,8 @@ fn sample(kind: ArgumentKind) -> &'static str {
         ArgumentKind::Password => "secret",
         ArgumentKind::Sealed => SEALED,
         ArgumentKind::Prefix => "192.0.2.0/24",
+        ArgumentKind::Community => "65000:*",
+        ArgumentKind::RouteDistinguisher => "65000:1",
         ArgumentKind::Path => "/var/lib/routes.mrt",
         ArgumentKind::Fingerprint => "f00df00df00df00df00df00df00df00df00df00df00df00df00df00df00df00d",
         ArgumentKind::User => "alice",
@@ -82,6 +93,8 @@ fn number(range: &NumberRange) -> &'static str {
         "KEEPALIVE" | "FIRST" | "DSCP" | "COUNT" | "MINUTES" => "10",
         "MB" if range.read("512").is_ok() => "512",
         "MB" => "10",
+        "GE" => "25",
+        "LE" => "30",
         _ if range.read("90").is_ok() => "90",
         _ => panic!("{range:?}"),
     }
@@ -98,7 +111,18 @@ pub(super) fn forms(syntax: &[Syntax], deep: usize) -> Vec<Vec<FormWord>> {
             Syntax::Optional(inner) => std::iter::once(Vec::new()).chain(forms(inner, deep - 1)).collect(),
             Syntax::Choice(alternatives) => alternatives.iter().flat_map(|form| forms(form, deep)).collect(),
         };
-        all = all.iter().flat_map(|begun| next.iter().map(move |more| [&begun[..], more].concat())).collect();
+        // Beyond some forms, each further alternative comes once.
+        let many = all.len() * next.len() > MANY;
+        let behind = |begun: &Vec<FormWord>, next: &[Vec<FormWord>]| -> Vec<Vec<FormWord>> {
+            next.iter().map(|more| [&begun[..], more].concat()).collect()
+        };
+        all = match (many, all.split_last(), next.split_last()) {
+            (true, Some((last, others)), Some((whole, _))) => {
+                let others = others.iter().flat_map(|begun| behind(begun, std::slice::from_ref(whole)));
+                others.chain(behind(last, &next)).collect()
+            }
+            _ => all.iter().flat_map(|begun| behind(begun, &next)).collect(),
+        };
     }
     all
 }
@@ -118,6 +142,7 @@ fn view(kind: ViewKind) -> CommandView {
         ViewKind::Keychain => CommandView::Keychain("core".to_owned()),
         ViewKind::Key => CommandView::Key("core".to_owned(), 1),
         ViewKind::TlsProfile => CommandView::TlsProfile("stations".to_owned()),
+        ViewKind::RouteFilter => CommandView::RouteFilter("customers".to_owned()),
         ViewKind::Bgp => CommandView::Bgp,
         ViewKind::BgpFamily => CommandView::BgpFamily(crate::wire::bgp::Family::IPV4_UNICAST),
     }

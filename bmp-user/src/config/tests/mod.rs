@@ -9,6 +9,7 @@ mod grammar;
 mod properties;
 mod random_config;
 mod reference;
+mod route_filters;
 mod session_view;
 mod settings;
 

@@ -118,12 +118,16 @@ proptest! {
             let alone = Config { tls_profiles: [(name.clone(), profile.clone())].into(), ..empty() };
             prop_assert_eq!(read(CommandView::TlsProfile(name.clone())), is_there(true, alone));
         }
+        for (name, filter) in &config.route_filters {
+            let alone = Config { route_filters: [(name.clone(), filter.clone())].into(), ..empty() };
+            prop_assert_eq!(read(CommandView::RouteFilter(name.clone())), is_there(true, alone));
+        }
         let bmp = Config { bmp: config.bmp.clone(), ..empty() };
         prop_assert_eq!(read(CommandView::Bmp), is_there(config.bmp != BmpConfig::default(), bmp));
         let bgp = Config { bgp: config.bgp.clone(), ..empty() };
         prop_assert_eq!(read(CommandView::Bgp), is_there(config.bgp.is_some(), bgp));
         let system = Config {
-            keychains: BTreeMap::new(), tls_profiles: BTreeMap::new(), bgp: None, relays: BTreeMap::new(), replays: BTreeMap::new(), bmp: BmpConfig::default(), ..config.clone()
+            keychains: BTreeMap::new(), tls_profiles: BTreeMap::new(), route_filters: BTreeMap::new(), bgp: None, relays: BTreeMap::new(), replays: BTreeMap::new(), bmp: BmpConfig::default(), ..config.clone()
         };
         prop_assert_eq!(read(CommandView::System), is_there(true, system));
         prop_assert_eq!(read(CommandView::Relay("there is none".to_owned())), Ok(None));

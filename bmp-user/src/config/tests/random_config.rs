@@ -104,7 +104,7 @@ type More = (
     (Signed, Option<String>),
     Option<(u16, u16)>,
     (Option<SessionKeepalive>, u16, u16, Option<u32>),
-    BTreeMap<MonitorId, BTreeSet<RouteMode>>,
+    BTreeMap<MonitorId, MonitorConfig>,
     bool,
     (Option<LineText>, Option<LineText>),
     (Option<u16>, Option<u32>, Option<u16>),
@@ -139,7 +139,7 @@ fn more() -> BoxedStrategy<More> {
         (signed(), option::of(name())),
         option::of((1u16..100, 0u16..100)),
         waits(),
-        btree_map(monitor(), btree_set(route_mode(), 0..4), 0..4),
+        btree_map(monitor(), monitor_config(), 0..4),
         any::<bool>(),
         (option::of(line_text()), option::of(line_text())),
         (option::of(1u16..), option::of(1..=SessionConfig::LARGEST_BUFFER), option::of(15u16..)),
@@ -150,6 +150,52 @@ fn more() -> BoxedStrategy<More> {
 /// Text with quotes and other characters of commands in it.
 fn line_text() -> impl Strategy<Value = LineText> {
     vec(prop_oneof![name(), "[ -~]{1,9}"], 1..4).prop_filter_map("a text", |words| LineText::new(&words.join(" ")).ok())
+}
+
+fn monitor_config() -> BoxedStrategy<MonitorConfig> {
+    let parts = (btree_set(route_mode(), 0..4), option::of(name()));
+    parts.prop_map(|(modes, route_filter)| MonitorConfig { modes, route_filter }).boxed()
+}
+
+type RouteFilters = (BTreeMap<PrefixIndex, PrefixEntry>, BTreeMap<String, RouteFilterConfig>);
+
+/// Lists of prefixes, and filters. Boxed, because the stack of a test is small.
+fn route_filters() -> BoxedStrategy<RouteFilters> {
+    let index = (name(), 1u32..).prop_map(|(list, index)| PrefixIndex { list, index });
+    (btree_map(index, prefix_entry(), 0..4), btree_map(name(), route_filter(), 0..3)).boxed()
+}
+
+fn prefix_entry() -> impl Strategy<Value = PrefixEntry> {
+    (any::<bool>(), prefix(), option::of(any::<u8>()), option::of(any::<u8>())).prop_map(|(permits, prefix, ge, le)| {
+        let width = if prefix.address.is_ipv4() { 32 } else { 128 };
+        let shortest = ge.map(|ge| ge.clamp(prefix.length, width));
+        let longest = le.map(|le| le.clamp(shortest.unwrap_or(prefix.length), width));
+        PrefixEntry { permits, prefix, shortest, longest }
+    })
+}
+
+fn route_filter() -> impl Strategy<Value = RouteFilterConfig> {
+    let path = prop_oneof![(1u32..).prop_map(AsPathMatch::Origin), (1u32..).prop_map(AsPathMatch::Contains)];
+    let community = prop::sample::select(vec!["65000:*", "*:7", "1:2:*", "rt:192.0.2.1:7", "soo:70000:*"]);
+    let distinguisher = prop::sample::select(vec!["65000:1", "70000:1", "192.0.2.1:1"]);
+    let family = route_mode().prop_map(|mode| mode.family);
+    let rule = (
+        any::<bool>(),
+        option::of(family),
+        option::of(name()),
+        option::of(path),
+        option::of(community),
+        option::of(distinguisher),
+    );
+    let rule = rule.prop_map(|(permits, family, prefix_list, as_path, community, distinguisher)| RouteRuleConfig {
+        permits,
+        family,
+        prefix_list,
+        as_path,
+        community: community.and_then(|text| text.parse().ok()),
+        distinguisher: distinguisher.and_then(crate::wire::bmp::RouteDistinguisher::read),
+    });
+    btree_map(1u32..65_536, rule, 0..5).prop_map(|rules| RouteFilterConfig { rules })
 }
 
 fn monitor() -> impl Strategy<Value = MonitorId> {
@@ -323,7 +369,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
         (id, session)
     };
     let vpn_instance = || kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC);
-    let rest = move || (option::of(vpn_instance()), option::of(name()), plain(), more());
+    let rest = move || (option::of(vpn_instance()), option::of(name()), plain(), more()).boxed();
     prop_oneof![
         (v4(), rest(), option::of(source(v4())), option::of(v4())).prop_map(move |(s, rest, c, n)| of(s, rest, c, n)),
         (v6(), rest(), option::of(source(v6())), option::of(v6())).prop_map(move |(s, rest, c, n)| of(s, rest, c, n)),
@@ -340,6 +386,7 @@ prop_compose! {
         http_peer_metrics in any::<bool>(),
         memory_limit in option::of(96u32..1_048_577),
         (bgp, keychains, tls_profiles) in (option::of(bgp()), btree_map(name(), keychain(), 0..3), btree_map(name(), tls_profile(), 0..3)),
+        (prefix_lists, route_filters) in route_filters(),
         (statistics, initiation_message, dump_rate, refresh) in (option::of(0u64..65_536), option::of(line_text()), option::of(0u32..10_000_001), option::of([0u64..3601, 0u64..3601])),
         mut replays in btree_map(name(), replay(), 0..3),
         connect_interface in option::of(v4()),
@@ -398,6 +445,8 @@ prop_compose! {
             http_peer_metrics,
             keychains,
             tls_profiles,
+            prefix_lists,
+            route_filters,
             bgp,
             relays,
             replays,

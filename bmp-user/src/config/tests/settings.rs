@@ -23,6 +23,7 @@ fn lines_around(kind: ViewKind) -> &'static [&'static str] {
         ViewKind::Keychain => &["keychain core"],
         ViewKind::Key => &["keychain core", "key-id 1"],
         ViewKind::TlsProfile => &["tls profile stations"],
+        ViewKind::RouteFilter => &["route-filter customers"],
         ViewKind::Bgp => &["bgp 65000", "peer 192.0.2.2 as-number 64999"],
         ViewKind::BgpFamily => &["bgp 65000", "peer 192.0.2.2 as-number 65000", "ipv4-family unicast"],
     }

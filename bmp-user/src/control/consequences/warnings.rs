@@ -1,13 +1,13 @@
 //! Warnings about a configuration that nothing is refused for: sessions whose source cannot be the
 //! configured one, and names of things that are not there.
 
-use std::{fs, net::IpAddr};
+use std::{collections::BTreeSet, fs, net::IpAddr};
 
 use super::Remark;
 use crate::{
     config::{
-        AllowedUser, BgpPeerConfig, Config, ConnectInterface, MonitorId, RelayConfig, SessionConfig, SessionId,
-        Transport, effective,
+        AllowedUser, BgpPeerConfig, Config, ConnectInterface, MonitorConfig, MonitorId, RelayConfig, SessionConfig,
+        SessionId, Transport, effective,
     },
     control::{ControlContext, names::egress_names},
     input::{bgp::missing, relay::connection_limits},
@@ -250,6 +250,7 @@ pub(super) fn of_configuration(config: &Config) -> Vec<String> {
     }
     warnings.extend(of_keychains(config));
     warnings.extend(of_tls(config));
+    warnings.extend(of_filters(config));
     for (id, session) in &config.bmp.sessions {
         for monitor in session.monitors.keys() {
             let missing = match monitor {
@@ -264,6 +265,29 @@ pub(super) fn of_configuration(config: &Config) -> Vec<String> {
             if missing {
                 warnings.push(format!("{id} is told nothing by `monitor {monitor}`: there is no such input"));
             }
+        }
+    }
+    warnings
+}
+
+/// Returns the warnings about filters and lists of prefixes that are named and do not exist.
+fn of_filters(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (id, session) in &config.bmp.sessions {
+        for (monitor, MonitorConfig { route_filter, .. }) in &session.monitors {
+            let missing = route_filter.as_ref().filter(|name| !config.route_filters.contains_key(*name));
+            warnings.extend(missing.map(|name| {
+                format!("{id} is told no routes by `monitor {monitor}`: there is no `route-filter {name}`")
+            }));
+        }
+    }
+    let lists: BTreeSet<_> = config.prefix_lists.keys().map(|entry| &entry.list).collect();
+    for (name, filter) in &config.route_filters {
+        for (number, rule) in &filter.rules {
+            let missing = rule.prefix_list.as_ref().filter(|list| !lists.contains(list));
+            warnings.extend(missing.map(|list| {
+                format!("rule {number} of route-filter {name} matches nothing: there is no `ip-prefix {list}`")
+            }));
         }
     }
     warnings
