@@ -51,13 +51,16 @@ say "nothing is left of it"
 
 apt-get install -y -qq --no-install-recommends rpm >/dev/null
 say "installing $3"
+# Debian 12's rpm installs nothing without this option, and Debian 13's does not know it.
+force=
+if rpm --force-debian --version >/dev/null 2>&1; then force=--force-debian; fi
 # Debian's packages are not in rpm's database.
-rpm --force-debian --nodeps --install "$3"
+rpm $force --nodeps --install "$3"
 bmpd check --config /etc/bmpd/bmpd.conf
 test "$(stat -c %U:%a /etc/bmpd/bmpd.conf)" = bmpd:640
 bmpd prepare --user bmpd --bpffs /sys/fs/bpf/bmpd
 say "removing it"
-rpm --force-debian --nodeps --erase bmpd
+rpm $force --nodeps --erase bmpd
 test ! -e /usr/sbin/bmpd
 test ! -e /sys/fs/bpf/bmpd
 say "nothing is left of it"
