@@ -19,6 +19,7 @@ use socket2::{Domain, SockAddr};
 
 use super::super::object::{CGROUP_PROGRAMS, TABLES, program_names};
 use super::super::{Datapath, DatapathMode, DatapathOptions, bpf, detach, mounts};
+use super::rewriter;
 use super::world::{PATIENCE, STATION4, TestFolder, UP0, UP1, UplinkWorld, pin, to};
 
 /// Makes a process of this test program a bmpd: the folder and the station.
@@ -438,7 +439,7 @@ fn links_that_root_changed_while_no_bmpd_ran_are_found_and_restored() {
     world.crash_and_restart();
     assert_eq!(world.datapath.losses(), Some(0));
     let links = layout(world.folder.path()).join("links");
-    let other = bpf::open(&layout(world.folder.path()).join("programs/connect6")).unwrap();
+    let other = rewriter::idle_program();
     let damages: [&dyn Fn(); 3] = [
         &|| bpf::replace(&bpf::open(&links.join("connect4")).unwrap(), other.as_fd()).unwrap(),
         &|| bpf::detach(&bpf::open(&links.join("egress")).unwrap()).unwrap(),

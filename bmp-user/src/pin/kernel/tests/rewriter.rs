@@ -1,4 +1,5 @@
-//! A program behind bmpd's that rewrites the destinations of connects, as socket load balancers do.
+//! A program behind bmpd's that rewrites the destinations of connects, as socket load balancers do,
+//! and one that does nothing.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -43,8 +44,6 @@ const ADDRESS: i16 = 4;
 const PORT: i16 = 24;
 
 fn instructions(cookie: u64, from: SocketAddrV4, to: SocketAddrV4) -> Vec<Instruction> {
-    let insn =
-        |code, to: u8, from: u8, offset, immediate| Instruction { code, registers: from << 4 | to, offset, immediate };
     let address = |ip: Ipv4Addr| i32::from_ne_bytes(ip.octets());
     let port = |port: u16| i32::from(port.to_be());
     vec![
@@ -68,6 +67,15 @@ fn instructions(cookie: u64, from: SocketAddrV4, to: SocketAddrV4) -> Vec<Instru
         insn(0xb7, 0, 0, 0, 1),
         insn(0x95, 0, 0, 0, 0),
     ]
+}
+
+fn insn(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
+    Instruction { code, registers: from << 4 | to, offset, immediate }
+}
+
+/// Returns a program for IPv4 connects that lets all of them go on.
+pub(super) fn idle_program() -> OwnedFd {
+    load(&[insn(0xb7, 0, 0, 0, 1), insn(0x95, 0, 0, 0, 0)]).unwrap()
 }
 
 fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
