@@ -32,7 +32,7 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
     ];
     let mut steps = Steps::announce(
         "cargo xtask ci",
-        "about 25 minutes on two cores once built, three quarters of an hour before",
+        "about a quarter of an hour on two cores once built, three quarters before",
         &names,
     );
     steps.begin();

@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments, mut beside: Option<BesideRun>) -> anyho
     let long = arguments.soak && arguments.filter.is_none();
     let about = match (long, &arguments.filter) {
         (true, _) => "many hours",
-        (false, None) => "about half an hour on two cores the first time, a quarter of an hour once built",
+        (false, None) => "about half an hour on two cores the first time, ten minutes once built",
         (false, Some(_)) => "some minutes",
     };
     let names = [
