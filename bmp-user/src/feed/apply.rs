@@ -256,6 +256,7 @@ impl ApplyUpdate<'_> {
 
     fn withdraw(&mut self, family: Family, items: &[u8]) {
         let Some(place) = self.rib(family, false).filter(|_| !items.is_empty()) else { return };
+        self.note_known_to_all(place);
         let variant = self.peer.ribs[place].header_variant(&self.message.header);
         let changed = self.message.changed;
         if !self.can_split(place, items, true) {
@@ -270,6 +271,15 @@ impl ApplyUpdate<'_> {
             let attributes = &mut self.tables.attributes;
             let change = self.peer.ribs[place].withdraw(item, self.time, variant, changed, attributes);
             self.note(place, change);
+        }
+    }
+
+    /// Tells a RIB that a session filters what its stations know.
+    #[inline]
+    fn note_known_to_all(&mut self, place: usize) {
+        let rib = &mut self.peer.ribs[place];
+        if rib.is_filtered() {
+            rib.note_known_to_all(self.tables.withdrawals.known_to_all());
         }
     }
 
@@ -294,6 +304,7 @@ impl ApplyUpdate<'_> {
     fn announce(&mut self, family: Family, items: &[u8], set: u32) {
         debug_assert_ne!(set, NONE);
         if let Some(place) = self.rib(family, true).filter(|_| !items.is_empty()) {
+            self.note_known_to_all(place);
             let variant = self.peer.ribs[place].header_variant(&self.message.header);
             let key = GroupKey { attributes: set, time: self.time, variant, whole: false };
             let can_split = self.can_split(place, items, false);

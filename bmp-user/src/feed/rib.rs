@@ -168,6 +168,8 @@ pub(super) struct Rib {
     /// What the filters of sessions decide about the routes.
     filtered: Vec<FilteredRoutes>,
     filtered_memory: MeteredBytes,
+    /// Every station that filters the routes knows what changed up to here.
+    known_to_all: u64,
     /// Sequence number after the frame that made the RIB read its whole fields.
     pub(super) converted_at: u64,
     hasher: RandomState,
@@ -236,6 +238,7 @@ impl Rib {
             undecided: UndecidedReading::new(Reading { form, path_ids }, announced).map(Box::new),
             filtered: Vec::new(),
             filtered_memory: MeteredBytes::new(meter),
+            known_to_all: 0,
             converted_at: 0,
             hasher,
         };

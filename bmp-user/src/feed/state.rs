@@ -196,6 +196,7 @@ impl FeedState {
     /// ones that a follower needs, if they are too many.
     pub(super) fn forget(&mut self) {
         let Self { peers, tables, .. } = self;
+        tables.withdrawals.begin_batch();
         if tables.withdrawals.len() == 0 && !peers.has_ended() {
             return;
         }

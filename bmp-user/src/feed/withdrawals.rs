@@ -33,6 +33,8 @@ pub(super) struct Withdrawals {
     limit: usize,
     followers: HashMap<u64, Arc<AtomicU64>>,
     last_follower: u64,
+    /// [`Self::needed_since`] as it was first asked for after the latest [`Self::begin_batch`].
+    known: Option<u64>,
 }
 
 /// A follower that is registered with [`Withdrawals::follow`].
@@ -46,7 +48,7 @@ pub(super) struct FollowerNeeds {
 impl Withdrawals {
     /// Keeps at most `limit` bytes of withdrawals.
     pub(super) fn new(limit: usize) -> Self {
-        Self { queue: VecDeque::new(), bytes: 0, limit, followers: HashMap::new(), last_follower: 0 }
+        Self { queue: VecDeque::new(), bytes: 0, limit, followers: HashMap::new(), last_follower: 0, known: None }
     }
 
     /// Keeps the withdrawal of a route.
@@ -101,6 +103,17 @@ impl Withdrawals {
     /// Every follower knows what changed up to this sequence number.
     pub(super) fn needed_since(&self) -> u64 {
         self.followers.values().map(|since| since.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)
+    }
+
+    /// The same, or less: asks the followers once in a batch.
+    pub(super) fn known_to_all(&mut self) -> u64 {
+        let known = self.known.unwrap_or_else(|| self.needed_since());
+        *self.known.insert(known)
+    }
+
+    /// Has [`Self::known_to_all`] ask anew.
+    pub(super) fn begin_batch(&mut self) {
+        self.known = None;
     }
 
     /// Takes the oldest withdrawal, if every follower knows what changed up to `needed_since` and

@@ -3,6 +3,9 @@
 //! Beside the decision, the RIB remembers until when a filter permitted a route before. So a walk
 //! knows whether a station has a route that its filter denies now, and withdraws no other.
 //!
+//! A walk that meets a route late meets its latest change alone. So while a station may not know
+//! yet that the route was denied, each further change counts as the one that ended it.
+//!
 //! A field that is kept [whole](super::whole) is judged by its family alone.
 
 use std::sync::Weak;
@@ -21,8 +24,8 @@ use super::{
 const PERMITTED: u64 = 1 << 63;
 /// The filter denies it.
 const DENIED: u64 = 1 << 62;
-/// Sequence number after the frame that changed a route that the filter permitted before; zero
-/// if the filter never permitted it. No feed reaches 2^62 frames.
+/// Sequence number after the frame that changed a route that the filter permitted before, or after
+/// a later frame about it; zero if the filter never permitted it. No feed reaches 2^62 frames.
 const UNTIL: u64 = DENIED - 1;
 
 /// What one filter decides about the routes of a RIB.
@@ -131,12 +134,18 @@ impl Rib {
         }
     }
 
+    /// Notes up to when every station knows what changed.
+    pub(in crate::feed) fn note_known_to_all(&mut self, known: u64) {
+        self.known_to_all = known;
+    }
+
     /// A route has changed.
     #[inline]
     pub(super) fn note_change(&mut self, number: u32, changed: u64) {
         for known in &mut self.filtered {
             if let Some(judgement) = known.judgements.get_mut(number as usize) {
-                *judgement = if *judgement & PERMITTED != 0 { changed & UNTIL } else { *judgement & UNTIL };
+                let may_be_had = *judgement & PERMITTED != 0 || *judgement & UNTIL > self.known_to_all;
+                *judgement = if may_be_had { changed & UNTIL } else { *judgement & UNTIL };
             }
         }
     }

@@ -80,3 +80,33 @@ fn a_filter_that_changes_amid_a_dump_takes_back_what_was_told_and_tells_the_rest
     append(&mut input, &[update(1, &[], &[6]), update(1, &[8], &[])]);
     assert_eq!(routes(&mut station), [-8, 6], "the RIB is told, and live");
 }
+
+#[test]
+fn a_route_that_is_denied_and_then_gone_while_a_pass_waits_is_withdrawn() {
+    let (feed, mut input) = loaded();
+    let mut station = feed.attach(filtered(&feed, NumberedFilter::NotFirstSet));
+    assert_eq!(routes(&mut station), [1, 2, 3, 5, 7, 9]);
+    // Behind its share of the journal, the station needs a pass, which has to wait.
+    station.limit_lag(Some(0));
+    append(&mut input, &[update(0, &[], &[2, 3])]);
+    assert_eq!(paced(&mut station, 0), Vec::<i16>::new());
+    station.limit_lag(None);
+    append(&mut input, &[update(0, &[2], &[3])]);
+    station.allow(None);
+    assert_eq!(routes(&mut station), [-3, -2]);
+    append(&mut input, &[update(0, &[3], &[])]);
+    assert_eq!(routes(&mut station), Vec::<i16>::new(), "the station does not have it any more");
+}
+
+#[test]
+fn a_route_that_is_denied_and_then_gone_between_two_reads_is_withdrawn() {
+    let (feed, mut input) = loaded();
+    let mut station = feed.attach(filtered(&feed, NumberedFilter::NotFirstSet));
+    assert_eq!(routes(&mut station), [1, 2, 3, 5, 7, 9]);
+    append(&mut input, &[world::statistics(0, 1), update(0, &[], &[2])]);
+    let mut statistics = std::collections::VecDeque::new();
+    station.take(1, &mut statistics);
+    assert_eq!(bytes_of(&Vec::from(statistics)), world::statistics(0, 1));
+    append(&mut input, &[update(0, &[2], &[])]);
+    assert_eq!(routes(&mut station), [-2]);
+}
