@@ -12,12 +12,13 @@ pub(crate) const KEY_BYTES: usize = 10;
 const PRINTED: usize = 2;
 
 /// Makes a key chain of the bytes, and walks through all its times. Between two times nothing may
-/// change, and each plan must hold to the lifetimes. A short chain must be the same after printing
-/// and parsing.
+/// change, and each plan must hold to the lifetimes. A short chain of which no byte is left over
+/// must be the same after printing and parsing.
 pub fn keychain(bytes: &[u8]) {
     let keys = bytes.chunks_exact(KEY_BYTES).take(16).map(key);
     let chain = KeychainConfig { keys: keys.collect() };
-    if chain.keys.len() <= PRINTED {
+    // Of all lengths, one in ten leaves no byte over. So most inputs are walked alone.
+    if bytes.len().is_multiple_of(KEY_BYTES) && bytes.len() <= PRINTED * KEY_BYTES {
         let mut config = Config::default();
         config.keychains.insert("core".to_owned(), chain.clone());
         assert_eq!(parse_file("printed", &print(&config)).as_ref(), Ok(&config));
