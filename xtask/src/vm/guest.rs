@@ -31,6 +31,8 @@ const SYSTEMD_UNIT: &str = include_str!("systemd-tests.service");
 
 /// The last line that the machine prints.
 pub(super) const FINISHED: &str = "the tests of the virtual machine have ended";
+/// What the machine prints before that line if the benchmarks failed, or a verdict of theirs did.
+pub(super) const BENCH_FAILED: &str = "the benchmarks failed";
 
 /// The variable that multiplies the patience of the tests.
 const PATIENCE: &str = "BMPD_PATIENCE";
@@ -184,11 +186,12 @@ fn bench_script(kernel: &DebianKernel, folder: &Path, arguments: &[String]) -> S
         let _ = write!(command, " {}", quoted(Path::new(argument)));
     }
     format!(
-        "{}cd {}\nexport {}={}\n{command} || finish 'the benchmarks failed'\nfinish {}\n",
+        "{}cd {}\nexport {}={}\n{command} || echo {}\nfinish {}\n",
         beginning(kernel),
         quoted(&process::root()),
         bench::BIN_DIR,
         quoted(folder),
+        quoted(Path::new(BENCH_FAILED)),
         quoted(Path::new(FINISHED)),
     )
 }

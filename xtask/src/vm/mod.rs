@@ -159,14 +159,16 @@ fn benchmarks(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let machine = VirtualMachine { kernel, accelerator: Accelerator::chosen()?, guest, programs: 0, _lock: lock };
     say(format_args!("booting Linux {} in QEMU ({})", machine.kernel.release, machine.accelerator));
     let run = WatchedRun { what: VirtualMachine::NAME, group: true, silence: VirtualMachine::SILENCE };
-    let mut finished = false;
+    let (mut finished, mut failed) = (false, false);
     let end = ProcessWatcher::new()?.run(&mut machine.command(), &run, |line| {
         finished |= VirtualMachine::is_last(line);
+        failed |= line == guest::BENCH_FAILED;
         if !finished {
             say(line);
         }
     })?;
-    Ok(if machine.verdict(end, finished) == RunEnd::Success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let has_passed = machine.verdict(end, finished) == RunEnd::Success && !failed;
+    Ok(if has_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs the tests that need systemd on Debian 13 and on testing: a part of the long campaigns.
