@@ -10,6 +10,7 @@ mod book;
 mod ci;
 mod demo;
 mod fuzz;
+mod idle;
 mod package;
 mod packages;
 mod process;

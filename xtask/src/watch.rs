@@ -17,6 +17,7 @@ use nix::{
 };
 
 use crate::{
+    idle::IdleProcessors,
     process::{block, cannot_start, say, unblocked},
     progress::{BEAT, note, spoken},
 };
@@ -37,6 +38,22 @@ pub(crate) struct WatchedRun<'a> {
     pub(crate) group: bool,
     /// A program that prints nothing for so long hangs.
     pub(crate) silence: Duration,
+}
+
+/// How many programs run side by side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SideBySide {
+    /// So many at any time.
+    pub(crate) least: usize,
+    /// So many while the processors are idle, because some programs wait.
+    pub(crate) most: usize,
+}
+
+impl SideBySide {
+    /// So many, whatever they do.
+    pub(crate) fn exactly(number: usize) -> Self {
+        Self { least: number, most: number }
+    }
 }
 
 /// How a run ended.
@@ -81,34 +98,45 @@ impl ProcessWatcher {
         mut take: impl FnMut(&str),
     ) -> anyhow::Result<RunEnd> {
         let mut found = RunEnd::Stopped;
-        self.run_all([(command, run)], 1, |_, said| match said {
+        self.run_all([(command, run)], SideBySide::exactly(1), |_, said| match said {
             RunOutput::Line(line) => take(line),
             RunOutput::End(end) => found = end,
         })?;
         Ok(found)
     }
 
-    /// Runs `commands`, `at_once` of them side by side, and passes the output of each to `take`,
-    /// with its place in the list. After one is stopped, no further one begins.
+    /// Runs `commands` side by side, and passes the output of each to `take`, with its place in the
+    /// list. After one is stopped, no further one begins.
     pub(crate) fn run_all<'a>(
         &self,
         commands: impl IntoIterator<Item = (&'a mut Command, &'a WatchedRun<'a>)>,
-        at_once: usize,
+        at_once: SideBySide,
         mut take: impl FnMut(usize, RunOutput<'_>),
     ) -> anyhow::Result<()> {
-        let mut waiting = commands.into_iter().enumerate();
+        let mut waiting = commands.into_iter().enumerate().peekable();
         let mut running: Vec<RunningProcess<'a>> = Vec::new();
         let mut stopped = false;
+        let (mut processors, mut quiet_since) = (IdleProcessors::watch(), Instant::now());
         loop {
-            while !stopped && running.len() < at_once.max(1) {
+            while !stopped
+                && (running.len() < at_once.least.max(1) || (running.len() < at_once.most && processors.have_room()))
+            {
                 let Some((place, (command, run))) = waiting.next() else { break };
                 running.push(self.start(place, command, run)?);
             }
             if running.is_empty() {
                 return Ok(());
             }
-            let wait = running.iter().map(|one| one.run.silence).min().unwrap_or(BEAT).min(BEAT);
-            match self.received.recv_timeout(wait) {
+            let silence = running.iter().map(|one| one.run.silence).min().unwrap_or(BEAT);
+            let beat = BEAT.saturating_sub(quiet_since.elapsed());
+            let may_begin = !stopped && running.len() < at_once.most && waiting.peek().is_some();
+            let room = if may_begin { processors.wait() } else { BEAT };
+            let wait = silence.min(beat).min(room);
+            let event = self.received.recv_timeout(wait);
+            if event.is_ok() {
+                quiet_since = Instant::now();
+            }
+            match event {
                 Ok(WatchEvent::Line(number, line)) => {
                     if let Some(one) = running.iter_mut().find(|one| one.number == number) {
                         one.last = Instant::now();
@@ -128,7 +156,9 @@ impl ProcessWatcher {
                     }
                     stopped = true;
                 }
+                Err(_) if quiet_since.elapsed() < BEAT => {}
                 Err(_) => {
+                    quiet_since = Instant::now();
                     let what: Vec<_> = running.iter().map(|one| one.run.what).collect();
                     let longest = running.iter().map(|one| one.start.elapsed()).max().unwrap_or_default();
                     note(format_args!("      ... {}: still running, {}", what.join(", "), spoken(longest)));
@@ -266,7 +296,7 @@ mod tests {
         let watcher = ProcessWatcher::new().unwrap();
         let jobs = commands.iter_mut().map(|command| (command, &RUN));
         watcher
-            .run_all(jobs, 2, |place, what| match what {
+            .run_all(jobs, SideBySide::exactly(2), |place, what| match what {
                 RunOutput::Line(line) => said[place].push(line.to_owned()),
                 RunOutput::End(end) => ends[place] = Some(end),
             })
@@ -284,7 +314,7 @@ mod tests {
         let jobs = commands.iter_mut().map(|command| (command, &hangs));
         let watcher = ProcessWatcher::new().unwrap();
         watcher
-            .run_all(jobs, 1, |place, what| match what {
+            .run_all(jobs, SideBySide::exactly(1), |place, what| match what {
                 RunOutput::Line(line) => panic!("{line}"),
                 RunOutput::End(end) => found.push((place, end)),
             })

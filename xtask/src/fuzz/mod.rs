@@ -24,7 +24,7 @@ use crate::{
     process::{cannot_start, cargo, own_program, run, say, target_dir},
     programs::{self, Built, Use},
     setup::setup,
-    watch::{ProcessWatcher, RunEnd, RunOutput, WatchedRun},
+    watch::{ProcessWatcher, RunEnd, RunOutput, SideBySide, WatchedRun},
 };
 
 /// The variable that tells this program that it is the compiler's wrapper.
@@ -56,17 +56,17 @@ struct FuzzTarget {
 
 const PARSER: u64 = 10_000_000;
 const TARGETS: [FuzzTarget; 11] = [
-    FuzzTarget { name: "bmp", longest: 4096, runs: 150_000, soak: PARSER, words: false },
-    FuzzTarget { name: "bgp", longest: 4096, runs: 200_000, soak: PARSER, words: false },
-    FuzzTarget { name: "update", longest: 4096, runs: 150_000, soak: PARSER, words: false },
-    FuzzTarget { name: "mrt", longest: 4096, runs: 200_000, soak: PARSER, words: false },
-    FuzzTarget { name: "replay", longest: 2048, runs: 8_000, soak: PARSER, words: false },
-    FuzzTarget { name: "config", longest: 200, runs: 15_000, soak: PARSER, words: true },
-    FuzzTarget { name: "control", longest: 200, runs: 10_000, soak: PARSER, words: true },
+    FuzzTarget { name: "bmp", longest: 4096, runs: 75_000, soak: PARSER, words: false },
+    FuzzTarget { name: "bgp", longest: 4096, runs: 100_000, soak: PARSER, words: false },
+    FuzzTarget { name: "update", longest: 4096, runs: 75_000, soak: PARSER, words: false },
+    FuzzTarget { name: "mrt", longest: 4096, runs: 100_000, soak: PARSER, words: false },
+    FuzzTarget { name: "replay", longest: 2048, runs: 4_000, soak: PARSER, words: false },
+    FuzzTarget { name: "config", longest: 200, runs: 8_000, soak: PARSER, words: true },
+    FuzzTarget { name: "control", longest: 200, runs: 5_000, soak: PARSER, words: true },
     FuzzTarget { name: "keychain", longest: 160, runs: 50_000, soak: PARSER, words: false },
-    FuzzTarget { name: "certificate", longest: 1024, runs: 200_000, soak: PARSER, words: false },
-    FuzzTarget { name: "tls", longest: 300, runs: 10_000, soak: PARSER, words: false },
-    FuzzTarget { name: "feed", longest: 8192, runs: 4_000, soak: 1_000_000, words: false },
+    FuzzTarget { name: "certificate", longest: 1024, runs: 100_000, soak: PARSER, words: false },
+    FuzzTarget { name: "tls", longest: 300, runs: 5_000, soak: PARSER, words: false },
+    FuzzTarget { name: "feed", longest: 8192, runs: 2_000, soak: 1_000_000, words: false },
 ];
 
 /// The options of `cargo xtask fuzz`.
@@ -126,7 +126,7 @@ pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // Each target uses one core, or as many as `--jobs` says.
     let at_once = thread::available_parallelism().map_or(1, NonZero::get) / usize::from(arguments.jobs);
     let jobs = commands.iter_mut().map(|command| (command, &FuzzCampaign::WATCHED));
-    watcher.run_all(jobs, at_once, |place, said| campaign.take(place, said))?;
+    watcher.run_all(jobs, SideBySide::exactly(at_once), |place, said| campaign.take(place, said))?;
     let well = campaign.results().iter().all(|(_, end, _)| *end == RunEnd::Success);
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

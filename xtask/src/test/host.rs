@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    num::NonZero,
     path::PathBuf,
     process::{Command, Stdio},
     thread,
@@ -16,7 +17,7 @@ use crate::{
     programs::{Built, Program},
     suite::{SKIPPED, SOAK, TestProgram, TestSummary},
     vm::VirtualMachine,
-    watch::{ProcessWatcher, RunEnd, RunOutput, WatchedRun},
+    watch::{ProcessWatcher, RunEnd, RunOutput, SideBySide, WatchedRun},
 };
 
 /// The test programs that take the longest. They come first: a long one at the end would run alone.
@@ -159,8 +160,9 @@ pub(super) fn run(
         .chain(targets)
         .map(|(kind, command, run)| (kind, (command, run)))
         .unzip();
-    // The machine uses one core, as long as it runs.
-    let at_once = thread::available_parallelism().map_or(2, |cores| cores.get() + 1);
+    // The machine uses one core, as long as it runs. Many tests wait most of their time.
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let at_once = SideBySide { least: cores + 1, most: cores + 4 };
     watcher.run_all(jobs, at_once, |place, said| match kinds.get(place) {
         Some(JobKind::Machine) => {
             if let Some(booted) = &mut booted {
