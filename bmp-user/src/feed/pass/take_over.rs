@@ -62,9 +62,9 @@ impl DumpPass {
     ) -> TakenOver {
         let staying: HashSet<_> = peers.iter().filter(|peer| peer.is_told).map(|peer| peer.life.number).collect();
         let mut taken_over = TakenOver::default();
-        let told = before.progress.told;
+        let Self { work: left, unfinished, progress: DumpProgress { told, .. }, .. } = before;
         self.progress = DumpProgress { told, total: told };
-        for mut work in before.work {
+        for mut work in left {
             let life = Arc::clone(&work.life);
             let peer = state.peers.of_life(&life).filter(|_| staying.contains(&life.number));
             let Some(peer) = peer else {
@@ -81,6 +81,8 @@ impl DumpPass {
                 _ => None,
             };
             if let Some(walk) = work.task.sending_walk_mut() {
+                // An earlier walk of the RIB may be over, and have left the End-of-RIB to this one.
+                walk.end_of_rib_since = unfinished.end_of_rib_since(&life, walk);
                 let Some(rib) = peer.ribs.get(walk.rib) else { continue };
                 let part = selected.part_of(&life, rib.view, rib.family);
                 if !part.is_same(&self.selection.part_of(&life, rib.view, rib.family)) {

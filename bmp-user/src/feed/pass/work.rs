@@ -342,6 +342,12 @@ impl UnfinishedRibs {
         Some(rib.end_of_rib_since)
     }
 
+    /// Up to when the station knows the End-of-RIB of the RIB of a walk.
+    pub(super) fn end_of_rib_since(&self, life: &Incarnation, walk: &RibWalk) -> u64 {
+        let rib = self.ribs.get(&(life.number, walk.view, walk.family));
+        rib.map_or(walk.end_of_rib_since, |rib| rib.end_of_rib_since)
+    }
+
     pub(super) fn has(&self, life: &Incarnation, view: RibView, family: Family) -> bool {
         self.ribs.contains_key(&(life.number, view, family))
     }

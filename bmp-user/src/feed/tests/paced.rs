@@ -176,3 +176,20 @@ fn another_selection_counts_amid_a_dump_that_waits() {
     assert_eq!(types_of(&take_paced(&mut follower, 0)), [2]);
     assert_eq!(types_of(&take_paced(&mut follower, 1000)), [0; 31]);
 }
+
+#[test]
+fn an_end_of_rib_is_told_when_two_more_passes_take_over_the_dump() {
+    let feed = Feed::default();
+    let _input = loaded(&feed);
+    let mut follower = feed.attach(Selection::default());
+    take_paced(&mut follower, 5);
+    follower.select(Selection { mirroring: Mirroring::LeftOut, ..Selection::default() });
+    assert_eq!(types_of(&take_paced(&mut follower, 26)), [0; 26], "the first peer, and one route of the second");
+    follower.select(Selection::default());
+    let rest = take_paced(&mut follower, 1000);
+    for peer in [0, 2] {
+        let end = world::end_of_rib(peer, VIEW, FAMILIES[0]);
+        assert_eq!(rest.windows(end.len()).filter(|bytes| *bytes == end).count(), 1);
+    }
+    assert_eq!(types_of(&rest).len(), 29 + 2);
+}

@@ -104,7 +104,7 @@ fn a_route_that_is_denied_and_then_gone_between_two_reads_is_withdrawn() {
     let mut station = feed.attach(filtered(&feed, NumberedFilter::NotFirstSet));
     assert_eq!(routes(&mut station), [1, 2, 3, 5, 7, 9]);
     append(&mut input, &[world::statistics(0, 1), update(0, &[], &[2])]);
-    let mut statistics = std::collections::VecDeque::new();
+    let mut statistics = VecDeque::new();
     station.take(1, &mut statistics);
     assert_eq!(bytes_of(&Vec::from(statistics)), world::statistics(0, 1));
     append(&mut input, &[update(0, &[2], &[])]);
