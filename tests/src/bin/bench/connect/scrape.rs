@@ -1,7 +1,7 @@
 //! A scrape of the metrics of 256 sessions and 1,000 peers.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
     time::Instant,
 };
@@ -24,6 +24,7 @@ use crate::{
 
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9179);
 const PEERS: u32 = 1000;
+const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: lab\r\nconnection: close\r\n\r\n";
 /// Milliseconds within which a scrape must be answered.
 const SCRAPED: f64 = 10.0;
 /// Scrapes in each run.
@@ -49,11 +50,15 @@ pub(super) fn run(
         (number(&bmpd.display_json("display bmp feed")["peers"]) >= PEERS.into()).then_some(())
     });
     let established = established(bmpd);
-    let (mut milliseconds, mut length) = (Vec::new(), 0);
+    let (mut milliseconds, mut length, mut bytes) = (Vec::new(), 0, Vec::new());
     for scrape in 0..=SCRAPES * setting.runs {
+        bytes.clear();
         let began = Instant::now();
-        let answer = http::get(&hosts.router, SERVER, "/metrics");
+        let mut scraper = http::connect(&hosts.router, SERVER)?;
+        scraper.write_all(REQUEST)?;
+        scraper.read_to_end(&mut bytes)?;
         let took = began.elapsed();
+        let answer = http::read_answer(&mut bytes.as_slice())?;
         let (sessions, peers) =
             (answer.body.matches("\nbmpd_session_up{").count(), answer.body.matches("\nbmpd_peer_up{").count());
         if sessions != SESSIONS || peers < PEERS as usize {
