@@ -7,10 +7,11 @@ use rtnetlink::{
     packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST},
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
+use socket2::SockRef;
 
 use super::{
     message::{self, QueueDrops, RawMessage, error_number, messages},
-    netlink::{ANSWER_MAX, NLMSG_DONE, NLMSG_ERROR},
+    netlink::{ANSWER_MAX, ANSWER_TIME, NLMSG_DONE, NLMSG_ERROR},
 };
 
 const RTM_NEWLINK: u16 = 16;
@@ -92,6 +93,7 @@ fn ask(kind: u16, flags: u16, body: &[u8], mut each: impl FnMut(RawMessage<'_>))
     request.extend(body);
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
+    SockRef::from(&socket).set_read_timeout(Some(ANSWER_TIME))?;
     socket.send_to(&request, &SocketAddr::new(0, 0), 0)?;
     let mut buffer = Vec::with_capacity(ANSWER_MAX);
     loop {

@@ -22,7 +22,7 @@ use super::message::{self, RawMessage};
 /// The buffer for an answer, in bytes. The kernel sends datagrams of at most 32 KiB.
 pub(super) const ANSWER_MAX: usize = 64 * 1024;
 /// Time for an answer. The kernel answers within the request, so only a broken kernel needs longer.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Datagrams read in one turn, so that a flood leaves the task time for other work.
 const DRAIN_MAX: usize = 4096;
 

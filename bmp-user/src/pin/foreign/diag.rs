@@ -3,7 +3,7 @@
 //! Everything here belongs to the network namespace of the calling thread. Functions wait for the
 //! kernel in place, so call them where waiting is allowed.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
@@ -15,6 +15,7 @@ use netlink_packet_sock_diag::{
 use netlink_sys::{
     AsyncSocket as _, AsyncSocketExt as _, Socket, SocketAddr as KernelAddr, TokioSocket, protocols::NETLINK_SOCK_DIAG,
 };
+use socket2::SockRef;
 
 use crate::pin::kernel::{PinTarget, Role};
 
@@ -23,6 +24,10 @@ const DESTROYED_GROUPS: [u32; 2] = [1, 3];
 
 /// Larger than any answer of the kernel, in bytes: a dump's datagram has 32 KiB at most.
 const ANSWER_MAX: usize = 64 * 1024;
+
+/// Time for a datagram of an answer. The kernel answers within the request, so only a broken kernel
+/// needs longer.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// One TCP socket with a far end.
 #[derive(Clone, Debug)]
@@ -188,6 +193,7 @@ fn ask(request: impl NetlinkSerializable, flags: u16, mut each: impl FnMut(InetR
 
     let mut netlink = Socket::new(NETLINK_SOCK_DIAG)?;
     netlink.bind_auto()?;
+    SockRef::from(&netlink).set_read_timeout(Some(ANSWER_TIME))?;
     netlink.send_to(&bytes, &KernelAddr::new(0, 0), 0)?;
     let mut buffer = Vec::with_capacity(ANSWER_MAX);
     loop {
