@@ -1,4 +1,4 @@
-//! Bytes on the wire: BGP, BMP and MRT.
+//! Bytes on the wire: BGP, BMP and MRT, and the header of the PROXY protocol.
 //!
 //! Parsing borrows from a buffer. Building appends to a buffer. Every error has the offset of its
 //! byte. Nothing here opens sockets or files, or reads a clock.
@@ -7,6 +7,7 @@ pub mod bgp;
 pub mod bmp;
 mod error;
 pub mod mrt;
+pub mod proxy_header;
 mod reader;
 
 pub use error::At;

@@ -14,10 +14,20 @@ const SYSTEM_STRING: usize = 255;
 /// Appends an Initiation (RFC 7854 §4.3): `sys_descr` and `sys_name`, cut to 255 bytes, and free
 /// text.
 pub fn initiation(out: &mut BytesMut, sys_descr: &str, sys_name: &str, text: Option<&str>) {
+    initiation_with(out, sys_descr, sys_name, text);
+}
+
+/// Appends an Initiation as [`initiation`] does, with any number of texts.
+pub fn initiation_with<'a>(
+    out: &mut BytesMut,
+    sys_descr: &str,
+    sys_name: &str,
+    texts: impl IntoIterator<Item = &'a str>,
+) {
     message(out, MessageType::Initiation, |out| {
         string_tlv(out, tlv_type::SYS_DESCR, sys_descr, SYSTEM_STRING);
         string_tlv(out, tlv_type::SYS_NAME, sys_name, SYSTEM_STRING);
-        if let Some(text) = text {
+        for text in texts {
             string_tlv(out, tlv_type::STRING, text, usize::from(u16::MAX));
         }
     });
