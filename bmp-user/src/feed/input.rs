@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    HeldPeers, InputId, MemoryExcess, Trouble, TroubleKind,
+    HeldPeers, InputId, KnownRouter, MemoryExcess, RouterConnection, RouterId, Trouble, TroubleKind,
     applied::{AppliedFrame, DropReason},
     batch::FrameRuns,
     hold::{end_connection, end_peers},
@@ -14,6 +14,8 @@ use super::{
     inputs::Claim,
     oddity::{Oddities, Oddity},
     peers::ConnectionHoldings,
+    routers::RouterRegistration,
+    state::FeedState,
     store::{FeedStore, LockedFeed},
 };
 use crate::wire::bmp::{BmpChunk, Error, Frame, PeerHeader, check, whole_frames};
@@ -34,6 +36,17 @@ pub struct Input {
     seen: Trouble,
     growth: RouteGrowth,
     orders: watch::Receiver<Option<MemoryExcess>>,
+    /// Set if the connection is of a divided relay.
+    router: Option<InputRouter>,
+}
+
+/// The router that a connection of a divided relay belongs to.
+#[derive(Debug)]
+struct InputRouter {
+    id: Arc<RouterId>,
+    connection: RouterConnection,
+    /// Set after the first Initiation.
+    registration: Option<RouterRegistration>,
 }
 
 /// What may have given a connection more routes since they were counted.
@@ -117,7 +130,43 @@ impl Input {
         drop(feed);
         let (totals, seen) = (InputTotals::default(), Trouble::default());
         let growth = RouteGrowth::default();
-        Self { store, connection, totals, notices: Vec::new(), noticed: Vec::new(), seen, growth, orders }
+        let (notices, noticed) = (Vec::new(), Vec::new());
+        Self { store, connection, totals, notices, noticed, seen, growth, orders, router: None }
+    }
+
+    /// Makes the connection one of its own router, and not of the whole relay `relay`. No peer of
+    /// one router looks like that of another then, and sessions may tell the router by itself.
+    ///
+    /// For a connection that has sent nothing yet. What tells the router from others is where it
+    /// connects from and, from [`Input::introduce`] on, its sysName.
+    pub fn divide(&mut self, relay: &str, connection: RouterConnection) {
+        let address = connection.remote.ip().to_canonical();
+        let id = Arc::new(RouterId { relay: relay.into(), address, sys_name: None });
+        self.rename(&id);
+        self.router = Some(InputRouter { id, connection, registration: None });
+    }
+
+    /// The first Initiation of a router: sessions know it from now on. Others change nothing, and
+    /// neither does one on a connection that is not divided.
+    pub fn introduce(&mut self, sys_name: Option<&str>, sys_descr: Option<&str>) {
+        let Some(InputRouter { id, connection, registration: None }) = &self.router else { return };
+        let connection = *connection;
+        // A router that has spoken about peers before stays what it was then.
+        let is_new = self.store.lock().peers.count_of(self.connection) == 0;
+        let id = match sys_name.filter(|_| is_new) {
+            Some(name) => Arc::new(RouterId { sys_name: Some(name.into()), ..RouterId::clone(id) }),
+            None => Arc::clone(id),
+        };
+        self.rename(&id);
+        let known = KnownRouter { id: Arc::clone(&id), connection, sys_descr: sys_descr.map(str::to_owned) };
+        let registration = Some(self.store.routers.register(known));
+        self.router = Some(InputRouter { id, connection, registration });
+    }
+
+    fn rename(&self, id: &Arc<RouterId>) {
+        let mut feed = self.store.lock();
+        let FeedState { inputs, peers, .. } = &mut *feed;
+        inputs.rename(peers, self.connection, InputId::Router(Arc::clone(id)));
     }
 
     /// Follows whether the connection has to close, because the feed takes too much memory and the

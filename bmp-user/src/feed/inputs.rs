@@ -5,7 +5,7 @@
 //! the same type, distinguisher and address. An attempt is a [`Claim`]: the feed stops there. The
 //! reader of the connection finds out whether the owner is still alive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     FrameCounts, InputId,
@@ -19,6 +19,9 @@ use crate::wire::bmp::{MessageType, PeerHeader, PeerKey};
 /// Peers of one input that differ in AS or BGP identifier alone, at most. Two neighbours on
 /// unnumbered links are two such peers.
 const MOST_LOOK_ALIKES: usize = 64;
+
+/// Routers that are remembered although they have no connection and no peers, about.
+const MOST_FORGOTTEN_ROUTERS: usize = 1024;
 
 /// Peers of all inputs that are up at one time, at most.
 pub const MOST_PEERS: usize = 262_144;
@@ -72,17 +75,18 @@ pub(super) enum FrameTarget {
 #[derive(Debug, Default)]
 pub(super) struct InputTable {
     connections: HashMap<ConnectionId, InputConnection>,
-    /// The number of every input that ever had a connection.
+    /// The number of every input that had a connection. Routers without one are forgotten.
     numbers: HashMap<InputId, u32>,
+    last_number: u32,
+    /// How many inputs there may be before routers are forgotten.
+    most_numbers: usize,
     last_connection: ConnectionId,
 }
 
 impl InputTable {
     /// Opens a connection of an input.
     pub(super) fn connect(&mut self, id: InputId) -> ConnectionId {
-        // An input keeps its number: there are only as many as an operator ever configured.
-        let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
-        let input = *self.numbers.entry(id.clone()).or_insert(next);
+        let input = self.number(&id);
         self.last_connection += 1;
         let connection = InputConnection {
             input,
@@ -94,6 +98,42 @@ impl InputTable {
         };
         self.connections.insert(self.last_connection, connection);
         self.last_connection
+    }
+
+    /// The number of an input, which the input keeps.
+    fn number(&mut self, id: &InputId) -> u32 {
+        let last = &mut self.last_number;
+        *self.numbers.entry(id.clone()).or_insert_with(|| {
+            *last += 1;
+            *last
+        })
+    }
+
+    /// How many inputs are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Makes a connection that has no peers yet one of another input.
+    pub(super) fn rename(&mut self, peers: &PeerTable, connection: ConnectionId, id: InputId) {
+        self.forget_routers(peers);
+        let input = self.number(&id);
+        if let Some(known) = self.connections.get_mut(&connection) {
+            (known.input, known.id) = (input, id);
+        }
+    }
+
+    /// Forgets the numbers of routers that have neither a connection nor a peer. There may be any
+    /// number of them, unlike inputs that an operator configures.
+    fn forget_routers(&mut self, peers: &PeerTable) {
+        if self.numbers.len() < self.most_numbers.max(MOST_FORGOTTEN_ROUTERS) {
+            return;
+        }
+        let mut used: HashSet<u32> = self.connections.values().map(|known| known.input).collect();
+        used.extend(peers.inputs());
+        self.numbers.retain(|id, number| id.router().is_none() || used.contains(number));
+        self.most_numbers = self.numbers.len() + MOST_FORGOTTEN_ROUTERS;
     }
 
     /// Closes a connection.

@@ -26,7 +26,8 @@
 //! * `store`: the locks, and the only place that appends to the journal.
 //! * `journal`: the bounded log of frames.
 //! * `state`: applies a frame to the parts below.
-//! * `inputs`: connections, and which one may speak about which peer.
+//! * `inputs`: connections, and which one may speak about which peer. `routers`: the routers behind
+//!   relays.
 //! * `peers`: the peers of all inputs. `incarnation`: one life of a peer. `stored`: frames that are
 //!   kept.
 //! * `apply`: applies an UPDATE to the RIBs of its peer. `applied`: what became of a frame.
@@ -70,6 +71,7 @@ mod report;
 mod rib;
 mod rib_tables;
 mod route_filter;
+mod routers;
 mod selection;
 mod sparse_blocks;
 mod state;
@@ -99,7 +101,8 @@ pub use peers::ConnectionHoldings;
 pub use piece::Piece;
 pub use report::{HiddenPeer, PeerRibs, RibRoutes};
 pub use route_filter::{MOST_FILTER_RULES, PathCondition, PrefixRule, RouteFilter, RouteRule};
-pub use selection::{Mirroring, PeerFilter, Selection, SelectionRule};
+pub use routers::{KnownRouter, KnownRouters, RouterConnection, RouterId, RouterPresence};
+pub use selection::{Mirroring, PeerFilter, SelectedInputs, Selection, SelectionRule};
 pub use trouble::{Trouble, TroubleKind};
 
 use report::PeerHoldings;
@@ -185,9 +188,14 @@ impl Feed {
         self.0.filters.get(rules)
     }
 
+    /// Follows the routers of divided relays that have a connection: see [`Input::divide`].
+    pub fn routers(&self) -> watch::Receiver<RouterPresence> {
+        self.0.routers.watch()
+    }
+
     /// The RIBs of the peers of an input, with their numbers of routes.
     pub fn ribs(&self, input: &InputId) -> Vec<RibRoutes> {
-        let of_input = self.peers().into_iter().filter(|peer| peer.input() == input);
+        let of_input = self.peers().into_iter().filter(|peer| input.has(peer.input()));
         of_input.flat_map(|peer| peer.ribs().to_vec()).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{InputId, incarnation::Incarnation, route_filter::RouteFilter};
+use super::{InputId, RouterId, incarnation::Incarnation, route_filter::RouteFilter};
 use crate::wire::{
     bgp::Family,
     bmp::{PeerHeader, PeerType, RibView},
@@ -13,8 +13,33 @@ use crate::wire::{
 pub struct Selection {
     /// Empty: everything.
     pub rules: Vec<SelectionRule>,
+    /// The inputs whose peers are told, if the rules select them.
+    pub inputs: SelectedInputs,
     /// Whether mirrored messages pass.
     pub mirroring: Mirroring,
+}
+
+/// The inputs whose peers a station is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SelectedInputs {
+    /// All inputs.
+    #[default]
+    All,
+    /// One router of a divided relay.
+    Router(Arc<RouterId>),
+    /// The routers of all divided relays, or of one.
+    Routers(Option<Arc<str>>),
+}
+
+impl SelectedInputs {
+    fn has(&self, input: &InputId) -> bool {
+        match (self, input.router()) {
+            (Self::All, _) => true,
+            (Self::Router(router), Some(its)) => is_same(its, router),
+            (Self::Routers(relay), Some(its)) => relay.as_ref().is_none_or(|relay| *relay == its.relay),
+            (Self::Router(_) | Self::Routers(_), None) => false,
+        }
+    }
 }
 
 /// Whether mirrored messages (RFC 7854 §4.7) pass.
@@ -116,18 +141,18 @@ pub enum PeerFilter {
 impl Selection {
     /// True if everything is selected.
     pub(super) fn is_everything(&self) -> bool {
-        self.rules.is_empty() && self.mirroring == Mirroring::Passed
+        self.rules.is_empty() && self.inputs == SelectedInputs::All && self.mirroring == Mirroring::Passed
     }
 
     /// True if anything of a peer is selected.
     pub(super) fn has_peer(&self, life: &Incarnation) -> bool {
-        self.rules.is_empty() || self.rules.iter().any(|rule| rule.peers.has(life))
+        self.inputs.has(&life.input) && (self.rules.is_empty() || self.rules.iter().any(|rule| rule.peers.has(life)))
     }
 
     /// True if all routes of all RIBs of a peer are selected.
     pub(super) fn has_all_ribs(&self, life: &Incarnation) -> bool {
         let has_all = |rule: &SelectionRule| rule.ribs.is_empty() && rule.filter.is_none() && rule.peers.has(life);
-        self.rules.is_empty() || self.rules.iter().any(has_all)
+        self.inputs.has(&life.input) && (self.rules.is_empty() || self.rules.iter().any(has_all))
     }
 
     /// True if a rule has a filter.
@@ -137,11 +162,14 @@ impl Selection {
 
     /// True if one RIB of a peer is selected.
     pub(super) fn has_rib(&self, life: &Incarnation, view: RibView, family: Family) -> bool {
-        self.rules.is_empty() || self.rules_of(life, view, family).next().is_some()
+        self.share_of(life, view, family) != RibShare::Nothing
     }
 
     /// How much of one RIB of a peer is selected. Allocates nothing.
     pub(super) fn share_of(&self, life: &Incarnation, view: RibView, family: Family) -> RibShare {
+        if !self.inputs.has(&life.input) {
+            return RibShare::Nothing;
+        }
         if self.rules.is_empty() {
             return RibShare::Everything;
         }
@@ -190,10 +218,15 @@ impl PeerFilter {
                 life.header.address() == *address
                     && vpn_instance.as_ref().map_or(!is_in_vpn(&life.header), |name| is_in_instance(life, name))
             }
-            Self::Input(input) => life.input == *input,
+            Self::Input(input) => input.has(&life.input),
             Self::Bgp => matches!(life.input, InputId::BgpPeer(_)),
         }
     }
+}
+
+/// True for one router. Most often the two are the same in memory.
+fn is_same(one: &Arc<RouterId>, other: &Arc<RouterId>) -> bool {
+    Arc::ptr_eq(one, other) || (one.address == other.address && one == other)
 }
 
 /// True for a peer of another instance than the global one (RFC 7854 §4.2, RFC 9069 §4.1).

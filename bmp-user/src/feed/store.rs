@@ -15,6 +15,7 @@ use super::{
     batch::{FinishedJournalBatch, JournalBatch},
     journal::{FrameRun, Journal, JournalPosition},
     route_filter::SharedFilters,
+    routers::RouterTable,
     state::FeedState,
 };
 
@@ -31,6 +32,8 @@ pub(super) struct FeedStore {
     journal_bytes: usize,
     /// The filters of all sessions.
     pub(super) filters: SharedFilters,
+    /// The routers behind divided relays.
+    pub(super) routers: RouterTable,
 }
 
 impl FeedStore {
@@ -44,6 +47,7 @@ impl FeedStore {
             head,
             journal_bytes,
             filters: SharedFilters::default(),
+            routers: RouterTable::default(),
         }
     }
 

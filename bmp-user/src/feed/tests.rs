@@ -16,6 +16,7 @@ mod paced_filters;
 mod reader;
 mod readings;
 mod replica;
+mod routers;
 mod tables;
 mod truth;
 mod world;

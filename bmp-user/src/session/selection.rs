@@ -10,7 +10,7 @@ use crate::{
     },
     feed::{
         Feed, InputId, MOST_FILTER_RULES, Mirroring, PathCondition, PeerFilter, PrefixRule, RouteFilter, RouteRule,
-        Selection, SelectionRule,
+        SelectedInputs, Selection, SelectionRule,
     },
     wire::bgp::PrefixBits,
 };
@@ -42,7 +42,7 @@ fn selected(session: &SessionConfig, filter: impl Fn(&MonitorConfig) -> Option<A
     };
     let rules: Vec<_> = session.monitors.iter().map(rule).collect();
     let mirroring = if rules.is_empty() || session.route_mirroring { Mirroring::Passed } else { Mirroring::LeftOut };
-    Selection { rules, mirroring }
+    Selection { rules, inputs: SelectedInputs::All, mirroring }
 }
 
 /// Returns the rules of a filter. A filter that is not configured has none, and permits nothing. A

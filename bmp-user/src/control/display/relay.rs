@@ -275,7 +275,7 @@ impl RelayReport {
         peers: &[PeerRibs],
     ) -> Self {
         let id = InputId::relay(&status.name);
-        let own = || peers.iter().filter(|peer| *peer.input() == id);
+        let own = || peers.iter().filter(|peer| id.has(peer.input()));
         let (state, why) = match &status.state {
             RelayState::Starting => (ListenState::Starting, None),
             RelayState::Listening => (ListenState::Listening, None),

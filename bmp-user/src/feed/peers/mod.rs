@@ -90,6 +90,9 @@ struct LastFound {
     slot: u32,
 }
 
+/// A frame about an unknown peer is compared with the peers of so many inputs.
+const MOST_SEARCHED_INPUTS: u32 = 256;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct PeerTable {
@@ -296,7 +299,14 @@ impl PeerTable {
     pub(super) fn subject_of_unknown(&self, slot: u32) -> FrameSubject {
         let PeerId { input, identity } = self.slots[slot as usize].id;
         let has_look_alike = |other: u32| other != input && self.by_key.contains_key(&(other, identity.key));
-        if (0..self.inputs).any(has_look_alike) { FrameSubject::LookAlike } else { FrameSubject::Nobody }
+        // Among so many inputs nobody looks for it, and no station is told the frame.
+        let are_many = self.inputs > MOST_SEARCHED_INPUTS;
+        if are_many || (0..self.inputs).any(has_look_alike) { FrameSubject::LookAlike } else { FrameSubject::Nobody }
+    }
+
+    /// The numbers of the inputs that live peers have, some more than once.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = u32> {
+        self.by_key.keys().map(|(input, _)| *input)
     }
 
     /// How many peers a connection owns.

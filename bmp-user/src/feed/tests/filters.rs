@@ -90,7 +90,7 @@ impl NumberedFilter {
 pub(super) fn filtered(feed: &Feed, filter: NumberedFilter) -> Selection {
     let filter = Some(feed.route_filter(filter.rules()));
     let rule = SelectionRule { peers: PeerFilter::Public, ribs: vec![], filter };
-    Selection { rules: vec![rule], mirroring: Mirroring::Passed }
+    Selection { rules: vec![rule], ..Selection::default() }
 }
 
 /// What a station was told about routes: the prefixes, those withdrawn below zero.
@@ -195,7 +195,7 @@ fn another_filter_on_an_open_connection_sends_exactly_the_difference() {
         (filtered(&feed, NumberedFilter::Mixture), vec![-6, -4]),
         (filtered(&feed, NumberedFilter::Mixture), vec![]),
         (filtered(&feed, NumberedFilter::Even), vec![-5, -3, -1, 4, 6]),
-        (Selection { rules: vec![], mirroring: Mirroring::LeftOut }, vec![1, 3, 5]),
+        (Selection { mirroring: Mirroring::LeftOut, ..Selection::default() }, vec![1, 3, 5]),
     ] {
         station.select(selection);
         let (types, mut routes) = told(&mut station);
@@ -212,7 +212,7 @@ fn end_of_rib_passes_every_filter() {
     let nothing = || {
         let filter = Some(feed.route_filter(vec![]));
         let rule = SelectionRule { peers: PeerFilter::Public, ribs: vec![], filter };
-        Selection { rules: vec![rule], mirroring: Mirroring::Passed }
+        Selection { rules: vec![rule], ..Selection::default() }
     };
     let mut early = feed.attach(nothing());
     take_all(&mut early);

@@ -1,5 +1,7 @@
 //! Random histories of inputs and stations.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::{
@@ -13,15 +15,31 @@ use super::{
 use crate::wire::{bgp::Family, bmp::RibView};
 
 pub(super) const STATIONS: usize = 4;
-/// The input of each connection, and the peers that it has or wants. Connections of one input claim
-/// the same peers. One input has peers that look the same. Two inputs have a peer that a station
-/// cannot tell apart.
+/// The router of each connection, and the peers that it has or wants. Connections of one router
+/// claim the same peers. One router has peers that look the same. Two routers have a peer that a
+/// station cannot tell apart.
 pub(super) const CONNECTIONS: [(&str, &[u8]); 4] = [
     ("frr", &[0, 1, 2, LOOK_ALIKE_PEER]),
     ("frr", &[LOC_RIB_PEER, UNANNOUNCED_PEER, LOOK_ALIKE_PEER, OTHER_LOC_RIB_PEER]),
     ("gobgp", &[2, 5, RENAMED_PEER]),
     ("frr", &[0, 1, LOC_RIB_PEER, UNANNOUNCED_PEER]),
 ];
+
+/// The relay of all routers, each of which is an input of its own.
+const RELAY: &str = "front";
+
+/// The router of a name. Routers differ in their names alone.
+pub(super) fn router(name: &str) -> Arc<RouterId> {
+    Arc::new(RouterId { relay: RELAY.into(), address: world::address(1), sys_name: Some(name.into()) })
+}
+
+/// Opens a connection of a router, which has sent its Initiation.
+pub(super) fn connect(feed: &Feed, name: &str) -> Input {
+    let mut input = feed.input(InputId::relay(RELAY));
+    input.divide(RELAY, RouterConnection { remote: (world::address(1), 5000).into(), local: None });
+    input.introduce(Some(name), None);
+    input
+}
 
 #[derive(Clone, Debug)]
 pub(super) enum PeerMessage {
@@ -174,7 +192,7 @@ pub(super) fn step() -> impl Strategy<Value = HistoryEvent> {
     ]
 }
 
-pub(super) const SELECTIONS: usize = 10;
+pub(super) const SELECTIONS: usize = 13;
 
 pub(super) fn selection(feed: &Feed, number: usize) -> Selection {
     let filtered = |rule: SelectionRule, filter: NumberedFilter| SelectionRule {
@@ -185,12 +203,12 @@ pub(super) fn selection(feed: &Feed, number: usize) -> Selection {
     let peer = |number: u8| PeerFilter::Peer { vpn_instance: None, address: world::address(number) };
     let rules = match number {
         0 | 1 => vec![],
-        2 => vec![rule(PeerFilter::Input(InputId::relay("frr")), &[])],
+        2 => vec![rule(PeerFilter::Input(InputId::Router(router("frr"))), &[])],
         3 => {
             vec![rule(PeerFilter::Public, &[(FAMILIES[0], VIEWS[0]), (FAMILIES[2], VIEWS[1]), (FAMILIES[1], VIEWS[0])])]
         }
         4 => vec![rule(peer(0), &[]), rule(peer(2), &[(FAMILIES[1], VIEWS[0]), (FAMILIES[3], VIEWS[2])])],
-        5 => vec![rule(PeerFilter::Input(InputId::relay("gobgp")), &[(FAMILIES[0], VIEWS[0])])],
+        5 => vec![rule(PeerFilter::Input(InputId::Router(router("gobgp"))), &[(FAMILIES[0], VIEWS[0])])],
         6 => vec![filtered(rule(PeerFilter::Public, &[]), NumberedFilter::Even)],
         7 => vec![filtered(rule(PeerFilter::Public, &[]), NumberedFilter::NotFirstSet)],
         8 => vec![
@@ -200,10 +218,18 @@ pub(super) fn selection(feed: &Feed, number: usize) -> Selection {
             ),
             filtered(rule(peer(2), &[]), NumberedFilter::Mixture),
         ],
-        _ => vec![filtered(rule(PeerFilter::Public, &[]), NumberedFilter::Mixture), rule(peer(0), &[])],
+        9 => vec![filtered(rule(PeerFilter::Public, &[]), NumberedFilter::Mixture), rule(peer(0), &[])],
+        11 => vec![filtered(rule(PeerFilter::Public, &[]), NumberedFilter::Even)],
+        _ => vec![],
+    };
+    let inputs = match number {
+        10 => SelectedInputs::Router(router("frr")),
+        11 => SelectedInputs::Router(router("gobgp")),
+        12 => SelectedInputs::Routers(Some(RELAY.into())),
+        _ => SelectedInputs::All,
     };
     let mirroring = if number == 1 { Mirroring::LeftOut } else { Mirroring::Passed };
-    Selection { rules, mirroring }
+    Selection { rules, inputs, mirroring }
 }
 
 /// True if a selection has a RIB of an input's peer. Decides by numbers, and not as the feed does.
@@ -213,7 +239,8 @@ pub(super) fn selects(number: usize, input: &str, peer: u8, rib: Option<(RibView
     };
     match number {
         0 | 1 => true,
-        2 => input == "frr",
+        2 | 10 => input == "frr",
+        11 => input == "gobgp",
         3 => rib_is_one_of(&[(0, 0), (2, 1), (1, 0)]),
         4 => peer == 0 || peer == LOOK_ALIKE_PEER || peer == 2 && rib_is_one_of(&[(1, 0), (3, 2)]),
         5 => input == "gobgp" && rib_is_one_of(&[(0, 0)]),
@@ -226,7 +253,7 @@ pub(super) fn selects(number: usize, input: &str, peer: u8, rib: Option<(RibView
 /// all routes pass.
 pub(super) fn filters(number: usize, peer: u8, (view, family): (RibView, Family)) -> Option<Vec<NumberedFilter>> {
     match number {
-        6 => Some(vec![NumberedFilter::Even]),
+        6 | 11 => Some(vec![NumberedFilter::Even]),
         7 => Some(vec![NumberedFilter::NotFirstSet]),
         8 => {
             let is_even = [(VIEWS[0], FAMILIES[0]), (VIEWS[1], FAMILIES[4])].contains(&(view, family));

@@ -4,13 +4,15 @@
 //!
 //! The test keeps the truth itself, in numbers. The stations read bytes. A station that keeps to
 //! RFC 7854 takes some peers for one. It ends with the same as a late station of its kind.
+//!
+//! The inputs are the routers of one relay. Some stations are told one router alone.
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
     super::*,
-    histories::{CONNECTIONS, HistoryEvent, STATIONS, selection, selects, step},
+    histories::{CONNECTIONS, HistoryEvent, STATIONS, connect, selection, selects, step},
     reader::{PlainReader, StrictReader},
     truth::{ExpectedClaim, FeedTruth, agrees},
     world::{self, NumberedPeer, PEERS, UNANNOUNCED_PEER, key_of},
@@ -160,7 +162,7 @@ proptest! {
         }
         let mut held: [Option<(HeldPeers, u64)>; CONNECTIONS.len()] = [const { None }; CONNECTIONS.len()];
         let mut lost: [Option<(Input, u64)>; CONNECTIONS.len()] = [const { None }; CONNECTIONS.len()];
-        let mut inputs = CONNECTIONS.map(|(name, _)| feed.input(InputId::relay(name)));
+        let mut inputs = CONNECTIONS.map(|(name, _)| connect(&feed, name));
         let mut stations: Vec<_> = (0..STATIONS).map(|number| ReplicaStation::new(&feed, number)).collect();
         let mut largest = 0;
         prop_assert_eq!(inputs.each_ref().map(Input::connection), truth.connections);
@@ -176,16 +178,16 @@ proptest! {
                 }
                 HistoryEvent::Reconnect { connection } => {
                     truth.disconnect(*connection);
-                    inputs[*connection] = feed.input(InputId::relay(CONNECTIONS[*connection].0));
+                    inputs[*connection] = connect(&feed, CONNECTIONS[*connection].0);
                 }
                 HistoryEvent::Hold { connection } => {
-                    let away = std::mem::replace(&mut inputs[*connection], feed.input(InputId::relay(CONNECTIONS[*connection].0))).hold();
+                    let away = std::mem::replace(&mut inputs[*connection], connect(&feed, CONNECTIONS[*connection].0)).hold();
                     let number = truth.hold(*connection);
                     let before = held[*connection].replace((away, number));
                     before.into_iter().for_each(|(_, number)| truth.release(number));
                 }
                 HistoryEvent::Cut { connection } => {
-                    let before = std::mem::replace(&mut inputs[*connection], feed.input(InputId::relay(CONNECTIONS[*connection].0)));
+                    let before = std::mem::replace(&mut inputs[*connection], connect(&feed, CONNECTIONS[*connection].0));
                     let number = truth.connect(*connection);
                     truth.lost.insert(number);
                     let earlier = lost[*connection].replace((before, number));
@@ -226,7 +228,8 @@ proptest! {
         check(&feed, &mut stations, &truth);
         for peer in feed.peers() {
             for rib in peer.ribs() {
-                if let Some(routes) = truth.routes(&peer.input().to_string(), world::peer_number(peer.header()), rib) {
+                let router = peer.input().router().and_then(|router| router.sys_name.clone()).unwrap();
+                if let Some(routes) = truth.routes(&router, world::peer_number(peer.header()), rib) {
                     prop_assert_eq!(rib.routes, routes, "{:?}", rib);
                 }
             }

@@ -426,7 +426,9 @@ impl FeedTruth {
 
 /// True if the feed can read the routes of a RIB.
 fn is_decided(feed: &Feed, input: &str, number: u8, (view, family): (RibView, Family)) -> bool {
-    let is_it = |peer: &PeerRibs| peer.input().to_string() == input && world::peer_number(peer.header()) == number;
+    let is_of_input =
+        |peer: &PeerRibs| peer.input().router().is_some_and(|router| router.sys_name.as_deref() == Some(input));
+    let is_it = |peer: &PeerRibs| is_of_input(peer) && world::peer_number(peer.header()) == number;
     let peers = feed.peers();
     let mut ribs = peers.iter().filter(|peer| is_it(peer)).flat_map(PeerRibs::ribs);
     ribs.any(|rib| (rib.view, rib.family) == (view, family) && rib.is_decided)
