@@ -347,6 +347,7 @@ fn identity_of(config: &Config) -> DeviceIdentity {
     let kernel = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).map(|text| text.trim().to_owned());
     let unknown = |_| "unknown".to_owned();
     DeviceIdentity {
+        note: None,
         sys_name: config.sysname.clone().unwrap_or_else(sys::host_name),
         sys_descr: format!(
             "bmpd {} on Linux {}",

@@ -179,12 +179,22 @@ impl ReceivedFrame {
 
     /// Returns the texts of type String (0) in an Initiation (RFC 7854 §4.4).
     pub fn initiation_texts(&self) -> Vec<String> {
+        self.initiation_tlvs(0)
+    }
+
+    /// Returns sysName (2) of an Initiation.
+    pub fn sys_name(&self) -> Option<String> {
+        self.initiation_tlvs(2).pop()
+    }
+
+    /// Returns the values of one type in an Initiation.
+    fn initiation_tlvs(&self, wanted: u16) -> Vec<String> {
         let mut rest = if self.kind() == INITIATION { self.body() } else { &[] };
         let mut texts = Vec::new();
         while let [kind, kind_low, length, length_low, behind @ ..] = rest {
             let length = usize::from(u16::from_be_bytes([*length, *length_low])).min(behind.len());
             let (value, next) = behind.split_at(length);
-            if [*kind, *kind_low] == [0, 0] {
+            if u16::from_be_bytes([*kind, *kind_low]) == wanted {
                 texts.push(String::from_utf8_lossy(value).into_owned());
             }
             rest = next;

@@ -116,7 +116,7 @@ const BGP_CHANGES: [(&str, &str, &str); 13] = [
 const REPLAY_CHANGES: [(&str, &str); 3] = [("file", "file FILE"), ("pace", "pace recorded"), ("loop", "loop")];
 
 /// Settings whose effect another test shows: file and function.
-const ELSEWHERE: [(&str, &str, &str, &str); 22] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 24] = [
     ("system", "http listen", "http", "the_server_follows_the_configuration_and_sessions_stay_up"),
     ("system", "memory-limit", "memory_limit", "a_changed_memory_limit_counts_at_once"),
     ("keychain", "key-id KEY-ID", "vm_tcp_ao", "keys_that_a_commit_adds_and_ends_count_for_a_connection_that_is_up"),
@@ -135,6 +135,13 @@ const ELSEWHERE: [(&str, &str, &str, &str); 22] = [
         "a_changed_profile_counts_for_new_connections_and_those_that_are_up_stay_up",
     ),
     ("bmp-session", "tcp listen port", "passive", "a_session_becomes_passive_and_active_again"),
+    ("bmp-session", "per-router", "front_door", "a_session_changes_to_a_connection_for_each_router_and_back"),
+    (
+        "bmp-session",
+        "proxy-protocol",
+        "front_door",
+        "a_proxy_header_comes_first_and_a_change_counts_for_the_next_connection",
+    ),
     ("bmp-session", "adopt", "adopted", "a_session_changes_hands_both_ways"),
     ("bmp-relay", "allow PREFIX", "relay_settings", "allow_lets_a_daemon_of_another_host_in_and_undo_closes_it"),
     (

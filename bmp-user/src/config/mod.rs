@@ -13,6 +13,7 @@
 //! * `parse`: commands that set nothing, matching, help
 //! * `command`, `edit`, `change`: a line as a value, and what it does
 //! * `defaults`, `reference`: what the descriptors say of themselves
+//! * `per_router`: sessions with a connection for each router
 //! * `refresh`: when sessions are first told the state
 //! * `section`, `print`, `difference`, `comments`, `file`: the printed form, read and written
 //! * `store`, `candidate`, `trial`, `kept`, `history`, `commit`: commits
@@ -41,6 +42,7 @@ mod language;
 mod model;
 mod operator;
 mod parse;
+mod per_router;
 mod prefix;
 mod print;
 mod reference;
@@ -85,8 +87,8 @@ pub use language::{
 };
 pub use model::{
     AllowedUser, BgpConfig, BgpPeerConfig, BgpTimer, BmpConfig, Config, ConnectInterface, ConnectRetry, HttpListen,
-    KeepaliveProbes, LineText, MEGABYTE, MaxConnections, MaximumRoutes, MonitorConfig, MonitorId, RelayConfig,
-    ReplayConfig, ReplayPace, RouteMode, SessionConfig, SessionId, SessionKeepalive, Transport,
+    KeepaliveProbes, LineText, MEGABYTE, MaxConnections, MaximumRoutes, MonitorConfig, MonitorId, PerRouter,
+    RelayConfig, ReplayConfig, ReplayPace, RouteMode, SessionConfig, SessionId, SessionKeepalive, Transport,
 };
 pub use operator::{Allow, OperatorId, Who};
 pub use parse::{

@@ -357,10 +357,21 @@ pub struct SessionConfig {
     /// `dump-rate ROUTES`: how many routes a second of a dump the session may send. Zero is any
     /// number.
     pub dump_rate: Option<u32>,
+    /// `per-router [ relay NAME ]`: each router behind a relay has a connection of its own.
+    pub per_router: Option<PerRouter>,
+    /// `proxy-protocol`: each connection begins with a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
     /// `adopt`: another local process opens the session. bmpd only pins and counts it.
     pub adopt: bool,
     /// `shutdown`: the session stays down.
     pub shutdown: bool,
+}
+
+/// `per-router [ relay NAME ]`: each router has a connection of its own to the station.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PerRouter {
+    /// `relay NAME`: only routers of this relay. `None` for routers of all relays.
+    pub relay: Option<String>,
 }
 
 /// Text that goes to the end of a line: words with one blank between two, and no quotes around it.

@@ -14,6 +14,8 @@ pub(super) enum Wait {
     ForStation,
     /// Another process opens the connection, which bmpd adopts.
     ForDaemon,
+    /// A router connects to a relay, whose connection the session is for.
+    ForRouter,
     /// The first attempt is not due yet.
     InitialDelay,
 }
@@ -21,6 +23,7 @@ pub(super) enum Wait {
 words!(Wait {
     ForStation => "waiting-for-station",
     ForDaemon => "waiting-for-daemon",
+    ForRouter => "waiting-for-router",
     InitialDelay => "initial-delay",
 });
 
@@ -60,6 +63,11 @@ impl WaitReason {
             SessionPhase::Connecting if configured.adopt => {
                 let detail = format!("no process of this host has connected to {station} port {port}");
                 (Wait::ForDaemon, detail)
+            }
+            SessionPhase::Connecting if configured.per_router.is_some() && shown.routers == 0 => {
+                let relay = configured.per_router.as_ref().and_then(|routers| routers.relay.as_ref());
+                let relay = relay.map_or("a relay".to_owned(), |name| format!("bmp-relay {name}"));
+                (Wait::ForRouter, format!("no router has sent an Initiation to {relay}"))
             }
             SessionPhase::Down if shown.retry_at.is_some() => {
                 (Wait::InitialDelay, "the first attempt to connect is not due yet (initial-delay)".to_owned())

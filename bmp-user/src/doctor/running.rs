@@ -61,7 +61,15 @@ fn session(session: &Value) -> DoctorFinding {
     match (text(session, "state"), text(session, "reason")) {
         ("up", _) => DoctorFinding::ok(Examined::Session, format!("{name} is up")),
         // It waits for the other end, or for the time that an operator set.
-        (_, reason @ ("" | "waiting-for-station" | "waiting-for-daemon" | "initial-delay" | "shutdown")) => {
+        (
+            _,
+            reason @ (""
+            | "waiting-for-station"
+            | "waiting-for-daemon"
+            | "waiting-for-router"
+            | "initial-delay"
+            | "shutdown"),
+        ) => {
             let reason = if reason.is_empty() { "has not connected yet" } else { reason };
             DoctorFinding::new(Examined::Session, FindingState::Warning, format!("{name} is not up: {reason}"))
         }

@@ -18,6 +18,7 @@ pub struct CounterBaseline {
     pub at: Instant,
     kernel: Counters,
     messages: FrameCounts,
+    sent_bytes: u64,
     retransmits: u64,
     connections: EndedConnections,
 }
@@ -39,6 +40,7 @@ impl CounterBaseline {
             at: Instant::now(),
             kernel: pins.counters(&session.pin),
             messages: session.status.messages(),
+            sent_bytes: session.status.sent_bytes(),
             retransmits: retransmits(&session.status.snapshot()),
             connections: EndedConnections::of(&session.pin.connections().borrow()),
         }
@@ -80,6 +82,11 @@ impl CounterBaseline {
     /// Returns the messages that were sent since.
     pub fn messages_since(&self, now: &FrameCounts) -> FrameCounts {
         now.since(&self.messages)
+    }
+
+    /// Returns the bytes of BMP that were sent since.
+    pub fn sent_bytes_since(&self, now: u64) -> u64 {
+        now.saturating_sub(self.sent_bytes)
     }
 
     /// Returns the segments that bmpd's own connections have sent again since.
@@ -153,13 +160,14 @@ mod tests {
             at: Instant::now(),
             kernel: kernel(5),
             messages: messages(5),
+            sent_bytes: 5,
             retransmits: 5,
             connections: connections(5),
         };
         for (now, left) in [(5, 0), (8, 3), (4, 0)] {
             assert_eq!(baseline.kernel_since(&kernel(now)), kernel(left));
             assert_eq!(baseline.messages_since(&messages(now)), messages(left));
-            assert_eq!(baseline.retransmits_since(now), left);
+            assert_eq!((baseline.sent_bytes_since(now), baseline.retransmits_since(now)), (left, left));
             assert_eq!(baseline.connections_since(connections(now)), connections(left));
         }
     }

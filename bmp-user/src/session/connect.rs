@@ -2,8 +2,9 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use bytes::Bytes;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::TcpSocket;
+use tokio::{io::AsyncWriteExt as _, net::TcpSocket};
 
 use super::{steps::ConnectionSteps, transport::StationTransport};
 use crate::{
@@ -29,7 +30,8 @@ pub(super) struct StationConnection {
 }
 
 /// Connects to the station from the granted source, and does the TLS handshake if the session has a
-/// TLS profile. `config` has the key chains and the profiles. `steps` logs how far it is.
+/// TLS profile. A `header` leaves before all else. `config` has the key chains and the profiles.
+/// `steps` logs how far it is.
 ///
 /// # Errors
 ///
@@ -37,7 +39,7 @@ pub(super) struct StationConnection {
 pub(super) async fn connect(
     grant: &Grant,
     datapath: &Datapath,
-    session: &SessionConfig,
+    (session, header): (&SessionConfig, Option<Bytes>),
     config: &Config,
     profiles: &TlsProfiles,
     steps: &ConnectionSteps,
@@ -65,9 +67,12 @@ pub(super) async fn connect(
         format!("the socket is bound to {local}; connecting to {station}, for at most {} s", TIMEOUT.as_secs())
     });
     match tokio::time::timeout(TIMEOUT, socket.connect(station)).await {
-        Ok(Ok(stream)) => match datapath.confirm(&stream, &grant.target) {
+        Ok(Ok(mut stream)) => match datapath.confirm(&stream, &grant.target) {
             Ok(()) => {
                 steps.log(|| format!("connected to {station}, under its pin{}", tls_to_come(session)));
+                if let Some(header) = header {
+                    stream.write_all(&header).await.map_err(|error| no_header(&error, station))?;
+                }
                 let transport = match profile {
                     Some(profile) => {
                         let tls = TlsStream::connect(stream, &profile, station.ip()).await;
@@ -96,6 +101,12 @@ pub(super) async fn connect(
             })
         }
     }
+}
+
+/// Returns why a connection ends before the header of the PROXY protocol has left.
+fn no_header(error: &io::Error, station: SocketAddr) -> DownCause {
+    let why = format!("send the PROXY header to {station}: {error}");
+    DownCause::without_mend(Reason::of(error, Reason::ConnectionReset), why)
 }
 
 /// Returns the end of the sentence that a session with TLS is not up yet.

@@ -3,17 +3,34 @@
 use std::sync::Arc;
 
 use bmp_ebpf::Counters;
+use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{status::SessionStatus, steps::ConnectionSteps};
+use super::{DeviceIdentity, label::SessionLabel, listen::Listeners, status::SessionStatus, steps::ConnectionSteps};
 use crate::{
     config::{self, Config, SessionId},
+    feed::{Feed, KnownRouter, RouterConnection, RouterId},
     pin::{ForeignSockets, Pinned, Pins, SessionPin},
+    tls::TlsProfiles,
+    wire::proxy_header::{ProxiedConnection, proxy_header},
 };
+
+/// What a session is made with, besides its context.
+#[derive(Clone)]
+pub(super) struct SessionMeans {
+    pub(super) feed: Feed,
+    /// What this device calls itself, or what the router of the session does.
+    pub(super) identity: watch::Receiver<DeviceIdentity>,
+    /// Where stations connect to this host.
+    pub(super) listeners: Listeners,
+    pub(super) tls: TlsProfiles,
+}
 
 /// The parts of a session's task.
 pub(super) struct SessionContext {
     pub(super) id: SessionId,
+    /// The router that the task is for, if each router has a connection of its own.
+    pub(super) router: Option<watch::Receiver<KnownRouter>>,
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) pins: Pins,
     pub(super) pin: Arc<SessionPin>,
@@ -47,9 +64,28 @@ impl SessionContext {
         self.pins.counters(&self.pin)
     }
 
+    /// Returns the router that the task is for, if each router has a connection of its own.
+    pub(super) fn router_id(&self) -> Option<Arc<RouterId>> {
+        self.router.as_ref().map(|router| Arc::clone(&router.borrow().id))
+    }
+
+    /// Returns the name of the connection in logs.
+    pub(super) fn label(&self) -> SessionLabel {
+        SessionLabel { id: self.id.clone(), router: self.router_id() }
+    }
+
+    /// Returns the header of the PROXY protocol for a new connection: of the router's connection to
+    /// its relay, or of bmpd's own.
+    pub(super) fn proxy_header(&self) -> Bytes {
+        let router = self.router.as_ref().map(|router| router.borrow().connection);
+        proxy_header(router.and_then(|RouterConnection { remote, local }| {
+            Some(ProxiedConnection { source: remote, destination: local? })
+        }))
+    }
+
     /// Returns what logs the steps of the session's connections.
     pub(super) fn steps(&self) -> ConnectionSteps {
-        ConnectionSteps::new(&self.id, &self.status)
+        ConnectionSteps::new(self.label(), &self.status)
     }
 
     /// Names the session for the pins and the routing tables.

@@ -4,7 +4,7 @@
 //! Lines are bounded too: what goes beyond is counted, and summed up in a line.
 
 use std::{
-    fmt::Write as _,
+    fmt::{Display, Write as _},
     mem,
     sync::{
         LazyLock, Mutex, PoisonError,
@@ -16,7 +16,7 @@ use std::{
 use tracing::debug;
 
 use crate::{
-    config::{DebuggingTopic, SessionId},
+    config::DebuggingTopic,
     feed::FrameCounts,
     log::DEBUGGING,
     wire::bmp::{Frame, MessageType, PeerHeader},
@@ -105,12 +105,12 @@ pub(super) struct MessageTrace {
 
 impl MessageTrace {
     /// Logs a message that has left at `now`, or counts it.
-    pub(super) fn record(&mut self, id: &SessionId, frame: &Frame<'_>, now: Instant) {
-        self.sum_up(id, now);
+    pub(super) fn record(&mut self, session: &impl Display, frame: &Frame<'_>, now: Instant) {
+        self.sum_up(session, now);
         self.began.get_or_insert(now);
         if self.logged < MESSAGES {
             self.logged += 1;
-            debug!(target: DEBUGGING, session = %id, "{}", in_words(frame));
+            debug!(target: DEBUGGING, session = %session, "{}", in_words(frame));
         } else {
             self.more.record(frame.code(), 1);
             self.bytes += frame.bytes().len();
@@ -118,13 +118,13 @@ impl MessageTrace {
     }
 
     /// Logs how many messages were counted, once the second is over.
-    pub(super) fn sum_up(&mut self, id: &SessionId, now: Instant) {
+    pub(super) fn sum_up(&mut self, session: &impl Display, now: Instant) {
         if self.began.is_none_or(|began| now.duration_since(began) < SECOND) {
             return;
         }
         let Self { more, bytes, .. } = mem::take(self);
         if more.total() > 0 {
-            debug!(target: DEBUGGING, session = %id, "sent {} more messages, {bytes} bytes{}", more.total(), by_type(&more));
+            debug!(target: DEBUGGING, session = %session, "sent {} more messages, {bytes} bytes{}", more.total(), by_type(&more));
         }
     }
 }
@@ -188,7 +188,7 @@ mod tests {
         let peer = PeerHeader::of(&frame).unwrap().address();
         assert_eq!(in_words(&frame), format!("sent Peer Up of peer {peer}, {} bytes", up.len()));
         let (mut trace, now) = (MessageTrace::default(), Instant::now());
-        let id = SessionId { vpn_instance: None, station: peer, alias: None };
+        let id = crate::config::SessionId { vpn_instance: None, station: peer, alias: None };
         for _ in 0..MESSAGES + 3 {
             trace.record(&id, &frame, now);
         }

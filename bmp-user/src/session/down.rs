@@ -13,7 +13,7 @@ impl SessionContext {
     pub(super) fn show_down(&self, cause: &DownCause, origin: CauseOrigin) {
         let shown = self.status.snapshot();
         if shown.phase != SessionPhase::Down || shown.why.as_ref() != Some(&cause.why) {
-            warn!(session = %self.id, reason = %cause.reason, "down: {}: {}", cause.reason, cause.why);
+            warn!(session = %self.label(), reason = %cause.reason, "down: {}: {}", cause.reason, cause.why);
         }
         self.status.update(|shown| {
             shown.phase = SessionPhase::Down;

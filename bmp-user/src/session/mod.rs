@@ -8,8 +8,9 @@
 //! - [`connect`], [`listen`], [`accepted`]: how a connection is opened; [`backoff`]: when
 //! - [`stream`]: an established connection, with [`transport`], [`outbox`], [`pacer`], [`pulse`]
 //!   and [`selection`]
-//! - [`adopted`]: a session that another process opens
-//! - [`context`], [`up`], [`down`]: what all sessions share
+//! - [`adopted`]: a session that another process opens; [`routers`]: a session that has a
+//!   connection for each router behind a relay
+//! - [`context`], [`label`], [`up`], [`down`]: what all sessions share
 //! - [`debugging`], [`steps`]: what an operator sees of a session for a time
 //! - [`status`]: what displays read; [`baseline`]: the counters when an operator reset them
 
@@ -21,10 +22,12 @@ mod connect;
 mod context;
 mod debugging;
 mod down;
+mod label;
 mod listen;
 mod outbox;
 mod pacer;
 mod pulse;
+mod routers;
 mod selection;
 mod stage;
 mod status;
@@ -46,19 +49,21 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 pub use baseline::{CounterBaseline, EndedConnections};
 pub use debugging::SessionDebugging;
+pub use routers::RouterSession;
 pub use selection::ribs_of as selection_of;
 pub use status::{CauseOrigin, SessionPhase, SessionProcess, SessionSnapshot, SessionStatus, ShownDump};
 
 use crate::{
-    config::{Config, SessionId},
-    feed::Feed,
+    config::{Config, SessionConfig, SessionId},
+    feed::{Feed, RouterId},
     pin::{ForeignSockets, Pins, SessionPin},
     tasks::{self, Leave, Tasks},
     tls::TlsProfiles,
 };
 use adopted::AdoptedSession;
-use context::SessionContext;
+use context::{SessionContext, SessionMeans};
 use listen::Listeners;
+use routers::RouterSessions;
 use task::SessionTask;
 
 /// How long all sessions together have to say farewell when bmpd ends: a little longer than one
@@ -72,6 +77,8 @@ pub struct DeviceIdentity {
     pub sys_name: String,
     /// sysDescr.
     pub sys_descr: String,
+    /// A text about a router that bmpd relays, for a connection of that router.
+    pub note: Option<String>,
 }
 
 /// A session as displays and operators see it.
@@ -84,6 +91,8 @@ pub struct SessionHandle {
     reset: watch::Sender<()>,
     /// The counters when an operator reset them last.
     baseline: Mutex<Option<CounterBaseline>>,
+    /// The connections of the routers, if each router has its own.
+    routers: Mutex<BTreeMap<Arc<RouterId>, RouterSession>>,
 }
 
 /// The values that no setting changes.
@@ -95,8 +104,18 @@ pub mod defaults {
 impl SessionHandle {
     /// Returns a session that has not begun.
     pub fn idle(pin: Arc<SessionPin>) -> Self {
-        let status = Arc::new(SessionStatus::new());
-        Self { status, pin, reset: watch::Sender::new(()), baseline: Mutex::default() }
+        Self::showing(SessionStatus::new(), pin)
+    }
+
+    fn showing(status: SessionStatus, pin: Arc<SessionPin>) -> Self {
+        let (status, reset) = (Arc::new(status), watch::Sender::new(()));
+        Self { status, pin, reset, baseline: Mutex::default(), routers: Mutex::default() }
+    }
+
+    /// Returns the connections of the routers, in the order of their names. Empty for a session
+    /// that has one connection for all.
+    pub fn routers(&self) -> Vec<RouterSession> {
+        self.routers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Returns the counters when an operator reset them last; `None` if nobody did.
@@ -125,8 +144,11 @@ impl Sessions {
     /// Has displays count from zero for these sessions, which stay as they are.
     pub fn reset_counters(&self, ids: &[SessionId], pins: &Pins) {
         for session in ids.iter().filter_map(|id| self.get(id)) {
-            let baseline = CounterBaseline::of(&session, pins);
-            *session.baseline.lock().unwrap_or_else(PoisonError::into_inner) = Some(baseline);
+            let routers = session.routers();
+            for counted in [&session].into_iter().chain(routers.iter().map(|router| &router.handle)) {
+                let baseline = CounterBaseline::of(counted, pins);
+                *counted.baseline.lock().unwrap_or_else(PoisonError::into_inner) = Some(baseline);
+            }
         }
     }
 
@@ -139,9 +161,29 @@ impl Sessions {
     }
 }
 
+/// How the connections of a session come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SessionKind {
+    /// It has one connection, which bmpd or the station opens.
+    Single,
+    /// It has a connection for each router behind a relay.
+    PerRouter,
+    /// Another process opens it.
+    Adopted,
+}
+
+impl SessionKind {
+    fn of(session: &SessionConfig) -> Self {
+        match (session.adopt, &session.per_router) {
+            (true, _) => Self::Adopted,
+            (false, Some(_)) => Self::PerRouter,
+            (false, None) => Self::Single,
+        }
+    }
+}
+
 struct SessionRun {
-    /// True if another process opens the session.
-    adopted: bool,
+    kind: SessionKind,
     leave: Leave,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -188,7 +230,7 @@ pub async fn run(
     loop {
         let wanted = Arc::clone(&config.borrow_and_update());
         let is_outdated = |id: &SessionId, running: &SessionRun| {
-            wanted.bmp.sessions.get(id).is_none_or(|session| session.adopt != running.adopted)
+            wanted.bmp.sessions.get(id).is_none_or(|session| SessionKind::of(session) != running.kind)
         };
         for (id, session) in running.extract_if(.., |id, running| is_outdated(id, running)) {
             sessions.remove(&id);
@@ -198,11 +240,12 @@ pub async fn run(
             if running.contains_key(id) {
                 continue;
             }
-            let session = SessionHandle::idle(pins.session(id));
+            let session = Arc::new(SessionHandle::idle(pins.session(id)));
             let (stop, stop_receiver) = watch::channel(false);
             let leave = Leave::default();
             let context = SessionContext {
                 id: id.clone(),
+                router: None,
                 config: config.clone(),
                 pins: pins.clone(),
                 pin: Arc::clone(&session.pin),
@@ -211,14 +254,23 @@ pub async fn run(
                 stop: stop_receiver,
                 reset: session.reset.subscribe(),
             };
-            let task = if configured.adopt {
-                tasks::until("adopted session", &leave, AdoptedSession::new(context).run())
-            } else {
-                let task = SessionTask::new(context, feed.clone(), identity.clone(), listeners.clone(), tls.clone());
-                tasks::until("session", &leave, task.run())
+            let kind = SessionKind::of(configured);
+            let means = SessionMeans {
+                feed: feed.clone(),
+                identity: identity.clone(),
+                listeners: listeners.clone(),
+                tls: tls.clone(),
             };
-            sessions.set(id, Arc::new(session));
-            running.insert(id.clone(), SessionRun { adopted: configured.adopt, leave, stop, task });
+            let task = match kind {
+                SessionKind::Adopted => tasks::until("adopted session", &leave, AdoptedSession::new(context).run()),
+                SessionKind::Single => tasks::until("session", &leave, SessionTask::new(context, means).run()),
+                SessionKind::PerRouter => {
+                    let task = RouterSessions::new(context, Arc::clone(&session), means);
+                    tasks::until("session per router", &leave, task.run())
+                }
+            };
+            sessions.set(id, session);
+            running.insert(id.clone(), SessionRun { kind, leave, stop, task });
         }
         let more = tokio::select! {
             changed = config.changed() => changed.is_ok(),

@@ -10,7 +10,7 @@ use crate::{
     },
     feed::{
         Feed, InputId, MOST_FILTER_RULES, Mirroring, PathCondition, PeerFilter, PrefixRule, RouteFilter, RouteRule,
-        SelectedInputs, Selection, SelectionRule,
+        RouterId, SelectedInputs, Selection, SelectionRule,
     },
     wire::bgp::PrefixBits,
 };
@@ -19,14 +19,23 @@ use crate::{
 const _: () = assert!(MOST_ROUTE_RULES <= MOST_FILTER_RULES);
 
 /// Returns what a station is told: everything where no `monitor` is configured. With `monitor`,
-/// mirrored messages come only with `route-mirroring`.
+/// mirrored messages come only with `route-mirroring`. With a `router`, only its peers are told.
 ///
 /// Sessions whose filters have the same rules share them, with what the feed knows about them.
-pub(super) fn selection(config: &Config, session: &SessionConfig, feed: &Feed) -> Selection {
-    selected(session, |monitor| {
+pub(super) fn selection(
+    config: &Config,
+    session: &SessionConfig,
+    router: Option<&Arc<RouterId>>,
+    feed: &Feed,
+) -> Selection {
+    let told = selected(session, |monitor| {
         let name = monitor.route_filter.as_ref()?;
         Some(feed.route_filter(rules_of(config, name)))
-    })
+    });
+    match router {
+        Some(router) => Selection { inputs: SelectedInputs::Router(Arc::clone(router)), ..told },
+        None => told,
+    }
 }
 
 /// Returns the peers and RIBs that a station is told, without filters of their routes.
@@ -42,7 +51,11 @@ fn selected(session: &SessionConfig, filter: impl Fn(&MonitorConfig) -> Option<A
     };
     let rules: Vec<_> = session.monitors.iter().map(rule).collect();
     let mirroring = if rules.is_empty() || session.route_mirroring { Mirroring::Passed } else { Mirroring::LeftOut };
-    Selection { rules, inputs: SelectedInputs::All, mirroring }
+    let inputs = match &session.per_router {
+        Some(routers) => SelectedInputs::Routers(routers.relay.as_deref().map(Arc::from)),
+        None => SelectedInputs::All,
+    };
+    Selection { rules, inputs, mirroring }
 }
 
 /// Returns the rules of a filter. A filter that is not configured has none, and permits nothing. A

@@ -3,11 +3,13 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
+
+use tokio::sync::Notify;
 
 use super::debugging::SessionDebugging;
 use crate::{
@@ -148,6 +150,10 @@ pub struct SessionSnapshot {
     pub keys: Option<KeyReport>,
     /// What TLS there is on the connection.
     pub tls: Option<TlsReport>,
+    /// The routers that have a connection of their own, or are to have one.
+    pub routers: usize,
+    /// The routers that have none, because there are too many.
+    pub routers_left_out: usize,
 }
 
 impl SessionSnapshot {
@@ -173,8 +179,19 @@ pub struct SessionStatus {
     cursor: AtomicU64,
     position: AtomicU64,
     discarded: AtomicU64,
+    sent_bytes: AtomicU64,
     hidden: Mutex<Vec<HiddenPeer>>,
-    debugging: SessionDebugging,
+    debugging: Arc<SessionDebugging>,
+    /// The session that this is a connection of, if each router has a connection of its own.
+    whole: Option<WholeSession>,
+}
+
+/// The session of all routers, for the connection of one.
+#[derive(Debug)]
+struct WholeSession {
+    status: Arc<SessionStatus>,
+    /// Wakes the task of the session when a connection goes up or down.
+    changed: Arc<Notify>,
 }
 
 impl SessionStatus {
@@ -201,14 +218,26 @@ impl SessionStatus {
                 attempts: 0,
                 keys: None,
                 tls: None,
+                routers: 0,
+                routers_left_out: 0,
             }),
             messages: Mutex::default(),
             cursor: AtomicU64::new(0),
             position: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
             hidden: Mutex::default(),
-            debugging: SessionDebugging::default(),
+            debugging: Arc::default(),
+            whole: None,
         }
+    }
+
+    /// Returns the status of the connection of one router. What it sends counts for `whole` too.
+    /// `changed` wakes whoever shows `whole`.
+    pub(super) fn of_router(whole: &Arc<Self>, changed: &Arc<Notify>) -> Self {
+        let debugging = Arc::clone(&whole.debugging);
+        let whole = WholeSession { status: Arc::clone(whole), changed: Arc::clone(changed) };
+        Self { debugging, whole: Some(whole), ..Self::new() }
     }
 
     /// Returns a reading.
@@ -238,6 +267,11 @@ impl SessionStatus {
         self.discarded.load(Relaxed)
     }
 
+    /// Returns how many bytes of BMP were sent since the session was configured.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Relaxed)
+    }
+
     /// Returns what an operator wants to see of the session.
     pub fn debugging(&self) -> &SessionDebugging {
         &self.debugging
@@ -245,7 +279,7 @@ impl SessionStatus {
 
     pub(super) fn update(&self, change: impl FnOnce(&mut SessionSnapshot)) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_up = shown.phase.is_up();
+        let (was_up, phase_before, reason_before) = (shown.phase.is_up(), shown.phase, shown.reason);
         change(&mut shown);
         if let Some(source) = shown.local.map(|local| local.ip().to_canonical()).filter(|_| shown.phase.is_up()) {
             let before = shown.source.replace(source);
@@ -254,6 +288,11 @@ impl SessionStatus {
         if shown.phase.is_up() != was_up {
             shown.since = Instant::now();
             shown.dump = None;
+        }
+        if let Some(whole) =
+            self.whole.as_ref().filter(|_| (shown.phase, shown.reason) != (phase_before, reason_before))
+        {
+            whole.changed.notify_one();
         }
     }
 
@@ -277,6 +316,9 @@ impl SessionStatus {
 
     pub(super) fn count_sent(&self, counts: FrameCounts) {
         *self.messages.lock().unwrap_or_else(PoisonError::into_inner) += counts;
+        if let Some(whole) = &self.whole {
+            whole.status.count_sent(counts);
+        }
     }
 
     pub(super) fn set_cursor(&self, cursor: u64, position: u64) {
@@ -286,6 +328,10 @@ impl SessionStatus {
 
     pub(super) fn set_hidden_peers(&self, hidden: Vec<HiddenPeer>) {
         *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = hidden;
+    }
+
+    pub(super) fn count_sent_bytes(&self, bytes: usize) {
+        self.sent_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
     pub(super) fn count_discarded(&self, bytes: usize) {

@@ -5,22 +5,19 @@ use std::{sync::Arc, time::Instant};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::status::SessionStatus;
-use crate::{
-    config::{DebuggingTopic, SessionId},
-    log::DEBUGGING,
-};
+use super::{label::SessionLabel, status::SessionStatus};
+use crate::{config::DebuggingTopic, log::DEBUGGING};
 
 /// Logs the steps of a session's connections, while an operator wants to see them.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionSteps {
-    id: SessionId,
+    label: SessionLabel,
     status: Arc<SessionStatus>,
 }
 
 impl ConnectionSteps {
-    pub(super) fn new(id: &SessionId, status: &Arc<SessionStatus>) -> Self {
-        Self { id: id.clone(), status: Arc::clone(status) }
+    pub(super) fn new(label: SessionLabel, status: &Arc<SessionStatus>) -> Self {
+        Self { label, status: Arc::clone(status) }
     }
 
     /// Logs a step. The text is made only if somebody wants to see it.
@@ -31,9 +28,9 @@ impl ConnectionSteps {
         }
         if let Some(left_out) = debugging.admit_step(Instant::now()) {
             if left_out > 0 {
-                debug!(target: DEBUGGING, session = %self.id, "{left_out} steps were left out");
+                debug!(target: DEBUGGING, session = %self.label, "{left_out} steps were left out");
             }
-            debug!(target: DEBUGGING, session = %self.id, "{}", step());
+            debug!(target: DEBUGGING, session = %self.label, "{}", step());
         }
     }
 

@@ -20,6 +20,7 @@ use super::{
     DeviceIdentity,
     connect::{StationConnection, set_keepalive},
     debugging::MessageTrace,
+    label::SessionLabel,
     outbox::Outbox,
     pacer::DumpPacer,
     pulse::{DEAD_AFTER, Pulse},
@@ -61,6 +62,7 @@ const _: () = assert!(SessionConfig::LARGEST_BUFFER as usize * MEGABYTE == DEFAU
 /// What a stream needs of its session.
 pub(super) struct StreamContext {
     pub(super) id: SessionId,
+    pub(super) label: SessionLabel,
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) status: Arc<SessionStatus>,
 }
@@ -208,12 +210,13 @@ impl StationStream {
 
     /// Writes once. Logs the messages that leave, if an operator wants to see them.
     fn write(&mut self) -> io::Result<usize> {
-        let Self { context: StreamContext { id, status, .. }, transport, outbox, trace, .. } = self;
-        if status.debugging().left(DebuggingTopic::Messages).is_none() {
-            return outbox.write(transport, status, None);
-        }
+        let Self { context: StreamContext { label, status, .. }, transport, outbox, trace, .. } = self;
         let now = Instant::now();
-        outbox.write(transport, status, Some(&mut |frame: &Frame<'_>| trace.record(id, frame, now)))
+        let mut record = |frame: &Frame<'_>| trace.record(label, frame, now);
+        let is_traced = status.debugging().left(DebuggingTopic::Messages).is_some();
+        let written = outbox.write(transport, status, if is_traced { Some(&mut record) } else { None })?;
+        status.count_sent_bytes(written);
+        Ok(written)
     }
 
     /// Returns why the connection failed in a write. What the far end says last in TLS explains it
@@ -240,7 +243,7 @@ impl StationStream {
         if dumps > self.dumps {
             if self.follower.falls() > self.falls {
                 self.falls = self.follower.falls();
-                info!(session = %self.context.id, "lagged too far behind the journal, and is sent what has changed instead");
+                info!(session = %self.context.label, "lagged too far behind the journal, and is sent what has changed instead");
             }
             self.dumps = dumps;
             self.is_dumping = true;
@@ -260,7 +263,8 @@ impl StationStream {
     fn follow_settings(&mut self) {
         let config = Arc::clone(&self.context.config.borrow_and_update());
         let Some(session) = config.bmp.sessions.get(&self.context.id) else { return };
-        self.follower.select(selection(&config, session, &self.follower.feed()));
+        let router = self.context.label.router.as_ref();
+        self.follower.select(selection(&config, session, router, &self.follower.feed()));
         self.follower.limit_lag(session.buffer_limit_bytes());
         self.follow_statistics_timer(session.statistics_timer);
         let wait = initial_refresh_wait(&config.bmp, &self.context.id);
@@ -276,7 +280,7 @@ impl StationStream {
             return;
         }
         if let Err(error) = set_keepalive(&SockRef::from(self.transport.socket()), keepalive) {
-            warn!(session = %self.context.id, "cannot set the keepalive of the connection: {error}");
+            warn!(session = %self.context.label, "cannot set the keepalive of the connection: {error}");
         }
     }
 
@@ -309,7 +313,7 @@ impl StationStream {
             if let Some(HiddenPeer { input, .. }) = new.next() {
                 let peers = 1 + new.count();
                 warn!(
-                    session = %self.context.id,
+                    session = %self.context.label,
                     "{peers} peers, the first of {input}, are not told: the station could not tell them from those of another input; `monitor` chooses"
                 );
             }
@@ -363,7 +367,7 @@ impl StationStream {
     }
 
     fn check_pulse(&mut self) -> io::Result<Option<DownCause>> {
-        self.trace.sum_up(&self.context.id, Instant::now());
+        self.trace.sum_up(&self.context.label, Instant::now());
         let progress = sys::tcp_progress(self.transport.socket())?;
         self.context.status.update(|shown| shown.live_retransmits = u64::from(progress.retransmits));
         if !self.pulse.is_dead(progress, Instant::now()) {
@@ -429,8 +433,8 @@ async fn tick(timer: Option<&mut Interval>) {
 
 fn initiation(identity: &DeviceIdentity, text: Option<&LineText>) -> Bytes {
     let mut frame = BytesMut::new();
-    let text = text.map(LineText::as_str);
-    bmp::build::initiation(&mut frame, &identity.sys_descr, &identity.sys_name, text);
+    let texts = text.map(LineText::as_str).into_iter().chain(identity.note.as_deref());
+    bmp::build::initiation_with(&mut frame, &identity.sys_descr, &identity.sys_name, texts);
     frame.freeze()
 }
 

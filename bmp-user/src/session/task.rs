@@ -27,8 +27,9 @@ use super::{
     accepted::AcceptedConnection,
     backoff::Backoff,
     connect::{StationConnection, apply_settings, connect},
-    context::{SessionContext, reset_requested, stopped},
+    context::{SessionContext, SessionMeans, reset_requested, stopped},
     down::{explain_silence, manual_reset, pin_replaced},
+    label::SessionLabel,
     listen::{Listeners, StationListener},
     selection::selection,
     stage::{
@@ -58,6 +59,7 @@ const SUCCESS: Duration = Duration::from_secs(5);
 /// See the module.
 pub(super) struct SessionTask {
     context: SessionContext,
+    label: SessionLabel,
     feed: Feed,
     identity: watch::Receiver<DeviceIdentity>,
     /// Where stations connect to this host.
@@ -74,16 +76,12 @@ pub(super) struct SessionTask {
 }
 
 impl SessionTask {
-    pub(super) fn new(
-        context: SessionContext,
-        feed: Feed,
-        identity: watch::Receiver<DeviceIdentity>,
-        listeners: Listeners,
-        tls: TlsProfiles,
-    ) -> Self {
+    pub(super) fn new(context: SessionContext, means: SessionMeans) -> Self {
+        let SessionMeans { feed, identity, listeners, tls } = means;
         let view = context.pin.view();
         let known = view.borrow().clone();
         Self {
+            label: context.label(),
             context,
             feed,
             identity,
@@ -290,7 +288,7 @@ impl SessionTask {
                 Some(self.stream(opened, grant, denied_before, Some(listener)).await)
             }
             StationStreamEnd::Failed(cause) => {
-                warn!(session = %self.context.id, reason = %cause.reason, "down: {}: {}; listening", cause.reason, cause.why);
+                warn!(session = %self.label, reason = %cause.reason, "down: {}: {}; listening", cause.reason, cause.why);
                 self.context.status.update(|shown| shown.set_cause(&cause, CauseOrigin::Connection));
                 Some(Stage::Listening(self.listening(grant, listener)))
             }
@@ -332,8 +330,13 @@ impl SessionTask {
         self.known.clone_from(&self.view.borrow_and_update());
         let SessionContext { pin, status, .. } = &self.context;
         match &self.known.state {
-            // No connection is left to hold, and none is opened by a way that is lost.
-            PinState::Ready(_) if self.known.hold_down.is_some() => pin.end_hold_down(),
+            // No connection is left to hold, and none is opened by a way that is lost. Those of
+            // other routers may be up.
+            PinState::Ready(_) if self.known.hold_down.is_some() => {
+                if self.label.router.is_none() {
+                    pin.end_hold_down();
+                }
+            }
             PinState::Ready(grant) => {
                 let grant = Arc::clone(grant);
                 status.clear_pin_cause();
@@ -365,7 +368,9 @@ impl SessionTask {
         let (settings, denied_before) = (AttemptSettings::of(&configured, &config), self.denied());
         let (datapath, to, tls) = (self.context.pins.datapath().clone(), Arc::clone(&grant), self.tls.clone());
         let steps = self.context.steps();
-        let connecting = Box::pin(async move { connect(&to, &datapath, &configured, &config, &tls, &steps).await });
+        let header = configured.proxy_protocol.then(|| self.context.proxy_header());
+        let connecting =
+            Box::pin(async move { connect(&to, &datapath, (&configured, header), &config, &tls, &steps).await });
         Stage::Connecting(StationAttempt { grant, settings, denied_before, connecting })
     }
 
@@ -381,7 +386,7 @@ impl SessionTask {
         // From now on the guard keeps strangers away and lets the station in.
         context.pin.set_listener(ListenerState::Open(Arc::clone(&grant)));
         context.steps().log(|| format!("waits for the station on {listener}"));
-        info!(session = %context.id, "listening on {listener} for {}", context.id.station);
+        info!(session = %self.label, "listening on {listener} for {}", context.id.station);
         Stage::Listening(self.listening(grant, listener))
     }
 
@@ -429,7 +434,7 @@ impl SessionTask {
 
     fn warn_of_closed(&self, cause: &DownCause) {
         let DownCause { reason, why, .. } = cause;
-        warn!(session = %self.context.id, %reason, "closed a connection of the station: {why}");
+        warn!(session = %self.label, %reason, "closed a connection of the station: {why}");
     }
 
     /// Goes on listening after a connection of the station that was refused.
@@ -451,13 +456,12 @@ impl SessionTask {
         let socket = transport.socket();
         let (local, peer) = (socket.local_addr().ok(), socket.peer_addr().unwrap_or(grant.target.station));
         let configured = self.context.configured();
-        let SessionContext { id, config, status, .. } = &self.context;
         match local {
             Some(local) => {
                 let (interface, source) = (grant.resolved.interface_names(), local.ip());
-                info!(session = %id, station = %peer, interface, source = %source, "up from {local} to {peer}");
+                info!(session = %self.label, station = %peer, interface, source = %source, "up from {local} to {peer}");
             }
-            None => info!(session = %id, station = %peer, "up to {peer}"),
+            None => info!(session = %self.label, station = %peer, "up to {peer}"),
         }
         self.context.steps().log(|| format!("established: Initiation and the state follow, to {peer}"));
         self.context.show_up(&grant, local, |shown| {
@@ -468,11 +472,14 @@ impl SessionTask {
         if listener.is_some() {
             self.unbind(socket, &grant).await;
             if let Err(error) = apply_settings(&SockRef::from(socket), &configured) {
-                warn!(session = %id, "cannot set keepalive, mss and dscp of the connection: {error}");
+                warn!(session = %self.label, "cannot set keepalive, mss and dscp of the connection: {error}");
             }
         }
-        let context = StreamContext { id: id.clone(), config: config.clone(), status: Arc::clone(status) };
-        let selection = selection(&self.context.whole_config(), &configured, &self.feed);
+        let SessionContext { id, config, status, .. } = &self.context;
+        let (label, status) = (self.label.clone(), Arc::clone(status));
+        let context = StreamContext { id: id.clone(), label, config: config.clone(), status };
+        let router = self.label.router.as_ref();
+        let selection = selection(&self.context.whole_config(), &configured, router, &self.feed);
         let follower = self.feed.attach(selection);
         let stream =
             StationStream::new(context, StationConnection { transport, keys }, follower, &self.identity.borrow());
@@ -491,7 +498,7 @@ impl SessionTask {
             return;
         }
         if let Err(error) = sys::bind_to_interface(stream, target.vrf) {
-            debug!(session = %self.context.id, "the connection stays bound to the interface that it came by: {error}");
+            debug!(session = %self.label, "the connection stays bound to the interface that it came by: {error}");
         }
     }
 
@@ -501,7 +508,7 @@ impl SessionTask {
     async fn part(&mut self, stream: StationStream, end: &StationStreamEnd) {
         let view = self.view.borrow().clone();
         let has_lost_way = matches!(view.state, PinState::Down(_)) || view.hold_down.is_some();
-        let SessionContext { id, status, .. } = &self.context;
+        let status = &self.context.status;
         match end {
             StationStreamEnd::Failed(_) => {}
             StationStreamEnd::PinChanged => match &view.state {
@@ -509,9 +516,9 @@ impl SessionTask {
                 _ => self.context.show_down(&pin_replaced(), CauseOrigin::Connection),
             },
             StationStreamEnd::Reset => self.context.show_down(&manual_reset(), CauseOrigin::Connection),
-            StationStreamEnd::Stopped => info!(session = %id, "closing"),
+            StationStreamEnd::Stopped => info!(session = %self.label, "closing"),
             StationStreamEnd::Replaced(_) => {
-                info!(session = %id, "the station has connected anew, which ends the connection before");
+                info!(session = %self.label, "the station has connected anew, which ends the connection before");
             }
         }
         self.context.steps().log(|| format!("the connection is closed: {}", end.in_words()));
@@ -545,14 +552,14 @@ impl SessionTask {
         let configured = self.context.configured();
         let least = if self.has_lost_connection { configured.flap_damping } else { Duration::ZERO };
         let delay = self.backoff.delay().max(least);
-        let (id, status) = (&self.context.id, &self.context.status);
+        let status = &self.context.status;
         let line = format!("down: {}: {}; next attempt in {:.1} s", cause.reason, cause.why, delay.as_secs_f64());
         self.context.steps().log(|| line.clone());
         // The same reason again is no change of state.
         if status.snapshot().reason == Some(cause.reason) {
-            debug!(session = %id, reason = %cause.reason, "{line}");
+            debug!(session = %self.label, reason = %cause.reason, "{line}");
         } else {
-            warn!(session = %id, reason = %cause.reason, "{line}");
+            warn!(session = %self.label, reason = %cause.reason, "{line}");
         }
         let until = Instant::now() + delay;
         status.update(|shown| {

@@ -51,7 +51,7 @@ impl SessionLab {
         let foreign =
             ForeignSockets::new(pins.clone(), RouteLookup::default(), host.subscribe(), ApartThread::in_runtime());
         let choices = SourceChoices::beside(Path::new("/dev/null"), watch::Sender::new(false).subscribe());
-        let identity = DeviceIdentity { sys_name: "edge1".to_owned(), sys_descr: "a test".to_owned() };
+        let identity = DeviceIdentity { sys_name: "edge1".to_owned(), sys_descr: "a test".to_owned(), note: None };
         let identity = watch::Sender::new(identity);
         let (sessions, stop) = (Sessions::default(), watch::Sender::new(false));
         tokio::spawn(pin::run(

@@ -25,7 +25,7 @@ impl SessionContext {
         let was_down = before.why.map(|why| format!("; it was down: {why}")).unwrap_or_default();
         let cause = format!("{}{was_down}", grant.resolved.rule);
         warn!(
-            session = %self.id, station = %grant.target.station, interface = grant.resolved.interface_names(),
+            session = %self.label(), station = %grant.target.station, interface = grant.resolved.interface_names(),
             source = %new, old_source = %old, cause, "the station sees another source: {new} instead of {old}: {cause}"
         );
     }

@@ -11,6 +11,7 @@ mod forms;
 mod http;
 mod keychain;
 mod monitor;
+mod per_router;
 mod refresh;
 mod relay;
 mod replay;

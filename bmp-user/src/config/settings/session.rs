@@ -33,6 +33,15 @@ const ADOPTED_CONNECTS: &str = "only a session that another process of this devi
 /// its answers go by the routing tables.
 const ROUTED_CONNECTS: &str = "a next hop is for connections that this device opens";
 
+/// Why `per-router` and `local-port` do not go together.
+pub(super) const SHARES_NO_PORT: &str = "the connections of several routers cannot leave from one port";
+
+/// Why `per-router` and `tcp listen port` do not go together.
+pub(super) const DIVIDED_CONNECTS: &str = "this device opens the connection of each router";
+
+/// Why `per-router` and `adopt` do not go together.
+pub(super) const DIVIDED_IS_OWN: &str = "bmpd opens the connections of routers itself";
+
 /// The words of a description. How long it may be is said where it is read.
 static DESCRIPTION_WORDS: [Syntax; 2] = [
     Argument(ArgumentKind::Text, "what the session is for, to the end of the line; quotes around it go"),
@@ -100,7 +109,7 @@ pub(in crate::config) static TCP_LISTEN_PORT: SettingDescriptor = SettingDescrip
     value: &[PORT_VALUE, Optional(KEYCHAIN_FORM), Optional(TLS_FORM)],
     default: DefaultValue::Fixed("none; a session needs `tcp connect port` or `tcp listen port`"),
     effect: Effect::Reconnects,
-    note: "Another key chain or TLS profile alone counts for the next connection. It goes neither with `adopt` nor with `next-hop`. The command replaces `tcp connect port`.",
+    note: "Another key chain or TLS profile alone counts for the next connection. It goes neither with `adopt` nor with `next-hop` nor with `per-router` nor with `proxy-protocol`. The command replaces `tcp connect port`.",
     access: &ListenPort,
     replaces: Some(&TCP_CONNECT_PORT),
     ..SettingDescriptor::in_view(ViewKind::Session)
@@ -125,6 +134,9 @@ impl Access for ConnectPort {
         let transport = Transport::Connect(whole(arguments)?);
         no_other_has(config, view, transport)?;
         let session = SessionConfig::find_mut(config, view)?;
+        if session.per_router.is_some() && local_port(arguments).is_some() {
+            return Err(format!("the session has `per-router`, and {SHARES_NO_PORT}: `undo per-router` first"));
+        }
         (session.transport, session.password) = (Some(transport), arguments.secret());
         (session.keychain, session.tls) = (keychain(arguments), tls(arguments));
         session.local_port = local_port(arguments);
@@ -171,6 +183,14 @@ impl Access for ListenPort {
         }
         if session.next_hop.is_some() {
             return Err(format!("the session has `next-hop`, and {ROUTED_CONNECTS}: `undo next-hop` first"));
+        }
+        if session.per_router.is_some() {
+            return Err(format!("the session has `per-router`, and {DIVIDED_CONNECTS}: `undo per-router` first"));
+        }
+        if session.proxy_protocol {
+            return Err("the session has `proxy-protocol`, and the end that connects sends the header: \
+                        `undo proxy-protocol` first"
+                .to_owned());
         }
         (session.transport, session.password, session.keychain) = (Some(transport), None, keychain(arguments));
         (session.tls, session.local_port) = (tls(arguments), None);
@@ -243,7 +263,7 @@ fn no_other_has(config: &Config, view: &CommandView, transport: Transport) -> Re
 }
 
 /// Refuses a setting of a session that waits for its station.
-fn connects(config: &Config, view: &CommandView, why: &str) -> Result<(), String> {
+pub(super) fn connects(config: &Config, view: &CommandView, why: &str) -> Result<(), String> {
     match SessionConfig::find(config, view).and_then(|session| session.transport) {
         Some(Transport::Listen(_)) => Err(format!("the session has `tcp listen port`, but {why}")),
         Some(Transport::Connect(_)) | None => Ok(()),
@@ -520,7 +540,13 @@ pub(in crate::config) static ADOPT: SettingDescriptor = SettingDescriptor {
     effect: Effect::Reconnects,
     note: "bmpd closes its own connection; the other process opens the next one. It does not go with \
            `tcp listen port`.",
-    access: field!(SessionConfig, adopt, |config, view, _| connects(config, view, ADOPTED_CONNECTS)),
+    access: field!(SessionConfig, adopt, |config, view, _| {
+        connects(config, view, ADOPTED_CONNECTS)?;
+        match SessionConfig::find(config, view).is_some_and(|session| session.per_router.is_some()) {
+            true => Err(format!("the session has `per-router`, and {DIVIDED_IS_OWN}: `undo per-router` first")),
+            false => Ok(()),
+        }
+    }),
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 

@@ -6,12 +6,12 @@ use super::{
     arguments::ArgumentType as _,
     bgp, bmp,
     descriptor::{Setting, SettingDescriptor},
-    http, keychain, monitor, refresh, relay, replay, route_filter, session, system, tls,
+    http, keychain, monitor, per_router, refresh, relay, replay, route_filter, session, system, tls,
 };
 use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
-pub(in crate::config) static SETTINGS: [&SettingDescriptor; 79] = [
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 81] = [
     &system::SYSNAME,
     &system::INTERFACE_ALIAS,
     &system::MEMORY_LIMIT,
@@ -86,6 +86,8 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 79] = [
     &session::STATISTICS_TIMER,
     &session::INITIATION_MESSAGE,
     &refresh::DUMP_RATE,
+    &per_router::PER_ROUTER,
+    &per_router::PROXY_PROTOCOL,
     &session::ADOPT,
     &session::SHUTDOWN,
     &session::MONITOR,

@@ -81,15 +81,19 @@ fn transport() -> impl Strategy<Value = Transport> {
 
 /// Settings of a session that do not depend on its station's family.
 fn plain() -> impl Strategy<Value = SessionConfig> {
-    (option::of(transport()), vec(name(), 0..=8), 0_u64..=600_000, any::<bool>(), any::<bool>()).prop_map(
-        |(transport, mut egress_interfaces, hold_down, adopt, shutdown)| {
+    let routers = (option::of(option::of(name())), any::<bool>());
+    (option::of(transport()), vec(name(), 0..=8), 0_u64..=600_000, any::<bool>(), any::<bool>(), routers).prop_map(
+        |(transport, mut egress_interfaces, hold_down, adopt, shutdown, (per_router, proxy_protocol))| {
             let mut known = BTreeSet::new();
             egress_interfaces.retain(|name| known.insert(name.clone()));
+            let connects = !matches!(transport, Some(Transport::Listen(_)));
             SessionConfig {
                 transport,
                 egress_interfaces,
                 hold_down: Duration::from_millis(hold_down),
-                adopt: adopt && !matches!(transport, Some(Transport::Listen(_))),
+                adopt: adopt && connects && per_router.is_none(),
+                per_router: per_router.filter(|_| connects).map(|relay| PerRouter { relay }),
+                proxy_protocol: proxy_protocol && connects,
                 shutdown,
                 ..SessionConfig::default()
             }
@@ -354,7 +358,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
             password: password.filter(|_| connects),
             keychain: keychain.filter(|_| session.transport.is_some()),
             tls: tls.filter(|_| session.transport.is_some()),
-            local_port: numbers.0.filter(|_| connects),
+            local_port: numbers.0.filter(|_| connects && session.per_router.is_none()),
             connect_retry: retry
                 .map(|(first, more)| ConnectRetry { first: seconds(first), longest: seconds(first + more) }),
             keepalive: waits.0,

@@ -69,7 +69,7 @@ pub(super) fn consequences<'a>(
             PinState::Ready(grant) => {
                 let causes = causes.unwrap_or_default();
                 let is_interrupted =
-                    causes.adopts_otherwise || was.is_none_or(|was| was.verdict != PinVerdict::from(&state));
+                    causes.opens_otherwise || was.is_none_or(|was| was.verdict != PinVerdict::from(&state));
                 let is_up = was.is_some_and(|was| was.is_up);
                 let is_touched = was.is_none() || !causes.is_empty();
                 if let Some(signing) = causes.signing.filter(|_| is_up && !is_interrupted) {
@@ -169,6 +169,9 @@ impl AwaitedSession<'_> {
             SessionPhase::Connecting if self.session.adopt => {
                 self.open_if(was_up || shown.reason.is_some(), self.waits(&shown, &state, was_up))
             }
+            SessionPhase::Connecting if self.session.per_router.is_some() && shown.routers == 0 => {
+                self.open_if(was_up, self.waits(&shown, &state, was_up))
+            }
             SessionPhase::Down if shown.reason.is_some() => {
                 self.open_if(self.session.adopt && was_up, Some(self.failed(&shown, grant)))
             }
@@ -258,7 +261,8 @@ struct Causes {
     changed: Vec<&'static str>,
     /// `tcp listen` instead of `tcp connect`, or the reverse.
     direction: Option<&'static str>,
-    adopts_otherwise: bool,
+    /// True if another task than before is to open the connections.
+    opens_otherwise: bool,
     /// What the next connection is signed with, in words, where that has changed. Such a change
     /// alone leaves a session up.
     signing: Option<&'static str>,
@@ -294,6 +298,7 @@ impl Causes {
             (was.transport != session.transport && direction.is_none(), port),
             (was.shutdown != session.shutdown, "shutdown"),
             (was.adopt != session.adopt, "adopt"),
+            (was.per_router != session.per_router, "per-router"),
             (was.password != session.password, "password"),
             (was.keychain != session.keychain, "keychain"),
             (was.tls != session.tls, "tls"),
@@ -305,7 +310,7 @@ impl Causes {
         Self {
             changed: changed.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect(),
             direction,
-            adopts_otherwise: was.adopt != session.adopt,
+            opens_otherwise: was.adopt != session.adopt || was.per_router.is_some() != session.per_router.is_some(),
             signing: if was.tls != session.tls {
                 Some("TLS profile")
             } else if was.keychain != session.keychain {

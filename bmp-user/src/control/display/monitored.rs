@@ -23,8 +23,8 @@ use super::{
 use crate::{
     config::{Config, SessionConfig, SessionId},
     escape::{Untrusted, escaped_lines},
-    feed::{Feed, HiddenPeer, InputId, PeerFilter, PeerRibs, Selection, SelectionRule},
-    session::selection_of,
+    feed::{Feed, HiddenPeer, InputId, PeerFilter, PeerRibs, RouterId, Selection, SelectionRule},
+    session::{RouterSession, selection_of},
     wire::{bgp::Family, bmp::PeerKey},
 };
 
@@ -99,6 +99,8 @@ struct PeerSelection {
     /// See [`MonitoringSession::up`].
     up: bool,
     lag_bytes: Option<u64>,
+    /// The same for each router that has a connection of its own; `None` if none has.
+    routers: Option<HashMap<Arc<RouterId>, Option<u64>>>,
     /// The inputs whose peer of this key the session hides.
     hidden: HashMap<PeerKey, HashSet<InputId>>,
 }
@@ -112,12 +114,23 @@ impl PeerSelection {
         }
         let up = status.as_ref().is_some_and(|status| status.snapshot().phase.is_up());
         let (_, position) = status.map(|status| status.cursor()).unwrap_or_default();
+        let head = context.feed.head().bytes;
+        let routers = session.per_router.as_ref().map(|_| {
+            let routers = context.sessions.get(id).map(|session| session.routers()).unwrap_or_default();
+            let lag = |RouterSession { router, handle, .. }: RouterSession| {
+                let (_, position) = handle.status.cursor();
+                let up = handle.status.snapshot().phase.is_up();
+                (router.id, up.then(|| head.saturating_sub(position)))
+            };
+            routers.into_iter().map(lag).collect()
+        });
         Self {
+            routers,
             id: id.clone(),
             selection: selection_of(session),
             monitors: session.monitors.keys().map(ToString::to_string).collect(),
             up,
-            lag_bytes: up.then(|| context.feed.head().bytes.saturating_sub(position)),
+            lag_bytes: up.then(|| head.saturating_sub(position)),
             hidden,
         }
     }
@@ -201,10 +214,17 @@ impl MonitoredPeer {
     /// Describes a peer, and the sessions that report it.
     fn of(peer: &PeerRibs, selections: &[PeerSelection]) -> Self {
         let mut report = Self::alone(peer);
-        for PeerSelection { id, selection, monitors, up, lag_bytes, hidden } in selections {
+        for PeerSelection { id, selection, monitors, up, lag_bytes, routers, hidden } in selections {
             if !peer.is_selected_by(selection) {
                 continue;
             }
+            let (up, lag_bytes) = match routers {
+                Some(routers) => {
+                    let lag = peer.input().router().and_then(|router| routers.get(router).copied()).flatten();
+                    (lag.is_some(), lag)
+                }
+                None => (*up, *lag_bytes),
+            };
             let SessionId { vpn_instance, station, alias } = id.clone();
             let refused = hidden.get(&peer.header().key).is_some_and(|inputs| inputs.contains(peer.input()));
             let mut ribs = Vec::new();
@@ -221,9 +241,9 @@ impl MonitoredPeer {
                 alias,
                 monitors: peer.selecting_rules(selection).filter_map(|rule| monitors.get(rule).cloned()).collect(),
                 ribs,
-                up: *up,
+                up,
                 refused,
-                lag_bytes: *lag_bytes,
+                lag_bytes,
             });
         }
         report

@@ -1,6 +1,6 @@
 //! One connection of a daemon.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use tokio::{
     io::AsyncReadExt,
@@ -17,7 +17,7 @@ use super::{
     status::ConnectionHandle,
 };
 use crate::{
-    feed::{Claim, HeldPeers, Input, InputNotice, MemoryExcess, UpdateError},
+    feed::{Claim, HeldPeers, Input, InputNotice, MemoryExcess, RouterConnection, UpdateError},
     input::budget::{BudgetNews, ClosingCause, HOLD, RouteBudget, RouteExcess, WARNS_AT_PERCENT, ordered},
     visitors::ClientOrigin,
     wire::bmp,
@@ -84,6 +84,15 @@ pub(super) struct RelayLinks {
     pub(super) status: ConnectionHandle,
     pub(super) terms: watch::Receiver<Arc<RelayTerms>>,
     pub(super) owners: PeerOwners,
+    /// The relay's end of the connection, if the relay is divided.
+    pub(super) divided: Option<DividedConnection>,
+}
+
+/// A connection of a divided relay, which is an input of its own router.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DividedConnection {
+    /// The relay's end.
+    pub(super) local: Option<SocketAddr>,
 }
 
 /// Connections of one relay whose peers are held at one time, at most.
@@ -93,10 +102,13 @@ pub const MOST_PEERS_OF_CONNECTION: usize = 16_384;
 
 /// Feeds what `stream` sends until it ends. Then holds its peers for as long as the terms say.
 pub(super) async fn serve(stream: impl DaemonStream, mut input: Input, links: RelayLinks) {
-    let RelayLinks { status, terms, owners } = links;
+    let RelayLinks { status, terms, owners, divided } = links;
     let (relay, client) = (status.relay_name().to_owned(), status.client());
     info!(relay, %client, "daemon connected");
     input.limit_peers(MOST_PEERS_OF_CONNECTION);
+    if let Some(DividedConnection { local }) = divided {
+        input.divide(&relay, RouterConnection { remote: client, local });
+    }
     let registration = owners.register(input.connection(), client);
     let mut connection = RelayConnection {
         stream,

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::{
     RelayTerms,
     claims::PeerOwners,
-    connection::{self, RelayLinks},
+    connection::{self, DividedConnection, RelayLinks},
     encryption::RelayTls,
     keepalive::probe_idle_daemon,
     signing::RelaySigning,
@@ -39,7 +39,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// connections.
 pub(super) async fn run(
     status: RelayHandle,
-    feed: Feed,
+    (feed, is_divided): (Feed, bool),
     terms: watch::Receiver<Arc<RelayTerms>>,
     host: watch::Receiver<Arc<Host>>,
     mut signing: Option<RelaySigning>,
@@ -48,7 +48,7 @@ pub(super) async fn run(
     let listener = listen(&status, signing.as_mut()).await;
     let visitors = Visitors::within(terms.borrow().limits);
     let (memory, owners) = (feed.memory_standing(), PeerOwners::default());
-    let mut door = RelayDoor { status, feed, memory, terms, host, visitors, owners, signing, encryption };
+    let mut door = RelayDoor { status, feed, is_divided, memory, terms, host, visitors, owners, signing, encryption };
     let (mut connections, mut failing) = (Tasks::default(), false);
     loop {
         tokio::select! {
@@ -87,6 +87,8 @@ async fn look_is_due(signing: &mut Option<RelaySigning>) {
 struct RelayDoor {
     status: RelayHandle,
     feed: Feed,
+    /// Whether each router is an input of its own.
+    is_divided: bool,
     memory: watch::Receiver<MemoryStanding>,
     terms: watch::Receiver<Arc<RelayTerms>>,
     host: watch::Receiver<Arc<Host>>,
@@ -99,10 +101,11 @@ struct RelayDoor {
 impl RelayDoor {
     /// Serves an accepted connection, or closes it.
     fn open(&mut self, stream: TcpStream, client: SocketAddr, connections: &mut Tasks) {
-        let Self { status, feed, memory, terms, host, visitors, owners, signing, encryption } = self;
+        let Self { status, feed, is_divided, memory, terms, host, visitors, owners, signing, encryption } = self;
         let is_own = |address| host.borrow().link_with_address(address).is_some();
         // A connection that is closed already has no local address.
-        let origin = ClientOrigin::of_client(stream.local_addr().ok(), client, is_own);
+        let local = stream.local_addr().ok();
+        let origin = ClientOrigin::of_client(local, client, is_own);
         visitors.set_limits(terms.borrow().limits);
         let (relay, is_allowed) = (status.name(), terms.borrow().lets_in(origin));
         match (origin, is_allowed) {
@@ -146,7 +149,8 @@ impl RelayDoor {
         };
         let input = feed.input(InputId::relay(relay));
         let status = status.connection(input.connection(), origin, client).of(visitor);
-        let links = RelayLinks { status, terms: terms.clone(), owners: owners.clone() };
+        let divided = is_divided.then_some(DividedConnection { local });
+        let links = RelayLinks { status, terms: terms.clone(), owners: owners.clone(), divided };
         let name = "relay connection";
         match (encryption, keys) {
             (None, None) => connections.passing(name, connection::serve(stream, input, links)),

@@ -75,7 +75,7 @@ pub async fn run(
     loop {
         let now = Arc::clone(&config.borrow_and_update());
         // The limits of relays are made of what is left.
-        visitors::keep_for(now.session_count());
+        visitors::keep_for(now.connection_count());
         let lacks_users = tasks::idle(relays.users().learn(&now)).await;
         let wanted = wanted(&now, relays.users());
         let obsolete: Vec<String> = running
@@ -86,7 +86,7 @@ pub async fn run(
         // Closed before any starts: a new relay may need an address that one of them holds.
         for name in obsolete {
             if let Some(relay) = running.remove(&name) {
-                info!(relay = name, listen = %relay.listen, "closed: the configuration has the relay listen there no more");
+                info!(relay = name, listen = %relay.listen, "closed: the configuration has the relay listen there no more, or listen otherwise");
                 relay.stop().await;
             }
         }
@@ -122,11 +122,12 @@ pub async fn run(
 
 /// The relays that have a `listen`.
 fn wanted(config: &Config, users: &UserNumbers) -> BTreeMap<String, WantedRelay> {
-    let wanted = |relay: &config::RelayConfig| {
+    let wanted = |name: &str, relay: &config::RelayConfig| {
         let (listen, keychain, tls) = (relay.listen?, relay.keychain.clone(), relay.tls.clone());
-        Some(WantedRelay { listen, keychain, tls, terms: Arc::new(RelayTerms::of(relay, users)) })
+        let is_divided = config.is_divided(name);
+        Some(WantedRelay { listen, keychain, tls, is_divided, terms: Arc::new(RelayTerms::of(relay, users)) })
     };
-    config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), wanted(relay)?))).collect()
+    config.relays.iter().filter_map(|(name, relay)| Some((name.clone(), wanted(name, relay)?))).collect()
 }
 
 struct WantedRelay {
@@ -135,13 +136,15 @@ struct WantedRelay {
     keychain: Option<String>,
     /// The TLS profile that daemons are met with.
     tls: Option<String>,
+    /// Whether each router is an input of its own, because sessions tell it by itself.
+    is_divided: bool,
     terms: Arc<RelayTerms>,
 }
 
 impl WantedRelay {
     /// Returns what the listener is opened with.
-    fn listening(&self) -> (SocketAddr, Option<&str>, Option<&str>) {
-        (self.listen, self.keychain.as_deref(), self.tls.as_deref())
+    fn listening(&self) -> (SocketAddr, Option<&str>, Option<&str>, bool) {
+        (self.listen, self.keychain.as_deref(), self.tls.as_deref(), self.is_divided)
     }
 }
 
@@ -218,6 +221,7 @@ struct RunningRelay {
     listen: SocketAddr,
     keychain: Option<String>,
     tls: Option<String>,
+    is_divided: bool,
     terms: watch::Sender<Arc<RelayTerms>>,
     task: JoinHandle<()>,
 }
@@ -225,7 +229,7 @@ struct RunningRelay {
 impl RunningRelay {
     fn start(
         name: &str,
-        WantedRelay { listen, keychain, tls, terms }: WantedRelay,
+        WantedRelay { listen, keychain, tls, is_divided, terms }: WantedRelay,
         (feed, relays): (&Feed, &Relays),
         host: watch::Receiver<Arc<Host>>,
         signing: Option<RelaySigning>,
@@ -233,14 +237,14 @@ impl RunningRelay {
     ) -> Self {
         let status = relays.register(name, listen);
         let (terms, receiver) = watch::channel(terms);
-        let listener = listener::run(status, feed.clone(), receiver, host, signing, encryption);
+        let listener = listener::run(status, (feed.clone(), is_divided), receiver, host, signing, encryption);
         let task = tasks::forever("relay listener", listener);
-        Self { listen, keychain, tls, terms, task }
+        Self { listen, keychain, tls, is_divided, terms, task }
     }
 
     /// Returns what the listener was opened with.
-    fn listening(&self) -> (SocketAddr, Option<&str>, Option<&str>) {
-        (self.listen, self.keychain.as_deref(), self.tls.as_deref())
+    fn listening(&self) -> (SocketAddr, Option<&str>, Option<&str>, bool) {
+        (self.listen, self.keychain.as_deref(), self.tls.as_deref(), self.is_divided)
     }
 
     /// Closes the listener, and its connections with it. The address is free when this returns.

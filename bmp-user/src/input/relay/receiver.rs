@@ -110,7 +110,7 @@ impl BmpReceiver {
                 ChunkEnd::Partial => return Ok(ReceiveOutcome::AllFed),
                 ChunkEnd::Invalid(error) => return Err(error.after(start)),
                 ChunkEnd::Session(length) => {
-                    let control = self.control();
+                    let control = self.control(input);
                     self.buffer.advance(length);
                     let start = self.offset;
                     self.offset += length as u64;
@@ -134,10 +134,12 @@ impl BmpReceiver {
     }
 
     /// Reads the Initiation or Termination at the start of the buffer.
-    fn control(&mut self) -> Result<Option<DaemonGoodbye>, Error> {
+    fn control(&mut self, input: &mut Input) -> Result<Option<DaemonGoodbye>, Error> {
         let message = frames(&self.buffer).next().transpose()?.map(|frame| Message::parse(&frame)).transpose()?;
         if let Some(Message::Initiation(initiation)) = &message {
-            self.system = Some(system(initiation));
+            let system = system(initiation);
+            input.introduce(system.name.as_deref(), system.descr.as_deref());
+            self.system = Some(system);
         }
         Ok(match &message {
             Some(Message::Termination(termination)) => Some(goodbye(termination)),

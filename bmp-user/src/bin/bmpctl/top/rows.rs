@@ -31,7 +31,7 @@ impl Standing {
     }
 
     fn of(session: &SessionReading) -> Self {
-        let waits = ["waiting-for-station", "waiting-for-daemon", "initial-delay"];
+        let waits = ["waiting-for-station", "waiting-for-daemon", "waiting-for-router", "initial-delay"];
         match session.reason.as_deref() {
             _ if session.state == "up" && session.held.is_some() => Self::Held,
             _ if session.state == "up" => Self::Up,

@@ -1,8 +1,8 @@
 //! The reports of the displays as metrics, in the text format of OpenMetrics.
 //!
-//! A table a report ([`session`], [`peer`], [`input`], [`process`]) has its metrics. A test holds
-//! them to the JSON of the displays: every number that a display counts has a metric with the same
-//! value, or stands in a list that says why it has none.
+//! A table a report ([`session`], [`routers`], [`peer`], [`input`], [`process`]) has its metrics. A
+//! test holds them to the JSON of the displays: every number that a display counts has a metric
+//! with the same value, or stands in a list that says why it has none.
 //!
 //! * `metric`: a row of such a table, and how it is written
 
@@ -12,6 +12,7 @@ mod peer;
 mod process;
 #[cfg(test)]
 mod reference;
+mod routers;
 mod session;
 
 use std::{fmt, io};
@@ -80,6 +81,7 @@ impl Collector for Scrape {
         let encoder = &mut encoder;
         Labelled::new(std::slice::from_ref(&self.whole)).encode(&process::WHOLE, encoder)?;
         Labelled::new(&self.sessions).encode(&session::SESSION, encoder)?;
+        Labelled::new(&self.sessions).encode(&routers::ROUTERS, encoder)?;
         Labelled::new(std::slice::from_ref(&self.feed)).encode(&input::FEED, encoder)?;
         Labelled::new(&self.relays).encode(&input::RELAY, encoder)?;
         Labelled::new(&self.replays).encode(&input::REPLAY, encoder)?;

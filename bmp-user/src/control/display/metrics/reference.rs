@@ -10,7 +10,7 @@ use super::{
     super::{golden, json_document, samples},
     input,
     metric::{Metric, MetricKind, MetricReading, MetricSubject, Series},
-    peer, process, session, *,
+    peer, process, routers, session, *,
 };
 
 /// Why a number of a display has no metric of its own.
@@ -28,7 +28,7 @@ enum Unmeasured {
 use Unmeasured::{Display, Identity, MetricHas, Setting};
 
 /// The numbers of displays without a metric of the same value.
-static UNMEASURED: [(&str, &str, Unmeasured); 60] = [
+static UNMEASURED: [(&str, &str, Unmeasured); 63] = [
     ("display bmp session", "port", Setting),
     ("display bmp session", "process.pid", Identity),
     ("display bmp session", "local_port", Identity),
@@ -46,6 +46,9 @@ static UNMEASURED: [(&str, &str, Unmeasured); 60] = [
     ("display bmp session", "feed.dump.percent", MetricHas("bmpd_session_dump_routes")),
     ("display bmp session", "feed.dump.begins_in_seconds", Display),
     ("display bmp session", "feed.head", MetricHas("bmpd_feed_journal_messages_total")),
+    ("display bmp session", "routers.connections[].port", Identity),
+    ("display bmp session", "routers.connections[].local_port", Identity),
+    ("display bmp session", "routers.connections[].retry_in_seconds", MetricHas("bmpd_session_router_age_seconds")),
     ("display interface-binding", "held.for_seconds", MetricHas("bmpd_session_held_seconds")),
     ("display bgp peer", "local_as", Setting),
     ("display bgp peer", "listener.port", Setting),
@@ -92,7 +95,8 @@ static UNMEASURED: [(&str, &str, Unmeasured); 60] = [
 ];
 
 /// The same for fields that lie below a field.
-static UNMEASURED_BELOW: [(&str, &str, Unmeasured); 7] = [
+static UNMEASURED_BELOW: [(&str, &str, Unmeasured); 8] = [
+    ("display bmp session", "routers.connections[].messages", MetricHas("bmpd_session_sent_messages_total")),
     ("display bmp relay", "incomplete_peers[].not_kept", MetricHas("bmpd_feed_trouble_total")),
     ("display mrt-replay", "passed_over[].first_", Identity),
     ("display mrt-replay", "not_understood", MetricHas("bmpd_replay_not_understood_updates")),
@@ -140,6 +144,7 @@ fn all() -> Vec<(&'static str, Vec<Described>)> {
     vec![
         ("bmpd as a whole", described(&process::WHOLE)),
         ("Sessions", described(&session::SESSION)),
+        ("Sessions with `per-router`", described(&routers::ROUTERS)),
         ("The feed", described(&input::FEED)),
         ("Relays", described(&input::RELAY)),
         ("Replays", described(&input::REPLAY)),
@@ -219,6 +224,7 @@ fn values_are_those_of_json<T: MetricSubject>(metrics: &'static [Metric<T>], rep
 fn the_values_are_those_of_the_json() {
     let sessions = samples::sessions();
     values_are_those_of_json(&session::SESSION, &sessions, &serde_json::to_string(&sessions).unwrap());
+    values_are_those_of_json(&routers::ROUTERS, &sessions, &serde_json::to_string(&sessions).unwrap());
     let feed = samples::feed();
     values_are_those_of_json(&input::FEED, std::slice::from_ref(&feed), &serde_json::to_string(&feed).unwrap());
     let relays = samples::relays();

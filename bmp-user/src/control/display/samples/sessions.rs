@@ -8,9 +8,9 @@ use super::{
         guard::{GuardMode, StrangerGuard, XdpMode},
         hold_down::HoldDownReport,
         session::{
-            ConnectionCounts, DumpReport, FeedProgress, InterfaceDrops, KeychainReport, OwnerProcess, SentMessages,
-            SessionOwner, SessionReason, SessionReport, SessionRole, SessionTlsReport, SignedSegments, SourceReport,
-            UnheldConnection, UnheldReport, UpDown,
+            ConnectionCounts, DumpReport, FeedProgress, InterfaceDrops, KeychainReport, OwnerProcess,
+            RouterConnectionReport, RoutersReport, SentMessages, SessionOwner, SessionReason, SessionReport,
+            SessionRole, SessionTlsReport, SignedSegments, SourceReport, UnheldConnection, UnheldReport, UpDown,
         },
     },
     PEER, SOURCE, STATION, text,
@@ -92,6 +92,8 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             }),
             guard: None,
             messages: Some(messages()),
+            proxy_protocol: true,
+            routers: Some(routers()),
             feed: Some(FeedProgress {
                 cursor: Some(90),
                 head: 100,
@@ -179,6 +181,8 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
                 refused_bytes: Some(720),
             }),
             messages: Some(messages()),
+            proxy_protocol: false,
+            routers: None,
             feed: Some(FeedProgress {
                 cursor: None,
                 head: 100,
@@ -234,6 +238,8 @@ pub(in crate::control::display) fn sessions() -> Vec<SessionReport> {
             unheld: None,
             guard: None,
             messages: None,
+            proxy_protocol: false,
+            routers: None,
             feed: None,
             timers: String::new(),
             monitored_peers: [(Family::IPV4_UNICAST, 3), (Family::IPV6_UNICAST, 1)].into(),
@@ -293,6 +299,8 @@ fn without_programs() -> SessionReport {
             refused_bytes: None,
         }),
         messages: Some(messages()),
+        proxy_protocol: false,
+        routers: Some(RoutersReport { relay: None, left_out: 0, connections: Vec::new() }),
         feed: Some(FeedProgress {
             cursor: Some(0),
             head: 100,
@@ -328,6 +336,42 @@ pub(super) fn kernel() -> KernelCounters {
         denied: Some(DeniedCounters { interface: 1, source: 2, mark: 3, no_pin: 4 }),
         foreign: Some(ForeignCounters { tx_bytes: 60, tx_packets: 1 }),
     }
+}
+
+/// Two routers: one whose connection is up, and one that has gone away, with its connection down.
+fn routers() -> RoutersReport {
+    let up = RouterConnectionReport {
+        relay: "front".to_owned(),
+        address: PEER,
+        port: 40_002,
+        sys_name: Some(Untrusted::new("edge1")),
+        state: UpDown::Up,
+        phase: SessionPhase::Following,
+        reason: None,
+        detail: None,
+        age_seconds: 61,
+        retry_in_seconds: None,
+        local_port: Some(40_003),
+        established_count: 2,
+        closes_in_seconds: None,
+        messages: messages(),
+        sent_bytes: 5_000,
+        retransmits: 1,
+        lag_bytes: Some(100),
+    };
+    let away = RouterConnectionReport {
+        sys_name: None,
+        state: UpDown::Down,
+        phase: SessionPhase::Down,
+        reason: Some(Reason::ConnectRefused),
+        detail: text("connect to 198.51.100.7:11019: Connection refused"),
+        retry_in_seconds: Some(1.5),
+        local_port: None,
+        closes_in_seconds: Some(20),
+        lag_bytes: None,
+        ..up.clone()
+    };
+    RoutersReport { relay: text("front"), left_out: 3, connections: vec![up, away] }
 }
 
 fn messages() -> SentMessages {

@@ -19,22 +19,21 @@ use super::{
         monitored::MonitoredFamilies,
         uplink::uplink,
     },
-    ConnectionCounts, DumpReport, FeedProgress, InterfaceDrops, KeychainReport, OwnerProcess, SentMessages,
-    SessionOwner, SessionReason, SessionReport, SessionRole, SessionTlsReport, SignedSegments, SourceReport,
-    UnheldConnection, UnheldReport, UpDown,
+    ConnectionCounts, CountedFrom, DumpReport, FeedProgress, InterfaceDrops, KeychainReport, OwnerProcess,
+    RoutersReport, SentMessages, SessionOwner, SessionReason, SessionReport, SessionRole, SessionTlsReport,
+    SignedSegments, SourceReport, UnheldConnection, UnheldReport, UpDown,
 };
 use crate::{
     config::{
         Config, ConnectRetry, KeepaliveProbes, SessionConfig, SessionId, SessionKeepalive, Transport, dump_rate,
         effective, initiation_message,
     },
-    feed::{DumpProgress, FrameCounts, JournalPosition},
+    feed::{DumpProgress, JournalPosition},
     link::{DropCounters, Drops, Host},
     pin::{EarlierConnection, PinState},
     session::{CounterBaseline, EndedConnections, SessionHandle, SessionPhase, SessionSnapshot, ShownDump},
     signing::{self, KeyReport},
     tls::{TlsProfiles, TlsReport},
-    wire::bmp::MessageType,
 };
 
 /// How many connections that no pin holds are named.
@@ -73,15 +72,6 @@ pub(in crate::control::display) enum UplinkLookup {
     Done,
     /// No report has an uplink.
     Omitted,
-}
-
-/// What counters begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CountedFrom {
-    /// The first count, which metrics need.
-    Start,
-    /// The last `reset bmp session A counters`.
-    Reset,
 }
 
 /// Reports on the selected sessions in the order of the configuration, each when the iterator comes
@@ -170,7 +160,8 @@ impl Gather<'_> {
             age_seconds: now.duration_since(shown.since).as_secs(),
             uplink,
             local_address,
-            local_port: shown.local.as_ref().map(SocketAddr::port),
+            // Each router has a port of its own.
+            local_port: shown.local.as_ref().map(SocketAddr::port).filter(|_| configured.per_router.is_none()),
             established_count: shown.established,
             source_changes: shown.source_changes,
             retry_in_seconds: retry_at.map(|at| tenths(at.saturating_duration_since(now))),
@@ -184,6 +175,7 @@ impl Gather<'_> {
                 .map(|text| text.as_str().to_owned()),
             dump_rate: dump_rate(&self.config.bmp, configured).filter(|_| !configured.adopt).map(NonZeroU32::get),
             keychain: keychain(self.config, configured, shown.keys),
+            proxy_protocol: configured.proxy_protocol,
             tls: tls(&context.tls, configured, shown.tls),
             egress,
             counters_reset_seconds: baseline.map(|baseline| now.saturating_duration_since(baseline.at).as_secs()),
@@ -193,8 +185,9 @@ impl Gather<'_> {
             unheld: self.looks_for_earlier(configured, &state).then(|| unheld(&session.pin.earlier_connections())),
             guard: StrangerGuard::of(context, configured, session),
             messages: (!configured.adopt)
-                .then(|| messages(baseline.map_or(sent, |baseline| baseline.messages_since(&sent)))),
+                .then(|| SentMessages::of(baseline.map_or(sent, |baseline| baseline.messages_since(&sent)))),
             feed,
+            routers: RoutersReport::of(configured, session, self.counted_from, self.head.bytes),
             timers: timers(configured),
             monitored_peers: Default::default(),
         }
@@ -253,7 +246,11 @@ impl Gather<'_> {
 
     fn feed(&self, configured: &SessionConfig, session: &SessionHandle, shown: &SessionSnapshot) -> FeedProgress {
         let JournalPosition { frames: head, bytes: head_bytes } = self.head;
-        let (cursor, position) = session.status.cursor();
+        // Of several connections, the one that is furthest behind counts.
+        let routers = session.routers();
+        let up = routers.iter().filter(|router| router.handle.status.snapshot().phase.is_up());
+        let furthest = up.map(|router| router.handle.status.cursor()).min();
+        let (cursor, position) = furthest.unwrap_or_else(|| session.status.cursor());
         FeedProgress {
             cursor: (shown.established > 0).then_some(cursor),
             head,
@@ -348,17 +345,5 @@ fn with_owner_as_own(counters: &Counters) -> Counters {
         foreign_tx: counters.own_tx,
         foreign_rx: counters.own_rx,
         ..*counters
-    }
-}
-
-fn messages(counts: FrameCounts) -> SentMessages {
-    SentMessages {
-        route_monitoring: counts.of(MessageType::RouteMonitoring),
-        statistics_report: counts.of(MessageType::StatisticsReport),
-        peer_down: counts.of(MessageType::PeerDown),
-        peer_up: counts.of(MessageType::PeerUp),
-        initiation: counts.of(MessageType::Initiation),
-        termination: counts.of(MessageType::Termination),
-        route_mirroring: counts.of(MessageType::RouteMirroring),
     }
 }

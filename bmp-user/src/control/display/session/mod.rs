@@ -1,6 +1,7 @@
 //! `display bmp session`: the settings of each session, its state, and the counters of the kernel.
 
 mod gather;
+mod routers;
 mod text;
 
 use std::{
@@ -12,8 +13,8 @@ use std::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use gather::CountedFrom;
 pub(super) use gather::{SessionFilter, UplinkLookup};
+pub(super) use routers::{RouterConnectionReport, RoutersReport};
 
 use super::{
     super::{
@@ -32,9 +33,10 @@ use super::{
 use crate::{
     config::{Config, SessionId, SourceLevel},
     escape::{Untrusted, escaped_lines},
+    feed::FrameCounts,
     pin::Reason,
     session::SessionPhase,
-    wire::bgp::Family,
+    wire::{bgp::Family, bmp::MessageType},
 };
 
 /// One session. Field names are those of the JSON and are stable.
@@ -83,6 +85,8 @@ pub(super) struct SessionReport {
     pub(super) dump_rate: Option<u32>,
     /// `None` where connections are not signed by a key chain.
     pub(super) keychain: Option<KeychainReport>,
+    /// True if connections begin with a header of the PROXY protocol.
+    pub(super) proxy_protocol: bool,
     /// `None` where connections are not encrypted.
     pub(super) tls: Option<SessionTlsReport>,
     pub(super) egress: EgressReport,
@@ -103,6 +107,8 @@ pub(super) struct SessionReport {
     pub(super) messages: Option<SentMessages>,
     /// `None` where another process tells the station.
     pub(super) feed: Option<FeedProgress>,
+    /// `None` where one connection is for all.
+    pub(super) routers: Option<RoutersReport>,
     /// Text only.
     #[serde(skip)]
     pub(super) timers: String,
@@ -269,6 +275,20 @@ pub(super) struct SentMessages {
     pub(super) route_mirroring: u64,
 }
 
+impl SentMessages {
+    fn of(counts: FrameCounts) -> Self {
+        Self {
+            route_monitoring: counts.of(MessageType::RouteMonitoring),
+            statistics_report: counts.of(MessageType::StatisticsReport),
+            peer_down: counts.of(MessageType::PeerDown),
+            peer_up: counts.of(MessageType::PeerUp),
+            initiation: counts.of(MessageType::Initiation),
+            termination: counts.of(MessageType::Termination),
+            route_mirroring: counts.of(MessageType::RouteMirroring),
+        }
+    }
+}
+
 /// How far the session has got in the journal.
 #[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct FeedProgress {
@@ -302,6 +322,15 @@ pub(super) struct DumpReport {
     pub(super) remaining_seconds: Option<u64>,
     /// Until the first dump of the connection begins. Seconds, to a tenth.
     pub(super) begins_in_seconds: Option<f64>,
+}
+
+/// What counters begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CountedFrom {
+    /// The first count, which metrics need.
+    Start,
+    /// The last `reset bmp session A counters`.
+    Reset,
 }
 
 /// Writes the sessions that the filter selects, each as it is when its turn comes. As JSON this
@@ -352,11 +381,11 @@ pub(super) fn totals(sessions: usize, up: usize) -> String {
     text
 }
 
-/// Returns the table: a row for each session.
+/// Returns the table: a row for each session, and one for each router that has its own connection.
 pub(super) fn rows(reports: impl Iterator<Item = SessionReport>) -> String {
     let headings = ["Session", "Alias", "State", "Age", "VPN", "Reason"].map(str::to_owned);
     let mut text = "\n".to_owned();
     // Writing to a string cannot fail.
-    let _ = table(&mut text, std::iter::once(headings).chain(reports.map(|report| report.row())));
+    let _ = table(&mut text, std::iter::once(headings).chain(reports.flat_map(|report| report.rows())));
     text
 }

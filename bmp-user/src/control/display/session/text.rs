@@ -4,14 +4,19 @@ use std::fmt;
 
 use super::{
     super::layout::{after, age, capitalised, field, or_dash},
-    DumpReport, FeedProgress, InterfaceDrops, KeychainReport, SentMessages, SessionOwner, SessionReport, SessionRole,
-    SessionTlsReport, SignedSegments, SourceReport, UnheldConnection, UnheldReport, UpDown,
+    DumpReport, FeedProgress, InterfaceDrops, KeychainReport, RouterConnectionReport, SentMessages, SessionOwner,
+    SessionReport, SessionRole, SessionTlsReport, SignedSegments, SourceReport, UnheldConnection, UnheldReport, UpDown,
 };
 use crate::{config::SourceLevel, session::SessionPhase};
 
 impl SessionReport {
-    /// Returns the row of the table.
-    pub(super) fn row(&self) -> [String; 6] {
+    /// Returns the row of the table, and those of the routers that have their own connections.
+    pub(super) fn rows(&self) -> Vec<[String; 6]> {
+        let routers = self.routers.iter().flat_map(|routers| &routers.connections);
+        [self.row()].into_iter().chain(routers.map(RouterConnectionReport::row)).collect()
+    }
+
+    fn row(&self) -> [String; 6] {
         let held = self.held.as_ref();
         let reason = held.map(|held| held.reason.as_str()).or(self.reason.map(|reason| reason.as_str()));
         // A session that is coming up has no reason. Its phase tells how far it is.
@@ -55,6 +60,9 @@ impl fmt::Display for SessionReport {
                 field(f, "Signed segments", segments)?;
             }
         }
+        if self.proxy_protocol {
+            field(f, "PROXY header", "version 2")?;
+        }
         if let Some(tls) = &self.tls {
             field(f, "TLS", tls)?;
             if let Some(peer) = &tls.peer {
@@ -83,10 +91,10 @@ impl fmt::Display for SessionReport {
             field(f, "Connections", counts)?;
         }
         // The messages of an adopted session come from its own daemon.
-        match (&self.messages, &self.feed) {
-            (Some(messages), Some(feed)) => self.write_messages(f, messages, feed),
-            _ => Ok(()),
+        if let (Some(messages), Some(feed)) = (&self.messages, &self.feed) {
+            self.write_messages(f, messages, feed)?;
         }
+        self.write_routers(f)
     }
 }
 
@@ -112,6 +120,18 @@ impl SessionReport {
             field(f, "Next attempt in", format_args!("{seconds:.1} s"))?;
         }
         Ok(())
+    }
+
+    /// Writes a line for each router that has its own connection.
+    fn write_routers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(routers) = &self.routers else { return Ok(()) };
+        let of = routers.relay.as_ref().map_or("of all relays".to_owned(), |relay| format!("of bmp-relay {relay}"));
+        let left_out = match routers.left_out {
+            0 => String::new(),
+            routers => format!(", {routers} without a connection: too many"),
+        };
+        field(f, "Connections for", format_args!("{} routers {of}{left_out}", routers.connections.len()))?;
+        routers.connections.iter().try_for_each(|router| field(f, "Router", router))
     }
 
     /// Writes the messages that the session sends and has sent.

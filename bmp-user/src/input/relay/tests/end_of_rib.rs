@@ -44,7 +44,7 @@ impl QuietDaemon {
         let (origin, client) = (ClientOrigin::User(0), ([127, 0, 0, 1], 40_000).into());
         let relay = relays.register("frr", ([127, 0, 0, 1], 5000).into());
         let status = relay.connection(input.connection(), origin, client);
-        let links = RelayLinks { status, terms: receiver, owners: PeerOwners::default() };
+        let links = RelayLinks { status, terms: receiver, owners: PeerOwners::default(), divided: None };
         let task = tokio::spawn(serve(stream, input, links));
         Self { daemon, terms, follower: feed.attach(Selection::default()), task }
     }
