@@ -12,6 +12,7 @@ mod dumping;
 mod fanout;
 mod feeder;
 mod frames;
+mod front_door;
 mod instructions;
 mod interrupt;
 mod latency;
@@ -68,6 +69,8 @@ enum Benchmark {
     Pin,
     /// 256 sessions: until they are established, move and come back, and displaying them
     Connect,
+    /// 500 routers behind a relay and 3 stations, with a connection for each router and without
+    FrontDoor,
     /// A dump over TLS
     Tls,
     /// Instructions of the parts on the way of every route, under callgrind
@@ -241,6 +244,9 @@ fn measure(arguments: &BenchArguments, setting: &BenchSetting, report: &mut Benc
     }
     if wanted(Benchmark::Connect) {
         connect::run(setting, report)?;
+    }
+    if wanted(Benchmark::FrontDoor) {
+        front_door::run(setting, report)?;
     }
     if wanted(Benchmark::Tls) {
         tls::run(setting, report)?;
