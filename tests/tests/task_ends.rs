@@ -24,7 +24,7 @@ use lab::{
 const FAULT: i32 = 70;
 
 /// Tasks that must run as long as bmpd does.
-const NEEDED: [&str; 20] = [
+const NEEDED: [&str; 22] = [
     "BGP listener",
     "BGP peer",
     "BGP peers",
@@ -45,6 +45,8 @@ const NEEDED: [&str; 20] = [
     "replays",
     "session",
     "session listener",
+    "session of a router",
+    "session per router",
 ];
 /// Tasks that end with their connection.
 const PASSING: [&str; 3] = ["HTTP connection", "control connection", "relay connection"];
@@ -74,6 +76,10 @@ bmp
  bmp-session 198.51.100.9
   tcp listen port 11020
   connect-interface up2
+ bmp-session {STATION} alias routers
+  tcp connect port 11021
+  connect-interface up2
+  per-router
 return
 ",
         RELAY.ip(),
