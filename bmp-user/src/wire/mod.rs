@@ -1,4 +1,4 @@
-//! Bytes on the wire: BGP, BMP and MRT, and the header of the PROXY protocol.
+//! Bytes on the wire: BGP, BMP, MRT, and the PROXY protocol.
 //!
 //! Parsing borrows from a buffer. Building appends to a buffer. Every error has the offset of its
 //! byte. Nothing here opens sockets or files, or reads a clock.
@@ -8,6 +8,7 @@ pub mod bmp;
 mod error;
 pub mod mrt;
 pub mod proxy_header;
+pub mod proxy;
 mod reader;
 
 pub use error::At;

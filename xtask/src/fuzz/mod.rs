@@ -55,7 +55,7 @@ struct FuzzTarget {
 }
 
 const PARSER: u64 = 10_000_000;
-const TARGETS: [FuzzTarget; 11] = [
+const TARGETS: [FuzzTarget; 12] = [
     FuzzTarget { name: "bmp", longest: 4096, runs: 75_000, soak: PARSER, words: false },
     FuzzTarget { name: "bgp", longest: 4096, runs: 100_000, soak: PARSER, words: false },
     FuzzTarget { name: "update", longest: 4096, runs: 75_000, soak: PARSER, words: false },
@@ -66,6 +66,7 @@ const TARGETS: [FuzzTarget; 11] = [
     FuzzTarget { name: "keychain", longest: 160, runs: 50_000, soak: PARSER, words: false },
     FuzzTarget { name: "certificate", longest: 1024, runs: 100_000, soak: PARSER, words: false },
     FuzzTarget { name: "tls", longest: 300, runs: 5_000, soak: PARSER, words: false },
+    FuzzTarget { name: "proxy", longest: 400, runs: 150_000, soak: PARSER, words: false },
     FuzzTarget { name: "feed", longest: 8192, runs: 2_000, soak: 1_000_000, words: false },
 ];
 
@@ -73,7 +74,7 @@ const TARGETS: [FuzzTarget; 11] = [
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only these targets: bmp, bgp, update, mrt, replay, config, control, keychain, certificate,
-    /// tls, feed
+    /// tls, proxy, feed
     targets: Vec<String>,
     /// Executions of each target
     #[arg(long)]

@@ -38,6 +38,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "keychain" => keychains(),
         "certificate" => certificates(),
         "tls" => tls_records(),
+        "proxy" => proxy_headers(),
         other => panic!("there is no target {other}"),
     };
     // Each seed once, in the order of discovery.
@@ -176,6 +177,30 @@ fn tls_records() -> Vec<Vec<u8>> {
         [vec![ticket(9), ticket(200), key_update.clone()], vec![key_update], vec![ticket(0), vec![13, 0, 0, 2]]];
     let messages = messages.map(|messages| [&[0], messages.concat().as_slice()].concat());
     pieces.map(<[u8]>::to_vec).into_iter().chain(damaged).chain(messages).collect()
+}
+
+/// Returns PROXY headers of both versions, each with BMP behind it. The first byte is the size of
+/// the pieces.
+fn proxy_headers() -> Vec<Vec<u8>> {
+    let lines = [
+        "PROXY TCP4 192.0.2.9 203.0.113.1 4711 5000\r\n",
+        "PROXY TCP6 2001:db8::9 2001:db8::1 4711 5000\r\n",
+        "PROXY TCP6 ::ffff:192.0.2.9 ::1 0 65535\r\n",
+        "PROXY UNKNOWN\r\n",
+        "PROXY UNKNOWN 192.0.2.9 203.0.113.1 4711 5000\r\n",
+    ];
+    let ends = |bytes: usize| [vec![0x20; bytes], vec![1, 2, 3, 4]].concat();
+    let binary = [(0x21, 0x11, ends(8)), (0x21, 0x21, ends(32)), (0x20, 0, vec![]), (0x21, 0, vec![4, 0, 1, 0])];
+    let binary = binary.into_iter().flat_map(|(command, transport, ends)| {
+        let with_more = [ends.clone(), vec![4, 0, 60], vec![0; 60]].concat();
+        [ends, with_more].map(|rest| {
+            let length = u16::try_from(rest.len()).expect("the rest is short").to_be_bytes();
+            [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[command, transport], &length, &rest].concat()
+        })
+    });
+    let headers = lines.map(|line| line.as_bytes().to_vec()).into_iter().chain(binary);
+    let pieces = |header: Vec<u8>| [1, 9, 255].map(|size| [&[size], &header[..], &[3, 0, 0, 0, 6, 4]].concat());
+    headers.flat_map(pieces).collect()
 }
 
 /// Returns key chains of up to four keys, whose lifetimes follow one another, overlap, or leave a

@@ -8,6 +8,7 @@ mod control;
 mod feed;
 mod keychain;
 mod mrt;
+mod proxy;
 mod replay;
 mod tls;
 mod update;
@@ -20,6 +21,7 @@ pub use control::control;
 pub use feed::{HistoryStep, feed};
 pub use keychain::keychain;
 pub use mrt::mrt;
+pub use proxy::proxy;
 pub use replay::replay;
 pub use tls::tls;
 pub use update::update;
@@ -28,7 +30,7 @@ pub use update::update;
 pub type FuzzFunction = fn(&[u8]);
 
 /// All targets, by name.
-pub const ALL: [(&str, FuzzFunction); 11] = [
+pub const ALL: [(&str, FuzzFunction); 12] = [
     ("bmp", bmp),
     ("bgp", bgp),
     ("update", update),
@@ -39,6 +41,7 @@ pub const ALL: [(&str, FuzzFunction); 11] = [
     ("keychain", keychain),
     ("certificate", certificate),
     ("tls", tls),
+    ("proxy", proxy),
     ("feed", feed),
 ];
 
