@@ -32,6 +32,7 @@ pub mod flood;
 pub mod footprint;
 pub mod frr;
 pub mod gobgp;
+pub mod haproxy;
 pub mod http;
 pub mod installed;
 pub mod instructions;

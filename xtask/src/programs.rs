@@ -149,6 +149,7 @@ programs! {
     Git = "git" of ["git"], for [Bare, Package];
     Gobgp = "gobgp" of ["gobgpd"], for [Test];
     Gobgpd = "gobgpd" of ["gobgpd"], for [Test, Compare];
+    Haproxy = "haproxy" of ["haproxy"], for [Test];
     Install = "install" of ["coreutils"], for [Build];
     Ip = "ip" of ["iproute2"], for [Demo, Test, Bench, Vm];
     Iperf3 = "iperf3" of ["iperf3"], for [Test];

@@ -163,6 +163,8 @@ pub struct RelayConfig {
     /// `allow user NAME`: the users of this host that may connect besides root, the user of bmpd
     /// and system accounts.
     pub allow_users: BTreeSet<AllowedUser>,
+    /// `allow proxy PREFIX`: the proxies, whose connections begin with a PROXY header.
+    pub allow_proxies: BTreeSet<Prefix>,
     /// `hold SECONDS`: how long the peers of a daemon that went away stay up.
     pub hold: Duration,
     /// `end-of-rib-after SECONDS`: how long a RIB without End-of-RIB must be quiet to count as

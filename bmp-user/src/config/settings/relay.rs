@@ -138,6 +138,24 @@ pub(in crate::config) static ALLOW_USER: SettingDescriptor = SettingDescriptor {
     ..SettingDescriptor::in_view(ViewKind::Relay)
 };
 
+pub(in crate::config) static ALLOW_PROXY: SettingDescriptor = SettingDescriptor {
+    head: &[
+        ALLOW_WORD,
+        Word("proxy", "load balancers, which send a PROXY header (v1 or v2) that names the daemon's host"),
+        Value(ArgumentKind::Prefix, "where the load balancers connect from"),
+    ],
+    default: DefaultValue::Fixed("not expected"),
+    rows: &[DefaultRow::new(222, "PROXY headers at a relay")],
+    effect: Effect::RelayAtOnce,
+    note: "Each connection from there must begin with a PROXY header. `allow PREFIX` must permit the host that it \
+           names. A load balancer on this host must run as a user that may connect.",
+    access: &Members::<RelayConfig, Prefix> {
+        get: |relay| &relay.allow_proxies,
+        get_mut: |relay| &mut relay.allow_proxies,
+    },
+    ..SettingDescriptor::in_view(ViewKind::Relay)
+};
+
 static HOLD_TIME: NumberRange = NumberRange {
     name: "SECONDS",
     subject: "peers are held for",

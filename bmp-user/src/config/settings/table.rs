@@ -11,7 +11,7 @@ use super::{
 use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
-pub(in crate::config) static SETTINGS: [&SettingDescriptor; 81] = [
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 82] = [
     &system::SYSNAME,
     &system::INTERFACE_ALIAS,
     &system::MEMORY_LIMIT,
@@ -49,6 +49,7 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 81] = [
     &relay::LISTEN,
     &relay::ALLOW,
     &relay::ALLOW_USER,
+    &relay::ALLOW_PROXY,
     &relay::RELAY_HOLD,
     &relay::END_OF_RIB_AFTER,
     &relay::MAX_CONNECTIONS,

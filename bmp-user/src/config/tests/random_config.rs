@@ -385,7 +385,7 @@ prop_compose! {
     pub(super) fn config()(
         sysname in option::of(name()),
         interface_aliases in btree_map(name(), kernel_name(), 0..4),
-        listens in btree_map(name(), ((option::of((listen_address(), 1..=u16::MAX)), option::of(name()), option::of(name())), (btree_set(prefix(), 0..3), btree_set(name(), 0..3)), [0u64..3601, 0u64..3601], (option::of((1u32..65_536, option::of(1u32..65_536))), option::of(maximum_routes()))), 0..4),
+        listens in btree_map(name(), ((option::of((listen_address(), 1..=u16::MAX)), option::of(name()), option::of(name())), (btree_set(prefix(), 0..3), btree_set(name(), 0..3), btree_set(prefix(), 0..3)), [0u64..3601, 0u64..3601], (option::of((1u32..65_536, option::of(1u32..65_536))), option::of(maximum_routes()))), 0..4),
         http in option::of((listen_address(), 1..=u16::MAX, option::of(kernel_name().prop_filter("a VPN instance", |name| name != PUBLIC)))),
         http_peer_metrics in any::<bool>(),
         memory_limit in option::of(96u32..1_048_577),
@@ -399,7 +399,7 @@ prop_compose! {
         sessions in vec(session().boxed(), 0..6),
     ) -> Config {
         let mut relays = BTreeMap::new();
-        for (name, ((listen, keychain, tls), (allow, users), [hold, quiet], (most, maximum_routes))) in listens {
+        for (name, ((listen, keychain, tls), (allow, users, allow_proxies), [hold, quiet], (most, maximum_routes))) in listens {
             let listen = listen.map(SocketAddr::from);
             let (keychain, tls) = (keychain.filter(|_| listen.is_some()), tls.filter(|_| listen.is_some()));
             if relays.values().all(|relay: &RelayConfig| relay.listen != listen || listen.is_none()) {
@@ -408,7 +408,7 @@ prop_compose! {
                 });
                 let [hold, end_of_rib_after] = [hold, quiet].map(Duration::from_secs);
                 let allow_users = users.iter().map(|user| AllowedUser::from(user.as_str())).collect();
-                relays.insert(name, RelayConfig { listen, keychain, tls, allow, allow_users, hold, end_of_rib_after, max_connections, maximum_routes });
+                relays.insert(name, RelayConfig { listen, keychain, tls, allow, allow_users, allow_proxies, hold, end_of_rib_after, max_connections, maximum_routes });
             }
         }
         replays.retain(|name, _| !relays.contains_key(name));

@@ -54,7 +54,9 @@ pub(super) struct RelayReport {
     pub(super) allow: Vec<String>,
     /// Users of this host that may connect besides system accounts, by name or number.
     pub(super) allow_users: Vec<String>,
-    /// Names among them that this host does not know.
+    /// Prefixes of proxies, whose connections begin with a PROXY header.
+    pub(super) allow_proxies: Vec<String>,
+    /// Names among `allow_users` that this host does not know.
     pub(super) unknown_users: Vec<String>,
     pub(super) hold_seconds: u64,
     pub(super) end_of_rib_after_seconds: u64,
@@ -76,6 +78,8 @@ pub(super) struct RelayReport {
     /// Peers of this relay whose daemon is not back.
     pub(super) held_peers: usize,
     pub(super) refused: RefusedConnections,
+    /// Connections that were proxies' own.
+    pub(super) health_checks: u64,
     /// The last user of this host that was refused.
     pub(super) last_refused_user: Option<Untrusted>,
     /// Peers that are up and of which there is no route.
@@ -114,6 +118,9 @@ pub(super) struct RefusedConnections {
     /// There were too many already.
     #[serde(rename = "too-many-connections")]
     pub(super) too_many: u64,
+    /// They came from a proxy and had no sound PROXY header.
+    #[serde(rename = "proxy-header")]
+    pub(super) proxy_header: u64,
     /// Their user or host had a connection with too many routes.
     #[serde(rename = "maximum-routes")]
     pub(super) maximum_routes: u64,
@@ -137,6 +144,8 @@ pub(super) struct IncompletePeer {
 #[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct LimitedDaemon {
     pub(super) client: SocketAddr,
+    /// The proxy that its connection came by.
+    pub(super) proxy: Option<SocketAddr>,
     /// The number of its user, who is refused; `None` for another host, which is refused.
     pub(super) uid: Option<u32>,
     pub(super) cause: LimitName,
@@ -162,6 +171,8 @@ words!(LimitName {
 #[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct HeldDaemon {
     pub(super) client: SocketAddr,
+    /// The proxy that its connection came by.
+    pub(super) proxy: Option<SocketAddr>,
     pub(super) sys_name: Option<Untrusted>,
     /// Seconds for which its peers stay up.
     pub(super) left_seconds: u64,
@@ -198,7 +209,10 @@ impl ReceivedMessages {
 /// The connection of a daemon.
 #[derive(Clone, Debug, JsonSchema, Serialize)]
 pub(super) struct DaemonConnection {
+    /// The daemon's end. Behind a proxy, it is what the PROXY header names.
     pub(super) client: SocketAddr,
+    /// The proxy that the connection comes by.
+    pub(super) proxy: Option<SocketAddr>,
     /// The number of the user of this host that the daemon runs as.
     pub(super) uid: Option<u32>,
     pub(super) sys_name: Option<Untrusted>,
@@ -248,6 +262,7 @@ impl RelayReport {
             received: ReceivedMessages::default(),
             allow: configured.allow.iter().map(ToString::to_string).collect(),
             allow_users: configured.allow_users.iter().map(ToString::to_string).collect(),
+            allow_proxies: configured.allow_proxies.iter().map(ToString::to_string).collect(),
             unknown_users: Vec::new(),
             hold_seconds: configured.hold.as_secs(),
             end_of_rib_after_seconds: configured.end_of_rib_after.as_secs(),
@@ -261,6 +276,7 @@ impl RelayReport {
             held: Vec::new(),
             held_peers: 0,
             refused: RefusedConnections::default(),
+            health_checks: 0,
             last_refused_user: None,
             peers_without_routes: Vec::new(),
             incomplete_peers: Vec::new(),
@@ -301,9 +317,11 @@ impl RelayReport {
                 not_allowed: status.refused_hosts,
                 user_not_allowed: status.refused_users,
                 too_many: status.refused_too_many,
+                proxy_header: status.refused_proxies,
                 maximum_routes: status.refused_for_routes,
                 memory_limit: status.refused_for_memory,
             },
+            health_checks: status.health_checks,
             closed_for_routes: status.closed_for_routes,
             closed_for_memory: status.closed_for_memory,
             limited: still_limited(status.limited, configured.maximum_routes, &context.feed.memory_standing().borrow()),
@@ -354,19 +372,19 @@ impl IncompletePeer {
 
 impl LimitedDaemon {
     fn of(limited: LimitedClient) -> Self {
-        let LimitedClient { client, user, cause, left } = limited;
+        let LimitedClient { client, user, proxy, cause, left } = limited;
         let (cause, routes) = match cause {
             ClosingCause::Routes { routes, .. } => (LimitName::MaximumRoutes, Some(routes)),
             ClosingCause::Memory(_) => (LimitName::MemoryLimit, None),
         };
-        Self { client, uid: user, cause, routes, left_seconds: left.as_secs() }
+        Self { client, proxy, uid: user, cause, routes, left_seconds: left.as_secs() }
     }
 }
 
 impl HeldDaemon {
     fn of(held: HeldConnection) -> Self {
-        let HeldConnection { client, sys_name, left } = held;
-        Self { client, sys_name: sys_name.map(Untrusted::new), left_seconds: left.as_secs() }
+        let HeldConnection { client, proxy, sys_name, left } = held;
+        Self { client, proxy, sys_name: sys_name.map(Untrusted::new), left_seconds: left.as_secs() }
     }
 }
 
@@ -378,10 +396,11 @@ impl DaemonConnection {
         clients: &BTreeMap<ConnectionId, SocketAddr>,
         peers: &[PeerRibs],
     ) -> Self {
-        let ConnectionStatus { client, user, sys_name, sys_descr, id, totals } = status;
+        let ConnectionStatus { client, user, proxy, sys_name, sys_descr, id, totals } = status;
         let own = peers.iter().filter(|peer| peer.connection() == *id);
         Self {
             client: *client,
+            proxy: proxy.map(|proxy| proxy.address),
             uid: *user,
             sys_name: sys_name.clone().map(Untrusted::new),
             sys_descr: sys_descr.clone().map(Untrusted::new),
@@ -409,25 +428,30 @@ impl fmt::Display for RelayReport {
         let listen = self.listen.map(|listen| format!("{listen}, ")).unwrap_or_default();
         writeln!(f, " Relay {}, {listen}{}{}", self.name, self.state, after(": ", self.why.as_ref()))?;
         self.connections.iter().try_for_each(|connection| write!(f, "{connection}"))?;
-        for HeldDaemon { client, sys_name, left_seconds } in &self.held {
-            let name = name_or_none(sys_name.as_ref());
-            writeln!(f, "  {client} ({name}): away, its peers are held for {left_seconds} s still")?;
+        for HeldDaemon { client, proxy, sys_name, left_seconds } in &self.held {
+            let (name, by) = (name_or_none(sys_name.as_ref()), after(" by ", proxy.as_ref()));
+            writeln!(f, "  {client}{by} ({name}): away, its peers are held for {left_seconds} s still")?;
         }
         if self.held_peers > 0 {
             writeln!(f, "  Peers held: {}", self.held_peers)?;
         }
-        for LimitedDaemon { client, uid, cause, routes, left_seconds } in &self.limited {
+        for LimitedDaemon { client, proxy, uid, cause, routes, left_seconds } in &self.limited {
+            let by = after(" by ", proxy.as_ref());
             let who = uid.map_or_else(|| "its host".to_owned(), |uid| format!("user {uid}"));
             let with = routes.map(|routes| format!(" with {routes} routes")).unwrap_or_default();
-            writeln!(f, "  {client}: closed for {cause}{with}, {who} is refused for {left_seconds} s still")?;
+            writeln!(f, "  {client}{by}: closed for {cause}{with}, {who} is refused for {left_seconds} s still")?;
         }
         let (most, of_source) = (self.max_connections, self.max_connections_per_source);
-        let RefusedConnections { not_allowed, user_not_allowed, too_many, maximum_routes, memory_limit } = self.refused;
-        if not_allowed + user_not_allowed + too_many + maximum_routes + memory_limit > 0 {
+        let RefusedConnections { not_allowed, user_not_allowed, too_many, proxy_header, maximum_routes, memory_limit } =
+            self.refused;
+        if not_allowed + user_not_allowed + too_many + proxy_header + maximum_routes + memory_limit > 0 {
             writeln!(
                 f,
-                "  Refused: {not_allowed} of other hosts, {user_not_allowed} user-not-allowed, {too_many} too-many-connections (at most {most}, {of_source} of one source), {maximum_routes} maximum-routes, {memory_limit} memory-limit"
+                "  Refused: {not_allowed} of other hosts, {user_not_allowed} user-not-allowed, {too_many} too-many-connections (at most {most}, {of_source} of one source), {proxy_header} proxy-header, {maximum_routes} maximum-routes, {memory_limit} memory-limit"
             )?;
+        }
+        if self.health_checks > 0 {
+            writeln!(f, "  Health checks of proxies: {}", self.health_checks)?;
         }
         if let Some(user) = &self.last_refused_user {
             writeln!(f, "  Last user refused: {user} (what lets it in: `allow user {user}`)")?;
@@ -474,6 +498,9 @@ impl RelayReport {
         if !self.allow_users.is_empty() {
             terms.push(format!("allow user {}", self.allow_users.join(", ")));
         }
+        if !self.allow_proxies.is_empty() {
+            terms.push(format!("allow proxy {}", self.allow_proxies.join(", ")));
+        }
         if self.hold_seconds > 0 {
             terms.push(format!("hold {} s", self.hold_seconds));
         }
@@ -495,8 +522,8 @@ impl RelayReport {
 impl fmt::Display for DaemonConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { client, messages, bytes, routes, unannounced, not_understood, odd, refused_peers, .. } = self;
-        let name = name_or_none(self.sys_name.as_ref());
-        write!(f, "  {client} ({name}): {messages} messages, {bytes} bytes")?;
+        let (name, by) = (name_or_none(self.sys_name.as_ref()), after(" by ", self.proxy.as_ref()));
+        write!(f, "  {client}{by} ({name}): {messages} messages, {bytes} bytes")?;
         if *unannounced > 0 {
             write!(f, ", {unannounced} of them with routes of peers that it has not announced")?;
         }

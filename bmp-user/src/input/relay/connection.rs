@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::{
     RelayTerms,
     claims::{ClaimDecision, DaemonStream, OwnerInquiry, OwnerRegistration, PeerOwners},
+    client::ShutOut,
     quiet::QuietClock,
     receiver::{BmpReceiver, DaemonGoodbye, ReceiveOutcome},
     status::ConnectionHandle,
@@ -19,7 +20,6 @@ use super::{
 use crate::{
     feed::{Claim, HeldPeers, Input, InputNotice, MemoryExcess, RouterConnection, UpdateError},
     input::budget::{BudgetNews, ClosingCause, HOLD, RouteBudget, RouteExcess, WARNS_AT_PERCENT, ordered},
-    visitors::ClientOrigin,
     wire::bmp,
 };
 
@@ -36,8 +36,10 @@ pub(super) enum RelayConnectionEnd {
     Invalid(bmp::Error),
     /// The connection broke.
     Broken(io::Error),
+    /// A client sent a PROXY header that `allow proxy` does not name.
+    ProxyHeader,
     /// `allow` does not let this client in any more.
-    NotAllowed(ClientOrigin),
+    NotAllowed(ShutOut),
     /// The daemon is beyond a limit.
     Limited(ClosingCause),
 }
@@ -59,11 +61,21 @@ impl fmt::Display for RelayConnectionEnd {
             }
             Self::Invalid(error) => write!(f, "{error}; closed"),
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
-            Self::NotAllowed(ClientOrigin::Host(_)) => {
+            Self::ProxyHeader => write!(
+                f,
+                "expected BMP version 3 (RFC 7854), found a PROXY header: `allow proxy` of the relay does not name this client; closed"
+            ),
+            Self::NotAllowed(ShutOut::Host) => {
                 write!(f, "`allow` does not let this host connect any more; closed")
             }
-            Self::NotAllowed(ClientOrigin::User(_) | ClientOrigin::UnknownUser(_)) => {
+            Self::NotAllowed(ShutOut::User) => {
                 write!(f, "`allow user` does not let this user connect any more; closed")
+            }
+            Self::NotAllowed(ShutOut::Proxy) => {
+                write!(f, "`allow proxy` does not let this proxy connect any more; closed")
+            }
+            Self::NotAllowed(ShutOut::NoHeader) => {
+                write!(f, "`allow proxy` demands a PROXY header of this host now; closed")
             }
             Self::Limited(cause) => {
                 match cause {
@@ -103,8 +115,8 @@ pub const MOST_PEERS_OF_CONNECTION: usize = 16_384;
 /// Feeds what `stream` sends until it ends. Then holds its peers for as long as the terms say.
 pub(super) async fn serve(stream: impl DaemonStream, mut input: Input, links: RelayLinks) {
     let RelayLinks { status, terms, owners, divided } = links;
-    let (relay, client) = (status.relay_name().to_owned(), status.client());
-    info!(relay, %client, "daemon connected");
+    let (relay, client, proxy) = (status.relay_name().to_owned(), status.client(), status.proxy_field());
+    info!(relay, %client, proxy, "daemon connected");
     input.limit_peers(MOST_PEERS_OF_CONNECTION);
     if let Some(DividedConnection { local }) = divided {
         input.divide(&relay, RouterConnection { remote: client, local });
@@ -123,9 +135,9 @@ pub(super) async fn serve(stream: impl DaemonStream, mut input: Input, links: Re
     };
     let end = connection.feed(&mut input).await;
     if end.is_orderly() {
-        info!(relay, %client, "{end}");
+        info!(relay, %client, proxy, "{end}");
     } else {
-        warn!(relay, %client, "{end}");
+        warn!(relay, %client, proxy, "{end}");
     }
     if let RelayConnectionEnd::Limited(cause) = end {
         status.limit(cause);
@@ -136,7 +148,7 @@ pub(super) async fn serve(stream: impl DaemonStream, mut input: Input, links: Re
     // A daemon that connects often, with other peers each time, must not fill the memory.
     let holds = is_wanted && status.held_connections() < MOST_HELD;
     if is_wanted && !holds {
-        warn!(relay, %client, "its peers are not held: those of {MOST_HELD} connections of this relay are held already");
+        warn!(relay, %client, proxy, "its peers are not held: those of {MOST_HELD} connections of this relay are held already");
     }
     let held = if holds {
         Some(input.hold())
@@ -166,7 +178,7 @@ async fn hold(held: HeldPeers, status: ConnectionHandle, mut terms: watch::Recei
                 status.limit(cause);
                 drop(held);
                 warn!(
-                    relay = status.relay_name(), client = %status.client(),
+                    relay = status.relay_name(), client = %status.client(), proxy = status.proxy_field(),
                     "memory-limit: {cause}: the peers that were held are down, and its user or host is refused for {} s",
                     HOLD.as_secs()
                 );
@@ -175,7 +187,7 @@ async fn hold(held: HeldPeers, status: ConnectionHandle, mut terms: watch::Recei
         }
     }
     drop(held);
-    info!(relay = status.relay_name(), client = %status.client(), "hold is over: peers that are not back are down");
+    info!(relay = status.relay_name(), client = %status.client(), proxy = status.proxy_field(), "hold is over: peers that are not back are down");
 }
 
 /// A connection that is open.
@@ -198,9 +210,8 @@ impl<S: DaemonStream> RelayConnection<'_, S> {
         loop {
             let time = {
                 let terms = self.terms.borrow_and_update();
-                let origin = self.status.origin();
-                if !terms.lets_in(origin) {
-                    return RelayConnectionEnd::NotAllowed(origin);
+                if let Some(why) = terms.shut_out(&self.status.relay_client()) {
+                    return RelayConnectionEnd::NotAllowed(why);
                 }
                 self.budget.set(terms.maximum_routes);
                 terms.end_of_rib_after
@@ -226,7 +237,7 @@ impl<S: DaemonStream> RelayConnection<'_, S> {
                     continue;
                 }
                 () = self.inquiry.next() => {
-                    match self.inquiry.look(&self.stream, self.status.origin().is_local(), true) {
+                    match self.inquiry.look(&self.stream, self.status.is_local(), true) {
                         Ok(()) => continue,
                         Err(error) => return RelayConnectionEnd::Broken(error),
                     }
@@ -251,14 +262,14 @@ impl<S: DaemonStream> RelayConnection<'_, S> {
     /// Counts the routes of the connection where there may be too many. Returns how many, if the
     /// connection has to be closed.
     fn look_at_budget(&mut self, input: &mut Input) -> Option<RouteExcess> {
-        let (relay, client) = (self.status.relay_name(), self.status.client());
+        let (relay, client, proxy) = (self.status.relay_name(), self.status.client(), self.status.proxy_field());
         match self.budget.look(input.growth(), || input.count_routes())? {
             BudgetNews::Near(RouteExcess { routes, most }) => {
-                warn!(relay, %client, "the daemon has {routes} routes, more than {WARNS_AT_PERCENT} % of maximum-routes {most}");
+                warn!(relay, %client, proxy, "the daemon has {routes} routes, more than {WARNS_AT_PERCENT} % of maximum-routes {most}");
                 None
             }
             BudgetNews::Warning(RouteExcess { routes, most }) => {
-                warn!(relay, %client, "the daemon has {routes} routes, more than maximum-routes {most} (warning-only)");
+                warn!(relay, %client, proxy, "the daemon has {routes} routes, more than maximum-routes {most} (warning-only)");
                 None
             }
             BudgetNews::Beyond(excess) => Some(excess),
@@ -288,6 +299,7 @@ impl<S: DaemonStream> RelayConnection<'_, S> {
                         Err(end) => return Some(end),
                     }
                 }
+                Err(_) if receiver.found_proxy_header() => return Some(RelayConnectionEnd::ProxyHeader),
                 Err(error) => return Some(RelayConnectionEnd::Invalid(error)),
             }
         }
@@ -304,14 +316,13 @@ impl<S: DaemonStream> RelayConnection<'_, S> {
                 cause = ordered(&mut self.orders) => return Err(RelayConnectionEnd::Limited(cause)),
                 changed = self.terms.changed(), if !self.terms_are_final => {
                     self.terms_are_final = changed.is_err();
-                    let origin = self.status.origin();
-                    if !self.terms.borrow_and_update().lets_in(origin) {
-                        return Err(RelayConnectionEnd::NotAllowed(origin));
+                    if let Some(why) = self.terms.borrow_and_update().shut_out(&self.status.relay_client()) {
+                        return Err(RelayConnectionEnd::NotAllowed(why));
                     }
                 }
                 Some(question) = self.registration.questions.recv() => self.inquiry.begin(question, &self.stream),
                 () = self.inquiry.next() => {
-                    let is_local = self.status.origin().is_local();
+                    let is_local = self.status.is_local();
                     self.inquiry.look(&self.stream, is_local, false).map_err(RelayConnectionEnd::Broken)?;
                 }
             }
@@ -321,21 +332,21 @@ impl<S: DaemonStream> RelayConnection<'_, S> {
 
 /// Logs what an operator has to know.
 fn log_notice(notice: &InputNotice, status: &ConnectionHandle, owners: &PeerOwners) {
-    let (relay, client) = (status.relay_name(), status.client());
+    let (relay, client, proxy) = (status.relay_name(), status.client(), status.proxy_field());
     match notice {
         InputNotice::Odd(oddity, error) => warn!(
-            relay, %client, kind = oddity.as_str(),
+            relay, %client, proxy, kind = oddity.as_str(),
             "left out and counted, this message and all like it: {} ({error})", oddity.meaning()
         ),
         InputNotice::Refused(peer, owner) => {
             let owner = owners.client(*owner).map_or_else(String::new, |owner| format!(" from {owner}"));
             warn!(
-                relay, %client, peer = %peer.address(), asn = peer.asn, bgp_id = %peer.bgp_id,
+                relay, %client, proxy, peer = %peer.address(), asn = peer.asn, bgp_id = %peer.bgp_id,
                 "another connection of the relay{owner} has this peer and is alive: messages of this one about it are dropped"
             );
         }
         InputNotice::UpdateError(UpdateError { kind, message, .. }) => warn!(
-            relay, %client, kind = kind.as_str(), message,
+            relay, %client, proxy, kind = kind.as_str(), message,
             "an UPDATE is passed on as it came, and counted as all like it: {kind}"
         ),
     }
@@ -345,7 +356,7 @@ fn log_notice(notice: &InputNotice, status: &ConnectionHandle, owners: &PeerOwne
 fn end_quiet_ribs(input: &mut Input, since: u64, status: &ConnectionHandle) {
     let ribs = input.end_quiet_ribs(since);
     if ribs > 0 {
-        let (relay, client) = (status.relay_name(), status.client());
-        info!(relay, %client, ribs, "RIBs have been quiet without End-of-RIB: bmpd adds it in the daemon's stead");
+        let (relay, client, proxy) = (status.relay_name(), status.client(), status.proxy_field());
+        info!(relay, %client, proxy, ribs, "RIBs have been quiet without End-of-RIB: bmpd adds it in the daemon's stead");
     }
 }

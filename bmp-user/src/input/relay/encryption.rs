@@ -32,17 +32,18 @@ impl RelayTls {
     /// the relay from its begin.
     pub(super) async fn serve(self, stream: TcpStream, keys: Option<AcceptedKeys>, input: Input, links: RelayLinks) {
         let (relay, client) = (links.status.relay_name().to_owned(), links.status.client());
+        let proxy = links.status.proxy_field();
         let stream = match self.accept(stream).await {
             Ok(stream) => stream,
             Err(error) => {
-                warn!(relay, %client, reason = %error.reason, "closed a connection: {error}");
+                warn!(relay, %client, proxy, reason = %error.reason, "closed a connection: {error}");
                 return links.status.closed(&error.to_string());
             }
         };
         let TlsReport { profile, cipher, peer, .. } = stream.report();
         match peer {
-            Some(peer) => info!(relay, %client, profile, cipher, "TLS 1.3, with the certificate of {peer}"),
-            None => info!(relay, %client, profile, cipher, "TLS 1.3"),
+            Some(peer) => info!(relay, %client, proxy, profile, cipher, "TLS 1.3, with the certificate of {peer}"),
+            None => info!(relay, %client, proxy, profile, cipher, "TLS 1.3"),
         }
         match keys {
             Some(keys) => serve(keys.of_stream(stream), input, links).await,

@@ -5,18 +5,20 @@ use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 use socket2::{SockRef, Socket};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     time::sleep,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     RelayTerms,
     claims::PeerOwners,
+    client::{RelayClient, RelayProxy, ShutOut},
     connection::{self, DividedConnection, RelayLinks},
     encryption::RelayTls,
     keepalive::probe_idle_daemon,
-    signing::RelaySigning,
+    proxy_header::{NoProxiedClient, ProxyArrival, ProxyOutcome},
+    signing::{AcceptedKeys, RelaySigning},
     status::{LimitedClient, RefusedUserHandle, RelayHandle, RelayState},
     users,
 };
@@ -27,13 +29,15 @@ use crate::{
     link::Host,
     listening::{self, remedy},
     tasks::{self, Tasks},
-    visitors::{ClientOrigin, Visitors},
+    visitors::{ClientOrigin, Limits, Visitor, Visitors},
 };
 
 /// The first and the longest wait before the next attempt to listen. The wait doubles.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How long to wait when a connection cannot be accepted: descriptors or memory are short then.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// Connections of proxies that wait here with their header, at most. Others wait in their tasks.
+const PROXIED: usize = 16;
 
 /// Listens and serves. Never ends by itself. Dropping the future closes the listener and its
 /// connections.
@@ -48,7 +52,9 @@ pub(super) async fn run(
     let listener = listen(&status, signing.as_mut()).await;
     let visitors = Visitors::within(terms.borrow().limits);
     let (memory, owners) = (feed.memory_standing(), PeerOwners::default());
-    let mut door = RelayDoor { status, feed, is_divided, memory, terms, host, visitors, owners, signing, encryption };
+    let (outcomes, mut proxied) = mpsc::channel(PROXIED);
+    let mut door =
+        RelayDoor { status, feed, is_divided, memory, terms, host, visitors, owners, signing, encryption, outcomes };
     let (mut connections, mut failing) = (Tasks::default(), false);
     loop {
         tokio::select! {
@@ -65,6 +71,7 @@ pub(super) async fn run(
                     sleep(ACCEPT_RETRY).await;
                 }
             },
+            Some(outcome) = proxied.recv() => door.open_proxied(outcome, &mut connections),
             Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
             () = look_is_due(&mut door.signing) => {
                 if let Some(signing) = &mut door.signing {
@@ -96,60 +103,119 @@ struct RelayDoor {
     owners: PeerOwners,
     signing: Option<RelaySigning>,
     encryption: Option<RelayTls>,
+    /// Connections of proxies come back here once their header has come.
+    outcomes: mpsc::Sender<ProxyOutcome>,
 }
 
 impl RelayDoor {
     /// Serves an accepted connection, or closes it.
     fn open(&mut self, stream: TcpStream, client: SocketAddr, connections: &mut Tasks) {
-        let Self { status, feed, is_divided, memory, terms, host, visitors, owners, signing, encryption } = self;
-        let is_own = |address| host.borrow().link_with_address(address).is_some();
+        let is_own = |address| self.host.borrow().link_with_address(address).is_some();
         // A connection that is closed already has no local address.
-        let local = stream.local_addr().ok();
-        let origin = ClientOrigin::of_client(local, client, is_own);
-        visitors.set_limits(terms.borrow().limits);
-        let (relay, is_allowed) = (status.name(), terms.borrow().lets_in(origin));
-        match (origin, is_allowed) {
-            (_, true) => {}
-            (ClientOrigin::Host(_), false) => {
-                reset(&stream);
-                status.refused_host();
-                warn!(
-                    relay, %client,
-                    "closed a connection from another host: a relay takes BMP from daemons on this host, and from where `allow` says"
-                );
-                return;
-            }
-            (ClientOrigin::User(_) | ClientOrigin::UnknownUser(_), false) => {
-                reset(&stream);
-                connections.passing("refused user", say_refused(origin.user(), status.refused_user(client)));
-                return;
-            }
+        let origin = ClientOrigin::of_client(stream.local_addr().ok(), client, is_own);
+        let client = RelayClient { address: client, origin, proxy: None };
+        let shut_out = self.terms.borrow().shut_out(&client);
+        match shut_out {
+            None => self.serve(stream, client, ArrivalKeys::NotTaken, connections),
+            Some(ShutOut::NoHeader) => self.expect_header(stream, client, connections),
+            Some(ShutOut::Host | ShutOut::User | ShutOut::Proxy) => self.refuse(&stream, client, connections),
         }
-        let (limit, memory) = (terms.borrow().maximum_routes, *memory.borrow());
-        if let Some(LimitedClient { cause, left, .. }) = status.refuse_limited(origin.into(), limit, &memory) {
-            reset(&stream);
-            warn!(relay, %client, "closed a connection: {}", refusal(cause, left));
-            return;
+    }
+
+    /// Closes a connection that `allow` does not let in.
+    fn refuse(&self, stream: &TcpStream, client: RelayClient, connections: &mut Tasks) {
+        let Self { status, .. } = self;
+        let (relay, address, origin, proxy) = (status.name(), client.address, client.origin, client.proxy_field());
+        reset(stream);
+        if client.proxy.is_none() && origin.is_local() {
+            return connections.passing("refused user", say_refused(origin.user(), status.refused_user(address)));
         }
-        let visitor = match visitors.admit(origin.into()) {
-            Ok(visitor) => visitor,
+        status.refused_host();
+        match client.proxy {
+            None => warn!(
+                relay, client = %address,
+                "closed a connection from another host: a relay takes BMP from daemons on this host, and from where `allow` says"
+            ),
+            Some(_) if origin.is_local() => warn!(
+                relay, client = %address, proxy,
+                "closed a connection: its PROXY header names an address of this host, whose daemons connect themselves"
+            ),
+            Some(_) => warn!(
+                relay, client = %address, proxy,
+                "closed a connection: `allow` does not name the host of its PROXY header"
+            ),
+        }
+    }
+
+    /// Reads the PROXY header of a connection before it is served.
+    fn expect_header(&mut self, stream: TcpStream, client: RelayClient, connections: &mut Tasks) {
+        let limits = self.terms.borrow().limits;
+        // One proxy has the clients of many sources. It leaves half of the relay to others.
+        let for_proxy = Limits { for_each_source: limits.for_each_source.max(limits.most / 2), ..limits };
+        self.visitors.set_limits(for_proxy);
+        let Some(visitor) = self.admit(&stream, client) else { return };
+        let Some(keys) = self.take_keys(&stream, client) else { return };
+        let proxy = RelayProxy { address: client.address, user: client.origin.user() };
+        let arrival = ProxyArrival { stream, proxy, keys, visitor };
+        connections.passing("relay connection", arrival.read(self.outcomes.clone()));
+    }
+
+    /// Serves a connection behind its PROXY header, or closes it.
+    fn open_proxied(&mut self, ProxyOutcome { arrival, header }: ProxyOutcome, connections: &mut Tasks) {
+        let ProxyArrival { stream, proxy, keys, visitor } = arrival;
+        // From here on, the connection counts for its client.
+        drop(visitor);
+        let (relay, by) = (self.status.name(), proxy.address);
+        let address = match header {
+            Ok(address) => address,
+            Err(why @ NoProxiedClient::HealthCheck) => {
+                self.status.health_check();
+                return debug!(relay, client = %by, "closed a connection: {why}");
+            }
             Err(why) => {
                 reset(&stream);
-                status.refused_too_many();
-                warn!(relay, %client, "closed a connection: {why}");
-                return;
+                self.status.refused_proxy();
+                return warn!(relay, client = %by, "closed a connection of a proxy: {why}");
             }
         };
-        if let Err(error) = probe_idle_daemon(&stream) {
-            warn!(relay, %client, %error, "a daemon that vanishes will not be noticed: TCP keepalive cannot be set");
+        let is_own = |address| self.host.borrow().link_with_address(address).is_some();
+        let client =
+            RelayClient { address, origin: ClientOrigin::of_client(None, address, is_own), proxy: Some(proxy) };
+        // The terms may have changed meanwhile.
+        let shut_out = self.terms.borrow().shut_out(&client);
+        match shut_out {
+            None => self.serve(stream, client, ArrivalKeys::Taken(keys), connections),
+            Some(_) => self.refuse(&stream, client, connections),
         }
-        let keys = match signing.as_ref().map(|signing| signing.accept(&stream, client)).transpose() {
-            Ok(keys) => keys,
-            Err(error) => return warn!(relay, %client, "closed a connection: {error}"),
+    }
+
+    /// Serves a connection that `allow` lets in, unless a limit refuses it.
+    fn serve(&mut self, stream: TcpStream, client: RelayClient, keys: ArrivalKeys, connections: &mut Tasks) {
+        let (relay, address, proxy) = (self.status.name(), client.address, client.proxy_field());
+        let (limit, memory) = (self.terms.borrow().maximum_routes, *self.memory.borrow());
+        if let Some(LimitedClient { cause, left, .. }) =
+            self.status.refuse_limited(client.origin.into(), limit, &memory)
+        {
+            reset(&stream);
+            warn!(relay, client = %address, proxy, "closed a connection: {}", refusal(cause, left));
+            return;
+        }
+        self.visitors.set_limits(self.terms.borrow().limits);
+        let Some(visitor) = self.admit(&stream, client) else { return };
+        if let Err(error) = probe_idle_daemon(&stream) {
+            warn!(relay, client = %address, proxy, %error, "a daemon that vanishes will not be noticed: TCP keepalive cannot be set");
+        }
+        let keys = match keys {
+            ArrivalKeys::Taken(keys) => keys,
+            ArrivalKeys::NotTaken => match self.take_keys(&stream, client) {
+                Some(keys) => keys,
+                None => return,
+            },
         };
-        let input = feed.input(InputId::relay(relay));
-        let status = status.connection(input.connection(), origin, client).of(visitor);
-        let divided = is_divided.then_some(DividedConnection { local });
+        let Self { status, feed, is_divided, terms, owners, encryption, .. } = self;
+        let divided = is_divided.then_some(DividedConnection { local: stream.local_addr().ok() });
+        let input = feed.input(InputId::relay(status.name()));
+        let status = status.connection(input.connection(), client).of(visitor);
         let links = RelayLinks { status, terms: terms.clone(), owners: owners.clone(), divided };
         let name = "relay connection";
         match (encryption, keys) {
@@ -158,6 +224,35 @@ impl RelayDoor {
             (Some(tls), keys) => connections.passing(name, tls.clone().serve(stream, keys, input, links)),
         }
     }
+
+    /// Counts a connection, or closes it if there are too many.
+    fn admit(&self, stream: &TcpStream, client: RelayClient) -> Option<Visitor> {
+        let refused = match self.visitors.admit(client.origin.into()) {
+            Ok(visitor) => return Some(visitor),
+            Err(why) => why,
+        };
+        reset(stream);
+        self.status.refused_too_many();
+        let (relay, proxy) = (self.status.name(), client.proxy_field());
+        warn!(relay, client = %client.address, proxy, "closed a connection: {refused}");
+        None
+    }
+
+    /// Takes the keys of a TCP connection, if the relay has any. Closes a connection that is not
+    /// signed as the chain says.
+    fn take_keys(&self, stream: &TcpStream, client: RelayClient) -> Option<Option<AcceptedKeys>> {
+        let keys = self.signing.as_ref().map(|signing| signing.accept(stream, client.address)).transpose();
+        if let Err(error) = &keys {
+            warn!(relay = self.status.name(), client = %client.address, "closed a connection: {error}");
+        }
+        keys.ok()
+    }
+}
+
+/// The keys of a connection that is about to be served.
+enum ArrivalKeys {
+    NotTaken,
+    Taken(Option<AcceptedKeys>),
 }
 
 /// Returns why a connection of a limited client is refused.

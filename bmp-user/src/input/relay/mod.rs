@@ -13,14 +13,18 @@
 //! * `quiet`: when a RIB is taken for complete.
 //! * `signing`: the key chain of a relay.
 //! * `encryption`: the TLS profile of a relay.
+//! * `client`: who a connection is from, also behind a proxy.
+//! * `proxy_header`: what a proxy sends in front of BMP or TLS.
 //! * `status`: what displays show.
 //! * `users`: which users of this host may connect.
 
 mod claims;
+mod client;
 mod connection;
 mod encryption;
 mod keepalive;
 mod listener;
+mod proxy_header;
 mod quiet;
 mod receiver;
 mod signing;
@@ -48,11 +52,13 @@ use crate::{
     visitors::{self, ClientOrigin, LimitRequest, Limits, SourceLimit},
 };
 
+pub use client::RelayProxy;
 pub use connection::MOST_PEERS_OF_CONNECTION;
 pub use receiver::{BmpReceiver, DaemonGoodbye, ReceiveOutcome};
 pub use status::{ConnectionStatus, HeldConnection, LimitedClient, RelayState, RelayStatus, Relays, SystemInfo};
 pub use users::learn_system_accounts;
 
+use client::{RelayClient, ShutOut};
 use encryption::RelayTls;
 use signing::RelaySigning;
 use users::{AllowedUsers, UserNumbers};
@@ -155,6 +161,8 @@ struct RelayTerms {
     allow: BTreeSet<Prefix>,
     /// Users of this host that may connect.
     users: AllowedUsers,
+    /// Proxies, whose connections begin with a PROXY header.
+    proxies: BTreeSet<Prefix>,
     /// How long the peers of a daemon stay up after it went away.
     hold: Duration,
     /// How long a RIB is quiet before bmpd adds its End-of-RIB; zero for never.
@@ -185,7 +193,7 @@ pub fn connection_limits(relay: &config::RelayConfig) -> (usize, usize) {
 
 /// Decides whether a relay with this configuration lets the client of a connection in.
 pub fn lets_in(relay: &config::RelayConfig, relays: &Relays, connection: &ConnectionStatus) -> bool {
-    RelayTerms::of(relay, relays.users()).lets_in(connection.origin())
+    RelayTerms::of(relay, relays.users()).shut_out(&connection.relay_client()).is_none()
 }
 
 /// Returns the names of `allow user` of a relay that were looked up, and whether this host knows
@@ -199,6 +207,7 @@ impl RelayTerms {
         Self {
             allow: relay.allow.clone(),
             users: users.allowed_by(relay),
+            proxies: relay.allow_proxies.clone(),
             hold: relay.hold,
             end_of_rib_after: relay.end_of_rib_after,
             limits: limits(relay),
@@ -206,8 +215,25 @@ impl RelayTerms {
         }
     }
 
-    /// True if a client may connect.
-    fn lets_in(&self, origin: ClientOrigin) -> bool {
+    /// Returns why a client may not connect; `None` if it may.
+    fn shut_out(&self, client: &RelayClient) -> Option<ShutOut> {
+        match client.proxy {
+            Some(proxy) if !self.expects_header(proxy.address, proxy.origin()) => Some(ShutOut::Proxy),
+            None if self.expects_header(client.address, client.origin) => Some(ShutOut::NoHeader),
+            _ if self.permits(client.origin) => None,
+            _ if client.origin.is_local() => Some(ShutOut::User),
+            _ => Some(ShutOut::Host),
+        }
+    }
+
+    /// True if a connection from `address` begins with a PROXY header. A proxy on this host must
+    /// run as a user that may connect, because every user has the addresses of this host.
+    fn expects_header(&self, address: SocketAddr, origin: ClientOrigin) -> bool {
+        let is_proxy = self.proxies.iter().any(|prefix| prefix.contains(address.ip()));
+        is_proxy && (!origin.is_local() || self.permits(origin))
+    }
+
+    fn permits(&self, origin: ClientOrigin) -> bool {
         match origin {
             ClientOrigin::User(user) => self.users.has(user),
             ClientOrigin::UnknownUser(_) => false,

@@ -12,6 +12,7 @@ use crate::{
         BmpChunk, ChunkEnd, Error, Initiation, MAX_FRAME, Message, TakenChunk, Termination, frames, termination_reason,
         tlv_type,
     },
+    wire::proxy::begins_with_proxy_header,
 };
 
 /// Size in bytes of the blocks that reads go into. One read of a busy connection fills a block.
@@ -87,6 +88,11 @@ impl BmpReceiver {
     /// Bytes that belong to a message which is not whole yet.
     pub fn left(&self) -> usize {
         self.buffer.len()
+    }
+
+    /// True if the stream begins with a PROXY header instead of a message.
+    pub(super) fn found_proxy_header(&self) -> bool {
+        self.offset == 0 && begins_with_proxy_header(&self.buffer)
     }
 
     /// Where in the stream that message starts, in bytes.

@@ -8,8 +8,12 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tracing::field::DisplayValue;
 
-use super::users::UserNumbers;
+use super::{
+    client::{RelayClient, RelayProxy},
+    users::UserNumbers,
+};
 use crate::{
     config::MaximumRoutes,
     feed::{ConnectionId, InputTotals, MemoryStanding},
@@ -47,6 +51,10 @@ pub struct RelayStatus {
     pub last_refused_user: Option<String>,
     /// Connections beyond the limits.
     pub refused_too_many: u64,
+    /// Connections of proxies whose PROXY header was wrong, late or not there.
+    pub refused_proxies: u64,
+    /// Connections that were proxies' own, as health checks are.
+    pub health_checks: u64,
     /// Connections of clients that had too many routes.
     pub refused_for_routes: u64,
     /// Connections of clients that had grown most when the feed took too much memory.
@@ -80,6 +88,8 @@ pub struct ConnectionStatus {
     pub client: SocketAddr,
     /// The number of the user of this host that the daemon runs as; `None` for another host.
     pub user: Option<u32>,
+    /// The proxy that the connection comes by.
+    pub proxy: Option<RelayProxy>,
     /// sysName of its Initiation.
     pub sys_name: Option<String>,
     /// sysDescr of its Initiation.
@@ -91,9 +101,11 @@ pub struct ConnectionStatus {
 }
 
 impl ConnectionStatus {
-    /// Where the client is.
-    pub(super) fn origin(&self) -> ClientOrigin {
-        self.user.map_or_else(|| ClientOrigin::Host(self.client.ip().to_canonical()), ClientOrigin::User)
+    /// The client, as the relay knows it.
+    pub(super) fn relay_client(&self) -> RelayClient {
+        let Self { client: address, user, proxy, .. } = *self;
+        let origin = user.map_or_else(|| ClientOrigin::Host(address.ip().to_canonical()), ClientOrigin::User);
+        RelayClient { address, origin, proxy }
     }
 }
 
@@ -104,6 +116,8 @@ pub struct LimitedClient {
     pub client: SocketAddr,
     /// The number of its user; `None` for another host.
     pub user: Option<u32>,
+    /// The proxy that the connection came by.
+    pub proxy: Option<SocketAddr>,
     /// The limit, and how far the client was beyond it.
     pub cause: ClosingCause,
     /// How long it is refused.
@@ -128,6 +142,8 @@ impl LimitedClient {
 pub struct HeldConnection {
     /// The daemon's end of the connection.
     pub client: SocketAddr,
+    /// The proxy that the connection came by.
+    pub proxy: Option<SocketAddr>,
     /// sysName of its Initiation.
     pub sys_name: Option<String>,
     /// How long its peers stay up.
@@ -179,6 +195,8 @@ struct RelayProgress {
     refused_users: u64,
     last_refused_user: Option<String>,
     refused_too_many: u64,
+    refused_proxies: u64,
+    health_checks: u64,
     refused_for_routes: u64,
     refused_for_memory: u64,
     closed_for_routes: u64,
@@ -191,8 +209,7 @@ struct RelayProgress {
 #[derive(Clone, Copy, Debug)]
 struct LimitedSource {
     source: ClientSource,
-    client: SocketAddr,
-    user: Option<u32>,
+    client: RelayClient,
     cause: ClosingCause,
     until: Instant,
 }
@@ -212,7 +229,9 @@ impl RelayProgress {
 impl LimitedSource {
     fn shown(&self) -> LimitedClient {
         let left = self.until.saturating_duration_since(Instant::now());
-        LimitedClient { client: self.client, user: self.user, cause: self.cause, left }
+        let RelayClient { address: client, origin, proxy } = self.client;
+        let proxy = proxy.map(|proxy| proxy.address);
+        LimitedClient { client, user: origin.user(), proxy, cause: self.cause, left }
     }
 }
 
@@ -233,6 +252,8 @@ impl RelayEntry {
             refused_users: now.refused_users,
             last_refused_user: now.last_refused_user.clone(),
             refused_too_many: now.refused_too_many,
+            refused_proxies: now.refused_proxies,
+            health_checks: now.health_checks,
             refused_for_routes: now.refused_for_routes,
             refused_for_memory: now.refused_for_memory,
             closed_for_routes: now.closed_for_routes,
@@ -278,6 +299,16 @@ impl RelayHandle {
         lock(&self.relay.now).refused_too_many += 1;
     }
 
+    /// Counts a connection of a proxy without a sound PROXY header.
+    pub(super) fn refused_proxy(&self) {
+        lock(&self.relay.now).refused_proxies += 1;
+    }
+
+    /// Counts a connection that is a proxy's own.
+    pub(super) fn health_check(&self) {
+        lock(&self.relay.now).health_checks += 1;
+    }
+
     /// Counts the connection of a source that was beyond a limit, if these limits still refuse it.
     pub(super) fn refuse_limited(
         &self,
@@ -298,9 +329,9 @@ impl RelayHandle {
     }
 
     /// Shows a connection as long as the handle lives.
-    pub(super) fn connection(&self, id: ConnectionId, origin: ClientOrigin, client: SocketAddr) -> ConnectionHandle {
+    pub(super) fn connection(&self, id: ConnectionId, client: RelayClient) -> ConnectionHandle {
         let (system, totals) = (Mutex::default(), Mutex::default());
-        let connection = Arc::new(ConnectionEntry { id, origin, client, system, totals });
+        let connection = Arc::new(ConnectionEntry { id, client, system, totals });
         lock(&self.relay.now).connections.push(Arc::clone(&connection));
         ConnectionHandle { relay: Arc::clone(&self.relay), connection, visitor: Mutex::default() }
     }
@@ -342,8 +373,7 @@ impl RefusedUserHandle {
 #[derive(Debug)]
 struct ConnectionEntry {
     id: ConnectionId,
-    origin: ClientOrigin,
-    client: SocketAddr,
+    client: RelayClient,
     system: Mutex<SystemInfo>,
     totals: Mutex<InputTotals>,
 }
@@ -361,8 +391,9 @@ impl ConnectionEntry {
     fn status(&self) -> ConnectionStatus {
         let SystemInfo { name, descr } = lock(&self.system).clone();
         ConnectionStatus {
-            client: self.client,
-            user: self.origin.user(),
+            client: self.client.address,
+            user: self.client.origin.user(),
+            proxy: self.client.proxy,
             sys_name: name,
             sys_descr: descr,
             id: self.id,
@@ -374,7 +405,9 @@ impl ConnectionEntry {
 impl ConnectionEntry {
     fn held(&self, until: Instant) -> HeldConnection {
         let left = until.saturating_duration_since(Instant::now());
-        HeldConnection { client: self.client, sys_name: lock(&self.system).name.clone(), left }
+        let RelayClient { address: client, proxy, .. } = self.client;
+        let proxy = proxy.map(|proxy| proxy.address);
+        HeldConnection { client, proxy, sys_name: lock(&self.system).name.clone(), left }
     }
 }
 
@@ -398,13 +431,25 @@ impl ConnectionHandle {
         &self.relay.name
     }
 
+    /// The daemon's end. Behind a proxy, it is what the PROXY header names.
     pub(super) fn client(&self) -> SocketAddr {
+        self.connection.client.address
+    }
+
+    /// The proxy, for a field of a log line.
+    pub(super) fn proxy_field(&self) -> Option<DisplayValue<SocketAddr>> {
+        self.connection.client.proxy_field()
+    }
+
+    /// Who the connection is from.
+    pub(super) fn relay_client(&self) -> RelayClient {
         self.connection.client
     }
 
-    /// Where the daemon is.
-    pub(super) fn origin(&self) -> ClientOrigin {
-        self.connection.origin
+    /// True if the other end of the TCP connection is on this host.
+    pub(super) fn is_local(&self) -> bool {
+        let RelayClient { origin, proxy, .. } = self.connection.client;
+        proxy.map_or(origin, RelayProxy::origin).is_local()
     }
 
     /// How many ended connections of the relay have peers that are held.
@@ -439,9 +484,9 @@ impl ConnectionHandle {
 
 impl RelayEntry {
     fn limit(&self, connection: &ConnectionEntry, cause: ClosingCause) {
-        let ConnectionEntry { origin, client, .. } = *connection;
+        let client = connection.client;
         let until = Instant::now() + HOLD;
-        let limited = LimitedSource { source: origin.into(), client, user: origin.user(), cause, until };
+        let limited = LimitedSource { source: client.origin.into(), client, cause, until };
         let mut now = lock(&self.now);
         match cause {
             ClosingCause::Routes { .. } => now.closed_for_routes += 1,
@@ -476,7 +521,12 @@ impl HeldConnectionHandle {
     }
 
     pub(super) fn client(&self) -> SocketAddr {
-        self.connection.client
+        self.connection.client.address
+    }
+
+    /// The proxy, for a field of a log line.
+    pub(super) fn proxy_field(&self) -> Option<DisplayValue<SocketAddr>> {
+        self.connection.client.proxy_field()
     }
 
     /// See [`ConnectionHandle::limit`].

@@ -1,4 +1,5 @@
 mod claims;
 mod end_of_rib;
+mod proxies;
 mod sockets;
 mod streams;

@@ -183,7 +183,7 @@ impl MetricSubject for RelayReport {
 }
 
 /// The metrics of each relay.
-pub(super) static RELAY: [Metric<RelayReport>; 18] = [
+pub(super) static RELAY: [Metric<RelayReport>; 19] = [
     gauge(
         "bmpd_relay_up",
         None,
@@ -270,9 +270,16 @@ pub(super) static RELAY: [Metric<RelayReport>; 18] = [
             labelled(&[("cause", "not-allowed")], "refused.not_allowed", |relay| relay.refused.not_allowed),
             labelled(&[("cause", "user-not-allowed")], "refused.user-not-allowed", |r| r.refused.user_not_allowed),
             labelled(&[("cause", "too-many-connections")], "refused.too-many-connections", |r| r.refused.too_many),
+            labelled(&[("cause", "proxy-header")], "refused.proxy-header", |relay| relay.refused.proxy_header),
             labelled(&[("cause", "maximum-routes")], "refused.maximum-routes", |relay| relay.refused.maximum_routes),
             labelled(&[("cause", "memory-limit")], "refused.memory-limit", |relay| relay.refused.memory_limit),
         ],
+    ),
+    counter(
+        "bmpd_relay_health_checks",
+        None,
+        "connections that were proxies' own, as health checks are",
+        &[number("health_checks", |relay| relay.health_checks)],
     ),
     gauge(
         "bmpd_relay_near_maximum_routes",

@@ -109,6 +109,7 @@ pub(in crate::control::display) fn relays() -> RelayReports {
             connections: vec![
                 DaemonConnection {
                     client: client(40002),
+                    proxy: None,
                     uid: Some(107),
                     sys_name: outside("edge1"),
                     sys_descr: outside("FRRouting 8.4.4"),
@@ -126,6 +127,7 @@ pub(in crate::control::display) fn relays() -> RelayReports {
                 },
                 DaemonConnection {
                     client: client(40004),
+                    proxy: Some((STATION, 40_010).into()),
                     uid: None,
                     sys_name: None,
                     sys_descr: None,
@@ -149,6 +151,7 @@ pub(in crate::control::display) fn relays() -> RelayReports {
             },
             allow: vec!["192.0.2.0/24".to_owned(), "2001:db8::/32".to_owned()],
             allow_users: vec!["1001".to_owned(), "bgp".to_owned(), "gone".to_owned()],
+            allow_proxies: vec!["198.51.100.16/28".to_owned()],
             unknown_users: vec!["gone".to_owned()],
             hold_seconds: 30,
             end_of_rib_after_seconds: 10,
@@ -161,6 +164,7 @@ pub(in crate::control::display) fn relays() -> RelayReports {
             limited: vec![
                 LimitedDaemon {
                     client: client(40_008),
+                    proxy: None,
                     uid: Some(1001),
                     cause: LimitName::MaximumRoutes,
                     routes: Some(101),
@@ -168,6 +172,7 @@ pub(in crate::control::display) fn relays() -> RelayReports {
                 },
                 LimitedDaemon {
                     client: (PEER, 40_009).into(),
+                    proxy: Some((STATION, 40_011).into()),
                     uid: None,
                     cause: LimitName::MemoryLimit,
                     routes: None,
@@ -180,9 +185,11 @@ pub(in crate::control::display) fn relays() -> RelayReports {
                 not_allowed: 5,
                 user_not_allowed: 8,
                 too_many: 6,
+                proxy_header: 7,
                 maximum_routes: 10,
                 memory_limit: 11,
             },
+            health_checks: 21,
             last_refused_user: outside("mallory"),
             peers_without_routes: vec![
                 silent(PEER, true),
@@ -210,6 +217,7 @@ pub(in crate::control::display) fn relays() -> RelayReports {
             received: ReceivedMessages::default(),
             allow: Vec::new(),
             allow_users: Vec::new(),
+            allow_proxies: Vec::new(),
             unknown_users: Vec::new(),
             hold_seconds: 0,
             end_of_rib_after_seconds: 0,
@@ -223,6 +231,7 @@ pub(in crate::control::display) fn relays() -> RelayReports {
             held: Vec::new(),
             held_peers: 0,
             refused: RefusedConnections::default(),
+            health_checks: 0,
             last_refused_user: None,
             peers_without_routes: Vec::new(),
             incomplete_peers: Vec::new(),
@@ -236,7 +245,12 @@ fn client(port: u16) -> SocketAddr {
 }
 
 fn relay_held(port: u16, sys_name: Option<Untrusted>, left_seconds: u64) -> HeldDaemon {
-    HeldDaemon { client: client(port), sys_name, left_seconds }
+    HeldDaemon {
+        client: client(port),
+        proxy: (left_seconds == 3).then_some((STATION, 40_012).into()),
+        sys_name,
+        left_seconds,
+    }
 }
 
 /// A replay with errors, one that is done, and one without a file.

@@ -15,6 +15,7 @@ use crate::{
     input::relay::{
         RelayTerms, Relays,
         claims::PeerOwners,
+        client::RelayClient,
         connection::{RelayLinks, serve},
         users::UserNumbers,
     },
@@ -43,7 +44,7 @@ impl QuietDaemon {
         let input = feed.input(InputId::relay("frr"));
         let (origin, client) = (ClientOrigin::User(0), ([127, 0, 0, 1], 40_000).into());
         let relay = relays.register("frr", ([127, 0, 0, 1], 5000).into());
-        let status = relay.connection(input.connection(), origin, client);
+        let status = relay.connection(input.connection(), RelayClient { address: client, origin, proxy: None });
         let links = RelayLinks { status, terms: receiver, owners: PeerOwners::default(), divided: None };
         let task = tokio::spawn(serve(stream, input, links));
         Self { daemon, terms, follower: feed.attach(Selection::default()), task }

@@ -52,6 +52,11 @@ impl Lab {
         Config { relays: relays.iter().map(relay).collect(), ..Config::default() }
     }
 
+    /// Has one relay, with this configuration.
+    pub(super) fn configure(&self, name: &str, relay: config::RelayConfig) {
+        self.config.send_replace(Arc::new(Config { relays: [(name.to_owned(), relay)].into(), ..Config::default() }));
+    }
+
     fn commit(&self, relays: &[(&str, SocketAddr)]) {
         self.config.send_replace(Arc::new(Lab::config(relays)));
     }
