@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     applied::{AppliedFrame, RibPlace},
     blocks::NONE,
+    duplicates::DuplicateCounts,
     hints::OpenHints,
     incarnation::{ConnectionId, Incarnation},
     inputs::InputTable,
@@ -73,6 +74,7 @@ impl RibTables {
             repeats,
             families: FamiliesSeen::None,
             is_news: false,
+            duplicates: DuplicateCounts::default(),
         };
         if let Some(family) = update.end_of_rib() {
             let rib = apply.end_of_rib(family);
@@ -96,6 +98,7 @@ impl RibTables {
             let set = apply.tables.attributes.of_reach(&update, &reach, has_two_byte_as);
             apply.announce(reach.family, reach.nlri, set);
         }
+        apply.count_duplicates();
         let is_news = apply.is_news || !repeats || !is_readable;
         let subject = match apply.families {
             FamiliesSeen::One(family) if is_readable => FrameSubject::Routes(life, view, family),
@@ -141,6 +144,7 @@ struct ApplyUpdate<'a> {
     families: FamiliesSeen,
     /// Whether the UPDATE changed anything.
     is_news: bool,
+    duplicates: DuplicateCounts,
 }
 
 impl ApplyUpdate<'_> {
@@ -270,6 +274,7 @@ impl ApplyUpdate<'_> {
         for item in nlri(reading.form, reading.path_ids, items).flatten() {
             let attributes = &mut self.tables.attributes;
             let change = self.peer.ribs[place].withdraw(item, self.time, variant, changed, attributes);
+            self.duplicates.withdrawals += u32::from(change == RouteChange::Unchanged);
             self.note(place, change);
         }
     }
@@ -280,6 +285,15 @@ impl ApplyUpdate<'_> {
         let rib = &mut self.peer.ribs[place];
         if rib.is_filtered() {
             rib.note_known_to_all(self.tables.withdrawals.known_to_all());
+        }
+    }
+
+    /// Adds what the UPDATE says a second time to the numbers of its peer. A peer that repeats what
+    /// it said before its input went away says nothing twice.
+    fn count_duplicates(&mut self) {
+        let counted = self.duplicates;
+        if counted != DuplicateCounts::default() && !self.repeats {
+            self.peer.duplicates.add(DuplicateCounts { updates: u32::from(!self.is_news), ..counted });
         }
     }
 
@@ -308,11 +322,15 @@ impl ApplyUpdate<'_> {
             let variant = self.peer.ribs[place].header_variant(&self.message.header);
             let key = GroupKey { attributes: set, time: self.time, variant, whole: false };
             let can_split = self.can_split(place, items, false);
-            let Self { tables: RibTables { attributes, trouble, .. }, peer, message, repeats, is_news, .. } = self;
+            let Self { tables: RibTables { attributes, trouble, .. }, peer, message, repeats, .. } = self;
+            let (is_news, duplicates) = (&mut self.is_news, &mut self.duplicates.advertisements);
             let rib = &mut peer.ribs[place];
             // An announcement leaves no withdrawal to be kept.
             if can_split {
-                let note = |change| *is_news |= change != RouteChange::Unchanged;
+                let note = |change| {
+                    *is_news |= change != RouteChange::Unchanged;
+                    *duplicates += u32::from(change == RouteChange::Unchanged);
+                };
                 rib.announce(items, key, message.changed, *repeats, attributes, note);
             } else {
                 rib.announce_whole(items, key, message.changed, attributes);

@@ -41,7 +41,7 @@
 //! * `follower`: one session. `piece`: what it takes. `selection`: what its station is told.
 //! * `route_filter`: which routes it is told. `catch_up`: RIBs whose routes are filtered.
 //! * `pass`: a walk over the state. `compose`: writes frames from what the feed keeps.
-//! * `report`, `counts`: what displays show.
+//! * `report`, `counts`, `duplicates`: what displays and Statistics Reports show.
 
 mod applied;
 mod apply;
@@ -51,6 +51,7 @@ mod blocks;
 mod catch_up;
 mod compose;
 mod counts;
+mod duplicates;
 mod follower;
 mod hints;
 mod hold;
@@ -87,6 +88,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use counts::FrameCounts;
+pub use duplicates::DuplicateCounts;
 pub use follower::Follower;
 pub use hold::HeldPeers;
 pub use incarnation::ConnectionId;
@@ -197,6 +199,20 @@ impl Feed {
     pub fn ribs(&self, input: &InputId) -> Vec<RibRoutes> {
         let of_input = self.peers().into_iter().filter(|peer| input.has(peer.input()));
         of_input.flat_map(|peer| peer.ribs().to_vec()).collect()
+    }
+
+    /// How often the peers of an input said what was known already, in their current lives.
+    pub fn duplicates(&self, input: &InputId) -> DuplicateCounts {
+        let (mut duplicates, mut from) = (DuplicateCounts::default(), 0);
+        let mut add = |peer: &peers::LivePeer| {
+            if peer.life.input == *input {
+                duplicates.add(peer.duplicates);
+            }
+        };
+        while let Some(next) = self.0.lock().peers.visit(from, PEERS_AT_ONCE, &mut add) {
+            from = next;
+        }
+        duplicates
     }
 
     /// The peers that are up, and those that have routes without a Peer Up, in the order in which

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     super::{
+        duplicates::DuplicateCounts,
         incarnation::{ConnectionId, Incarnation},
         memory::{MemoryMeter, MeteredBytes},
         rib::Rib,
@@ -29,6 +30,8 @@ pub(in crate::feed) struct LivePeer {
     pub(in crate::feed) unrepeated_ups: Vec<Bytes>,
     pub(in crate::feed) ownership: Ownership,
     pub(in crate::feed) ribs: Vec<Rib>,
+    /// What the peer said a second time.
+    pub(in crate::feed) duplicates: DuplicateCounts,
     /// The latest Statistics Report.
     pub(in crate::feed) statistics: Option<StoredFrame>,
     /// The number of this report among those of all peers.
@@ -83,6 +86,7 @@ impl LivePeer {
             unrepeated_ups: Vec::new(),
             ownership: Ownership { connection, presence: PeerPresence::Present },
             ribs: Vec::new(),
+            duplicates: DuplicateCounts::default(),
             statistics: None,
             report_number: 0,
             renewed_at: 0,

@@ -18,11 +18,12 @@ use super::{
     connection::{ConnectionEnds, ConnectionLoss, notification_of},
     fsm::{FsmEvent, OutgoingNotification, SessionEnd},
     open::{Negotiated, PeerOpen},
-    stale::{StaleRoutes, mark},
+    stale::{StaleCause, StaleRoutes, mark},
     updates::{MessageRun, UpdateCounters, UpdateTranslator},
 };
 use crate::{
-    feed::{Feed, Input, InputId, InputNotice, MemoryExcess},
+    config::MaximumRoutes,
+    feed::{DuplicateCounts, Feed, Input, InputId, InputNotice, MemoryExcess},
     input::budget::{BudgetNews, RouteBudget},
     wire::{
         bgp::{
@@ -58,6 +59,8 @@ pub(super) struct PeerFeed {
     stale_until: Option<Instant>,
     /// The counters of the previous session.
     counters: UpdateCounters,
+    /// What the peer said again in this session because it had to.
+    demanded: DuplicateCounts,
 }
 
 /// The old session of a peer that may be restarting.
@@ -76,9 +79,21 @@ impl PeerFeed {
         let id = InputId::BgpPeer(address);
         let mut input = feed.input(id.clone());
         input.trust_opens();
-        let (feed, counters) = (feed.clone(), UpdateCounters::default());
+        let (feed, counters, demanded) = (feed.clone(), UpdateCounters::default(), DuplicateCounts::default());
         let internal = asn == own;
-        Self { feed, id, input, address, asn, internal, up: None, restarting: None, stale_until: None, counters }
+        Self {
+            feed,
+            id,
+            input,
+            address,
+            asn,
+            internal,
+            up: None,
+            restarting: None,
+            stale_until: None,
+            counters,
+            demanded,
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -143,6 +158,7 @@ impl PeerFeed {
             self.append(kept);
         }
         self.up = Some(translator);
+        self.demanded = DuplicateCounts::default();
     }
 
     /// Ends the session. Stations get a Peer Down, unless the peer may be restarting.
@@ -230,9 +246,15 @@ impl PeerFeed {
     /// Forwards the UPDATEs at the start of `buffer`. Returns `None` without a session.
     pub(super) fn updates(&mut self, buffer: &[u8]) -> Option<MessageRun> {
         let up = self.up.as_mut()?;
+        // A peer that restarts or refreshes its routes has to say them again.
+        let is_demanded = up.stale.iter().any(|stale| stale.len() > 0);
         let run = up.look(buffer);
         if let Some(frames) = up.write(buffer) {
+            let before = is_demanded.then(|| self.feed.duplicates(&self.id));
             self.append(frames);
+            if let Some(before) = before {
+                self.demanded.add(self.feed.duplicates(&self.id).since(before));
+            }
         }
         Some(run)
     }
@@ -262,7 +284,13 @@ impl PeerFeed {
         let Some(up) = &mut self.up else { return };
         match refresh.subtype {
             subtype::BEGIN => {
-                let Some(stale) = up.negotiated.routes(refresh.family).and_then(StaleRoutes::new) else { return };
+                let Some(stale) = up
+                    .negotiated
+                    .routes(refresh.family)
+                    .and_then(|routes| StaleRoutes::new(routes, StaleCause::Refresh))
+                else {
+                    return;
+                };
                 up.stale.retain(|stale| stale.family != refresh.family);
                 let mut stale = [stale];
                 mark(&self.feed, &self.id, &mut stale, None);
@@ -274,37 +302,54 @@ impl PeerFeed {
         }
     }
 
-    /// Sends a Statistics Report if the session is up.
-    pub(super) fn report(&mut self) {
-        if let Some(report) = self.statistics() {
+    /// Sends a Statistics Report if the session is up. `limit` is the `maximum-routes` of the peer.
+    pub(super) fn report(&mut self, limit: Option<MaximumRoutes>) {
+        if let Some(report) = self.statistics(limit) {
             self.append(report);
         }
     }
 
     /// Keeps a Statistics Report for the stations that get them at times of their own.
-    pub(super) fn keep_report(&mut self) {
-        if let Some(report) = self.statistics() {
+    pub(super) fn keep_report(&mut self, limit: Option<MaximumRoutes>) {
+        if let Some(report) = self.statistics(limit) {
             self.input.keep_statistics(&report);
         }
     }
 
-    /// Returns a Statistics Report of this moment; `None` if the session is not up.
-    fn statistics(&self) -> Option<BytesMut> {
+    /// Returns a Statistics Report of this moment; `None` if the session is not up. bmpd applies no
+    /// policy to what a peer sends, so its Adj-RIB-In is that before policy.
+    fn statistics(&self, limit: Option<MaximumRoutes>) -> Option<BytesMut> {
         let up = self.up.as_ref()?;
         let mut ribs = self.feed.ribs(&self.id);
         ribs.retain(|rib| rib.view == RibView::AdjRibInPre);
-        let all = ribs.iter().map(|rib| rib.routes as u64).sum();
+        let all: u64 = ribs.iter().map(|rib| rib.routes as u64).sum();
         let UpdateCounters { treated_as_withdraw, prefixes_treated_as_withdraw, .. } = up.counters;
+        let duplicates = self.feed.duplicates(&self.id).since(self.demanded);
         let fixed = [
+            (StatisticType::DUPLICATE_ADVERTISEMENTS, StatisticValue::Counter(duplicates.advertisements)),
+            (StatisticType::DUPLICATE_WITHDRAWS, StatisticValue::Counter(duplicates.withdrawals)),
             (StatisticType::ADJ_RIB_IN, StatisticValue::Gauge(all)),
             (StatisticType::TREATED_AS_WITHDRAW, StatisticValue::Counter(treated_as_withdraw)),
             (StatisticType::PREFIXES_TREATED_AS_WITHDRAW, StatisticValue::Counter(prefixes_treated_as_withdraw)),
+            (StatisticType::DUPLICATE_UPDATES, StatisticValue::Counter(duplicates.updates)),
+            (StatisticType::ADJ_RIB_IN_PRE, StatisticValue::Gauge(all)),
         ];
-        let of_families = ribs
-            .iter()
-            .map(|rib| (StatisticType::ADJ_RIB_IN_OF_FAMILY, StatisticValue::OfFamily(rib.family, rib.routes as u64)));
-        let statistics: Vec<_> =
-            fixed.into_iter().chain(of_families).map(|(kind, value)| Statistic { kind, value }).collect();
+        let of_families = ribs.iter().flat_map(|rib| {
+            let routes = StatisticValue::OfFamily(rib.family, rib.routes as u64);
+            [(StatisticType::ADJ_RIB_IN_OF_FAMILY, routes), (StatisticType::ADJ_RIB_IN_PRE_OF_FAMILY, routes)]
+        });
+        let restarts = up.negotiated.restart.iter().flat_map(|restart| &restart.families);
+        let stale = restarts.map(|(family, _)| {
+            let is_of_family = |stale: &&StaleRoutes| stale.family == *family && stale.cause == StaleCause::Restart;
+            let routes = up.stale.iter().find(is_of_family).map_or(0, StaleRoutes::len);
+            (StatisticType::STALE_OF_FAMILY, StatisticValue::OfFamily(*family, routes as u64))
+        });
+        let left = limit.map(|limit| {
+            let left = u64::from(limit.routes).saturating_sub(all);
+            (StatisticType::LEFT_BEFORE_LIMIT, StatisticValue::Gauge(left))
+        });
+        let all = fixed.into_iter().chain(of_families).chain(stale).chain(left);
+        let statistics: Vec<_> = all.map(|(kind, value)| Statistic { kind, value }).collect();
         let mut out = BytesMut::new();
         statistics_report(&mut out, &up.header(), &statistics);
         Some(out)
@@ -351,7 +396,9 @@ fn kept_families(before: &Restarting, peer: &PeerOpen) -> Vec<StaleRoutes> {
     let kept = restart.families.iter().filter(|(_, forwarding)| *forwarding);
     let as_before = |family| {
         let routes = peer.negotiated.routes(family)?;
-        (before.negotiated.routes(family) == Some(routes)).then(|| StaleRoutes::new(routes)).flatten()
+        (before.negotiated.routes(family) == Some(routes))
+            .then(|| StaleRoutes::new(routes, StaleCause::Restart))
+            .flatten()
     };
     kept.filter_map(|(family, _)| as_before(*family)).collect()
 }

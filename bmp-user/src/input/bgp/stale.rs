@@ -29,10 +29,20 @@ const BLOCK: usize = 64 * 1024;
 /// How much is read from the feed at once, in bytes.
 const PIECE: usize = 1 << 20;
 
+/// Why routes are stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StaleCause {
+    /// The peer restarted (RFC 4724).
+    Restart,
+    /// The peer refreshes its routes (RFC 7313).
+    Refresh,
+}
+
 /// The stale routes of one family.
 #[derive(Debug)]
 pub(super) struct StaleRoutes {
     pub(super) family: Family,
+    pub(super) cause: StaleCause,
     form: Form,
     path_ids: bool,
     /// The NLRI of the routes, without separators.
@@ -44,9 +54,10 @@ pub(super) struct StaleRoutes {
 
 impl StaleRoutes {
     /// Creates an empty set. `None` if the family's routes cannot be distinguished.
-    pub(super) fn new(routes: &FamilyEncoding) -> Option<Self> {
+    pub(super) fn new(routes: &FamilyEncoding, cause: StaleCause) -> Option<Self> {
         Some(Self {
             family: routes.family,
+            cause,
             form: routes.form?,
             path_ids: routes.path_ids,
             bytes: Vec::new(),

@@ -22,10 +22,51 @@ impl StatisticType {
     pub const ADJ_RIB_IN: Self = Self(7);
     /// Routes in a family's Adj-RIB-In (RFC 7854 §4.8).
     pub const ADJ_RIB_IN_OF_FAMILY: Self = Self(9);
+    /// Routes in Loc-RIB (RFC 7854 §4.8).
+    pub const LOC_RIB: Self = Self(8);
+    /// Routes in a family's Loc-RIB (RFC 7854 §4.8).
+    pub const LOC_RIB_OF_FAMILY: Self = Self(10);
     /// UPDATEs that were treated as withdrawals (RFC 7854 §4.8, RFC 7606).
     pub const TREATED_AS_WITHDRAW: Self = Self(11);
     /// Prefixes that were treated as withdrawn (RFC 7854 §4.8, RFC 7606).
     pub const PREFIXES_TREATED_AS_WITHDRAW: Self = Self(12);
+    /// UPDATEs that say nothing new (RFC 7854 §4.8).
+    pub const DUPLICATE_UPDATES: Self = Self(13);
+    /// Routes in Adj-RIBs-Out before policy (RFC 8671 §6.2).
+    pub const ADJ_RIB_OUT_PRE: Self = Self(14);
+    /// Routes in Adj-RIBs-Out after policy (RFC 8671 §6.2).
+    pub const ADJ_RIB_OUT_POST: Self = Self(15);
+    /// Routes in a family's Adj-RIB-Out before policy (RFC 8671 §6.2).
+    pub const ADJ_RIB_OUT_PRE_OF_FAMILY: Self = Self(16);
+    /// Routes in a family's Adj-RIB-Out after policy (RFC 8671 §6.2).
+    pub const ADJ_RIB_OUT_POST_OF_FAMILY: Self = Self(17);
+    /// Routes in Adj-RIBs-In before policy (RFC 9972 §3.2).
+    pub const ADJ_RIB_IN_PRE: Self = Self(18);
+    /// Routes in a family's Adj-RIB-In before policy (RFC 9972 §3.2).
+    pub const ADJ_RIB_IN_PRE_OF_FAMILY: Self = Self(19);
+    /// Routes in Adj-RIBs-In after policy (RFC 9972 §3.2).
+    pub const ADJ_RIB_IN_POST: Self = Self(20);
+    /// Routes in a family's Adj-RIB-In after policy (RFC 9972 §3.2).
+    pub const ADJ_RIB_IN_POST_OF_FAMILY: Self = Self(21);
+    /// Routes of a family that are stale because the peer restarts (RFC 9972 §3.2).
+    pub const STALE_OF_FAMILY: Self = Self(27);
+    /// Routes that the peer may have beyond those that it has (RFC 9972 §3.2).
+    pub const LEFT_BEFORE_LIMIT: Self = Self(29);
+
+    /// What bmpd reports on its own BGP peers, by number.
+    pub const OF_BGP_PEERS: [Self; 11] = [
+        Self::DUPLICATE_ADVERTISEMENTS,
+        Self::DUPLICATE_WITHDRAWS,
+        Self::ADJ_RIB_IN,
+        Self::ADJ_RIB_IN_OF_FAMILY,
+        Self::TREATED_AS_WITHDRAW,
+        Self::PREFIXES_TREATED_AS_WITHDRAW,
+        Self::DUPLICATE_UPDATES,
+        Self::ADJ_RIB_IN_PRE,
+        Self::ADJ_RIB_IN_PRE_OF_FAMILY,
+        Self::STALE_OF_FAMILY,
+        Self::LEFT_BEFORE_LIMIT,
+    ];
 
     /// In the order of their numbers. A type that is not assigned has an empty name. RFC 9972
     /// defines the types from 18 on: §3.2 those of Adj-RIB-In, §3.3 those of Adj-RIB-Out (from 38
@@ -186,6 +227,11 @@ pub fn statistics_report(out: &mut BytesMut, peer: &PeerHeader, statistics: &[St
 
 #[cfg(test)]
 mod tests {
+    use bgpkit_parser::parser::bmp::{
+        messages::{BmpMessageBody, StatCounter, StatType, StatsData},
+        parse_bmp_msg,
+    };
+
     use super::*;
     use crate::wire::bmp::{COMMON_HEADER, Message, PER_PEER_HEADER, PeerKey, PeerType, RouteDistinguisher, frames};
 
@@ -243,6 +289,53 @@ mod tests {
             name.contains("outbound") || name.contains("not sent") || name.contains("Adj-RIB-Out")
         };
         assert_eq!((26..44).filter(of_what_is_sent).collect::<Vec<_>>(), [38, 39, 40, 41, 42, 43]);
+    }
+
+    #[test]
+    fn another_parser_reads_each_type_that_is_sent_as_what_it_is() {
+        let statistics = StatisticType::OF_BGP_PEERS.map(|kind| {
+            let value = match kind.0 {
+                7 | 18 | 29 => StatisticValue::Gauge(5),
+                9 | 19 | 27 => StatisticValue::OfFamily(Family::VPNV6, 6),
+                _ => StatisticValue::Counter(7),
+            };
+            Statistic { kind, value }
+        });
+        let message = parse_bmp_msg(&mut report(&statistics).into()).unwrap();
+        let BmpMessageBody::StatsReport(read) = message.message_body else { panic!("{message:?}") };
+        let of_other_names = |counter: &&StatCounter| matches!(counter.stat_type, StatType::Other(_));
+        assert_eq!(read.counters.iter().find(of_other_names), None);
+        let (afi, safi) = (Family::VPNV6.afi, Family::VPNV6.safi);
+        let data = statistics.map(|statistic| match statistic.value {
+            StatisticValue::Gauge(value) => StatsData::Gauge(value),
+            StatisticValue::OfFamily(_, value) => StatsData::AfiSafiGauge(afi, safi, value),
+            _ => StatsData::Counter(7),
+        });
+        let expected: Vec<_> = statistics.iter().map(|statistic| statistic.kind.0).zip(data).collect();
+        let read = read.counters.into_iter().map(|counter| (counter.stat_type.into(), counter.stat_data));
+        assert_eq!(read.collect::<Vec<(u16, _)>>(), expected);
+    }
+
+    /// The cells of the table of statistics types in the documents.
+    fn documented() -> Vec<Vec<&'static str>> {
+        let document = include_str!("../../../../docs/rfc.md");
+        let (_, section) = document.split_once("## Statistics types").expect("the section is there");
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+        rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+    }
+
+    #[test]
+    fn the_documents_say_of_every_type_what_becomes_of_it() {
+        let rows = documented();
+        let names = StatisticType::NAMES.iter().enumerate();
+        let expected: Vec<_> = names
+            .map(|(number, name)| [number.to_string(), if name.is_empty() { "-" } else { name }.to_owned()])
+            .collect();
+        assert_eq!(rows.iter().map(|row| [row[0].to_owned(), row[1].to_owned()]).collect::<Vec<_>>(), expected);
+        let own: Vec<_> = rows.iter().filter(|row| row[3] == "sent").map(|row| row[0].to_owned()).collect();
+        assert_eq!(own, StatisticType::OF_BGP_PEERS.map(|kind| kind.0.to_string()));
+        assert!(rows.iter().all(|row| row.len() == 5 && !row[4].is_empty()), "each row says why");
     }
 
     #[test]

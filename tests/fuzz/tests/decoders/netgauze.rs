@@ -2,7 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bmp_user::wire::bmp::{Message, MessageType, PeerHeader, PeerKey, frames};
+use bmp_user::wire::{
+    bgp::Family,
+    bmp::{
+        Message, MessageType, PeerHeader, PeerKey, PeerType, RouteDistinguisher, Statistic, StatisticType, frames,
+        statistics::{StatisticValue, statistics_report},
+    },
+};
 use bytes::BytesMut;
 use netgauze_bmp_pkt::codec::BmpCodec;
 use serde_json::Value;
@@ -139,4 +145,26 @@ fn netgauze_reads_the_messages_and_a_late_station_knows_what_an_early_one_knows(
     }
     let of_vpns = families.iter().filter(|family| family.contains("Vpn")).count();
     assert!(families.is_empty() || of_vpns >= 2, "{families:?}");
+}
+
+#[test]
+fn netgauze_reads_each_type_that_bmpd_sends_as_what_it_is() {
+    let key = PeerKey { peer_type: PeerType::GLOBAL, distinguisher: RouteDistinguisher::ZERO, address: [0; 16] };
+    let peer = PeerHeader { key, flags: 0, asn: 65_001, bgp_id: [10, 0, 0, 1].into(), seconds: 0, microseconds: 0 };
+    let mut reports = BytesMut::new();
+    let value = |kind: StatisticType| match kind.0 {
+        7 | 8 | 14 | 15 | 18 | 20 | 29 => StatisticValue::Gauge(5),
+        9 | 10 | 16 | 17 | 19 | 21 | 27 => StatisticValue::OfFamily(Family::IPV6_UNICAST, 6),
+        _ => StatisticValue::Counter(7),
+    };
+    let all = StatisticType::OF_BGP_PEERS.map(|kind| Statistic { kind, value: value(kind) });
+    statistics_report(&mut reports, &peer, &all);
+    let message = BmpCodec::default().decode(&mut reports).expect("the report is read").expect("the report is whole");
+    let message = serde_json::to_value(message).expect("a message has a JSON form");
+    let counters = message["V3"]["StatisticsReport"]["counters"].as_array().expect("there are statistics");
+    assert_eq!(counters.len(), all.len());
+    let has_name = |counter: &Value| {
+        counter.as_object().is_some_and(|named| named.keys().all(|name| name.starts_with("NumberOf")))
+    };
+    assert!(counters.iter().all(has_name), "{counters:#?}");
 }

@@ -192,11 +192,11 @@ impl PeerTask {
                 PeerWakeup::Due => self.due(),
                 PeerWakeup::Statistics => {
                     self.reported = Instant::now();
-                    self.peer_feed.report();
+                    self.peer_feed.report(*self.watches.limit.borrow());
                 }
                 PeerWakeup::KeptStatistics => {
                     self.kept_report = Instant::now();
-                    self.peer_feed.keep_report();
+                    self.peer_feed.keep_report(*self.watches.limit.borrow());
                 }
                 PeerWakeup::Limit => self.follow_limit(),
                 PeerWakeup::Memory(cause) => self.free_memory(cause),

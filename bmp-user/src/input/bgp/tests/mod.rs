@@ -6,5 +6,6 @@ mod limits;
 mod malformed;
 mod restart;
 mod sessions;
+mod statistics;
 mod translated;
 mod world;

@@ -506,11 +506,17 @@ async fn statistics_reports_come_at_their_interval_with_the_true_figures() {
     let Ok(Message::StatisticsReport(peer, counters)) = Message::parse(&frame) else { panic!("{frame:?}") };
     assert_eq!(peer.asn, ASN);
     let counted: Vec<_> = statistics(counters).map(Result::unwrap).collect();
+    let of_family = StatisticValue::OfFamily(Family::IPV4_UNICAST, 2);
     let expected = [
+        (StatisticType::DUPLICATE_ADVERTISEMENTS, StatisticValue::Counter(0)),
+        (StatisticType::DUPLICATE_WITHDRAWS, StatisticValue::Counter(0)),
         (StatisticType::ADJ_RIB_IN, StatisticValue::Gauge(2)),
         (StatisticType::TREATED_AS_WITHDRAW, StatisticValue::Counter(1)),
         (StatisticType::PREFIXES_TREATED_AS_WITHDRAW, StatisticValue::Counter(1)),
-        (StatisticType::ADJ_RIB_IN_OF_FAMILY, StatisticValue::OfFamily(Family::IPV4_UNICAST, 2)),
+        (StatisticType::DUPLICATE_UPDATES, StatisticValue::Counter(0)),
+        (StatisticType::ADJ_RIB_IN_PRE, StatisticValue::Gauge(2)),
+        (StatisticType::ADJ_RIB_IN_OF_FAMILY, of_family),
+        (StatisticType::ADJ_RIB_IN_PRE_OF_FAMILY, of_family),
     ];
     assert_eq!(counted, expected.map(|(kind, value)| Statistic { kind, value }));
 }
