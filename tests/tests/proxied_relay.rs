@@ -137,3 +137,23 @@ fn a_proxy_without_a_header_is_refused_and_a_header_of_anyone_else() {
         line.contains("found a PROXY header: `allow proxy` of the relay does not name this client")
     });
 }
+
+#[test]
+fn undo_allow_proxy_closes_the_routers_behind_it_and_no_daemon_of_this_host() {
+    let trial = TrialPlan { system: &relay("", &["198.51.100.0/24"]), ..TrialPlan::default() }.start_up();
+    let elsewhere = &trial.topology.station;
+    let _haproxy = Haproxy::start(elsewhere, &[FRONT], RELAY, "send-proxy-v2");
+    let mut router = BmpFeeder::with_peer(elsewhere, FRONT, &peer(2));
+    let mut own = BmpFeeder::with_peer(&trial.topology.router, RELAY, &peer(3));
+    router.announce(&peer(2), &prefixes(2), 1);
+    own.announce(&peer(3), &prefixes(1), 1);
+    trial.station.wait_connection(0, "the routes of both", |c| c.announced() == 3);
+    let answer = trial.bmpd.commit_lines("bmp-relay far\n undo allow proxy 192.0.2.0/26");
+    let client = router.local_addr();
+    assert!(answer.contains(&format!("the connection of {client} is closed")), "{answer}");
+    router.wait_closed();
+    let shown = trial.relay("far");
+    assert!(shown["last_closed"].as_str().is_some_and(|how| how.contains("`allow proxy` does not let")), "{shown:#}");
+    own.announce(&peer(3), &prefixes(2)[1..], 1);
+    trial.station.wait_connection(0, "what comes from this host", |c| c.announced() == 4);
+}

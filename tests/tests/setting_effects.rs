@@ -116,7 +116,7 @@ const BGP_CHANGES: [(&str, &str, &str); 13] = [
 const REPLAY_CHANGES: [(&str, &str); 3] = [("file", "file FILE"), ("pace", "pace recorded"), ("loop", "loop")];
 
 /// Settings whose effect another test shows: file and function.
-const ELSEWHERE: [(&str, &str, &str, &str); 24] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 25] = [
     ("system", "http listen", "http", "the_server_follows_the_configuration_and_sessions_stay_up"),
     ("system", "memory-limit", "memory_limit", "a_changed_memory_limit_counts_at_once"),
     ("keychain", "key-id KEY-ID", "vm_tcp_ao", "keys_that_a_commit_adds_and_ends_count_for_a_connection_that_is_up"),
@@ -149,6 +149,12 @@ const ELSEWHERE: [(&str, &str, &str, &str); 24] = [
         "allow user USER",
         "relay_settings",
         "a_login_user_is_refused_until_allow_user_names_it_and_closed_after_undo",
+    ),
+    (
+        "bmp-relay",
+        "allow proxy PREFIX",
+        "proxied_relay",
+        "undo_allow_proxy_closes_the_routers_behind_it_and_no_daemon_of_this_host",
     ),
     ("bmp-relay", "hold", "relay_settings", "hold_is_displayed_while_it_runs_and_a_change_takes_effect"),
     ("bmp-relay", "end-of-rib-after", "relay_settings", "end_of_rib_after_sends_the_missing_end_of_rib"),
