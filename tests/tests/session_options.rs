@@ -399,3 +399,27 @@ fn a_station_with_a_statistics_timer_gets_the_latest_report_at_its_own_time() {
     trial.station.wait_connection(0, "a report at once", |c| reports(c).len() == 2);
     assert_eq!(trial.bmpd.session(STATION)["established_count"], 1);
 }
+
+#[test]
+fn a_station_gets_derived_numbers_of_routes_until_the_daemon_reports_by_itself() {
+    let trial =
+        TrialPlan { bmp: "statistics-timer 1", session: "statistics derived", ..TrialPlan::default() }.start_up();
+    let (peer, mut feeder) = (ReportedPeer::default(), trial.feeder());
+    feeder.announce(&peer, &prefixes(3), 1);
+    feeder.end_of_rib(&peer);
+    // Type 18 with three routes (RFC 9972 §3.2).
+    let three = [0, 18, 0, 8, 0, 0, 0, 0, 0, 0, 0, 3];
+    let derived = |connection: &RecordedConnection| {
+        let reports = connection.frames.iter().filter(|frame| frame.kind() == bmp::STATISTICS_REPORT);
+        reports.filter(|report| report.0.windows(three.len()).any(|bytes| bytes == three)).count()
+    };
+    trial.station.wait_connection(0, "two derived reports", |connection| derived(connection) >= 2);
+    let own = bmp::statistics_report(&peer, 10);
+    feeder.send(own.clone());
+    let at = |connection: &RecordedConnection| connection.frames.iter().position(|frame| frame.0 == own);
+    let reported = trial.station.wait_connection(0, "the report of the daemon", |connection| at(connection).is_some());
+    // Longer than two intervals: no derived report follows.
+    std::thread::sleep(Duration::from_millis(2500));
+    let later = trial.station.wait_connection(0, "what it has", |connection| at(connection).is_some());
+    assert_eq!(derived(&later), derived(&reported));
+}

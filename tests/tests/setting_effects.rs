@@ -77,6 +77,7 @@ fn session_changes() -> Vec<ChangedSetting> {
         change("route-mirroring", "route-mirroring"),
         change("buffer-limit", "buffer-limit 1"),
         change("statistics-timer", "statistics-timer 15"),
+        change("statistics derived", "statistics derived"),
         change("initiation-message", "initiation-message the edge of the lab"),
         change("dump-rate", "dump-rate 1000"),
         change("monitor", "monitor public"),

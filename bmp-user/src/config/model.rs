@@ -356,6 +356,8 @@ pub struct SessionConfig {
     /// `statistics-timer SECONDS`: the time between the Statistics Reports that the station gets.
     /// Without it, the station gets each report as it comes.
     pub statistics_timer: Option<Duration>,
+    /// `statistics derived`: bmpd reports on relayed peers whose daemon does not.
+    pub derives_statistics: bool,
     /// `dump-rate ROUTES`: how many routes a second of a dump the session may send. Zero is any
     /// number.
     pub dump_rate: Option<u32>,

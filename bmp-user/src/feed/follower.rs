@@ -1,8 +1,9 @@
 //! How a session reads the feed.
 //!
 //! - `plan`: which peers a pass begins with; `told`: which peers the station was told
-//! - `reports`: Statistics Reports at the station's own times
+//! - `reports`: Statistics Reports at the station's own times; `derived`: those that bmpd derives
 
+mod derived;
 mod plan;
 mod reports;
 mod told;
@@ -79,6 +80,8 @@ pub struct Follower {
     holds_statistics: bool,
     /// The peers whose latest report is to be told next, if it is newer than `reported_before`.
     reports: VecDeque<Arc<Incarnation>>,
+    /// The peers about which a derived report is to be told next.
+    derived: VecDeque<Arc<Incarnation>>,
     reported_before: u64,
     /// The reports up to this number are told with `reports`, or were told before.
     reported: u64,
@@ -134,6 +137,7 @@ impl Follower {
             lag_limit: None,
             holds_statistics: false,
             reports: VecDeque::new(),
+            derived: VecDeque::new(),
             reported_before: 0,
             reported: 0,
             dumps: 0,
@@ -190,6 +194,8 @@ impl Follower {
                 self.begin_pass();
             } else if !self.reports.is_empty() {
                 self.take_reports(max_bytes, out);
+            } else if !self.derived.is_empty() {
+                self.take_derived(max_bytes, out);
             } else if self.pass.is_some() && self.allowance != Some(0) {
                 self.dump(max_bytes, out);
             } else {
@@ -204,12 +210,16 @@ impl Follower {
 
     /// Waits until [`Follower::take`] has something. May be dropped at any time.
     pub async fn ready(&mut self) {
-        if self.catch_up.is_some() || self.has_dump_to_send() || !self.reports.is_empty() {
+        if self.catch_up.is_some() || self.has_dump_to_send() || self.has_reports() {
             return;
         }
         let cursor = self.cursor.frames;
         // The only error is that the sender is gone, and `self.store` holds it.
         let _ = self.head.wait_for(|head| head.frames > cursor).await;
+    }
+
+    fn has_reports(&self) -> bool {
+        !self.reports.is_empty() || !self.derived.is_empty()
     }
 
     /// True if the follower dumps state, or is about to.

@@ -302,6 +302,13 @@ impl Rib {
         self.last_frame > 0
     }
 
+    /// True if the peer has said End-of-RIB, and each of its routes can be told from the others.
+    /// Then the number of routes is what the router had.
+    pub(super) fn is_whole_table(&self) -> bool {
+        let is_split = self.whole.is_none() && (self.is_decided() || self.entries() == 0);
+        self.end_of_rib.is_some() && is_split && self.not_kept == 0 && self.stale == 0
+    }
+
     /// How many fields were dropped since the last call although a late station needs them.
     pub(super) fn newly_not_kept(&mut self) -> u64 {
         let before = std::mem::replace(&mut self.counted, self.not_kept);

@@ -3,6 +3,7 @@
 mod attributes;
 mod captures;
 mod cases;
+mod derived;
 mod end_of_rib;
 mod filters;
 mod histories;

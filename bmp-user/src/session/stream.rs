@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     config::{
-        Config, DebuggingTopic, LineText, MEGABYTE, SessionConfig, SessionId, SessionKeepalive, dump_rate,
+        BmpConfig, Config, DebuggingTopic, LineText, MEGABYTE, SessionConfig, SessionId, SessionKeepalive, dump_rate,
         initial_refresh_wait, initiation_message,
     },
     feed::{DEFAULT_JOURNAL_BYTES, Follower, HiddenPeer},
@@ -100,6 +100,8 @@ pub(super) struct StationStream {
     keepalive: Option<SessionKeepalive>,
     /// When the station gets Statistics Reports. `None` if it gets them as they come.
     statistics_timer: Option<Interval>,
+    /// When the station gets derived Statistics Reports. `None` if it gets none.
+    derived_timer: Option<Interval>,
     trace: MessageTrace,
     pulse: Pulse,
     pulse_timer: Interval,
@@ -133,6 +135,7 @@ impl StationStream {
             initiation_message,
             keepalive: None,
             statistics_timer: None,
+            derived_timer: None,
             trace: MessageTrace::default(),
             pulse: Pulse::default(),
             pulse_timer,
@@ -172,6 +175,10 @@ impl StationStream {
                 }
                 () = tick(self.statistics_timer.as_mut()) => {
                     self.follower.report_statistics();
+                    Ok(None)
+                }
+                () = tick(self.derived_timer.as_mut()) => {
+                    self.follower.report_derived();
                     Ok(None)
                 }
                 _ = self.pulse_timer.tick() => match self.follow_keys() {
@@ -267,6 +274,11 @@ impl StationStream {
         self.follower.select(selection(&config, session, router, &self.follower.feed()));
         self.follower.limit_lag(session.buffer_limit_bytes());
         self.follow_statistics_timer(session.statistics_timer);
+        let period = session.statistics_timer.or(config.bmp.statistics_timer).unwrap_or(BmpConfig::STATISTICS_TIMER);
+        follow_timer(
+            &mut self.derived_timer,
+            Some(period).filter(|period| session.derives_statistics && !period.is_zero()),
+        );
         let wait = initial_refresh_wait(&config.bmp, &self.context.id);
         self.pacer.follow_settings(wait, dump_rate(&config.bmp, session), Instant::now());
         self.show_dump(Instant::now());
@@ -284,17 +296,10 @@ impl StationStream {
         }
     }
 
-    /// Begins to count anew if the timer is another.
     fn follow_statistics_timer(&mut self, period: Option<Duration>) {
-        if self.statistics_timer.as_ref().map(Interval::period) == period {
-            return;
+        if follow_timer(&mut self.statistics_timer, period) {
+            self.follower.hold_statistics(period.is_some());
         }
-        self.follower.hold_statistics(period.is_some());
-        self.statistics_timer = period.map(|period| {
-            let mut timer = interval_at(tokio::time::Instant::now() + period, period);
-            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            timer
-        });
     }
 
     fn show_dump(&mut self, now: Instant) {
@@ -421,6 +426,19 @@ impl StationStream {
         }
         Ok(())
     }
+}
+
+/// Begins to count anew if the time is another. Returns true then.
+fn follow_timer(timer: &mut Option<Interval>, period: Option<Duration>) -> bool {
+    if timer.as_ref().map(Interval::period) == period {
+        return false;
+    }
+    *timer = period.map(|period| {
+        let mut timer = interval_at(tokio::time::Instant::now() + period, period);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        timer
+    });
+    true
 }
 
 /// Returns at the next tick, if there is a timer.

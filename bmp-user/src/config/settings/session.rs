@@ -521,6 +521,23 @@ pub(in crate::config) static STATISTICS_TIMER: SettingDescriptor = SettingDescri
     ..SettingDescriptor::in_view(ViewKind::Session)
 };
 
+pub(in crate::config) static STATISTICS_DERIVED: SettingDescriptor = SettingDescriptor {
+    head: &[
+        Word("statistics", "Statistics Reports on relayed peers"),
+        Word("derived", "report how many routes relayed peers have, where their daemon does not"),
+    ],
+    // Shorter, operators mean `statistics-timer`.
+    shortest: "statistics".len(),
+    default: DefaultValue::Fixed("what daemons report, alone"),
+    rows: &[DefaultRow::new(212, "Statistics of relayed peers")],
+    effect: Effect::AtOnce,
+    note: "The reports come as often as `statistics-timer` of the session says, or else that of the bmp view. A peer \
+           whose daemon sends a report of its own gets no derived one. A view of a peer is reported if each of its \
+           RIBs has had End-of-RIB and the station is told all of them.",
+    access: field!(SessionConfig, derives_statistics),
+    ..SettingDescriptor::in_view(ViewKind::Session)
+};
+
 pub(in crate::config) static INITIATION_MESSAGE: SettingDescriptor = SettingDescriptor {
     head: &[INITIATION_WORD],
     value: &INITIATION_TEXT,

@@ -11,7 +11,7 @@ use super::{
 use crate::config::{model::SessionId, view::CommandView};
 
 /// All settings, in the order in which a configuration is printed.
-pub(in crate::config) static SETTINGS: [&SettingDescriptor; 82] = [
+pub(in crate::config) static SETTINGS: [&SettingDescriptor; 83] = [
     &system::SYSNAME,
     &system::INTERFACE_ALIAS,
     &system::MEMORY_LIMIT,
@@ -85,6 +85,7 @@ pub(in crate::config) static SETTINGS: [&SettingDescriptor; 82] = [
     &session::ROUTE_MIRRORING,
     &session::BUFFER_LIMIT,
     &session::STATISTICS_TIMER,
+    &session::STATISTICS_DERIVED,
     &session::INITIATION_MESSAGE,
     &refresh::DUMP_RATE,
     &per_router::PER_ROUTER,

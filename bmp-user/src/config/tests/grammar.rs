@@ -14,11 +14,12 @@ pub(super) const DEEP: usize = 3;
 const MANY: usize = 48;
 
 /// Keywords that an operator may not cut further, each with its shortest form.
-const SHORTEST: [(&str, &str); 4] = [
+const SHORTEST: [(&str, &str); 5] = [
     ("connect-retry", "connect-r"),
     ("initiation-message", "initiat"),
     ("debugging", "deb"),
     ("route-filter", "route-f"),
+    ("statistics", "statistics"),
 ];
 
 /// Decides whether `length` letters of a command are too few to mean it.

@@ -366,6 +366,7 @@ fn session() -> impl Strategy<Value = (SessionId, SessionConfig)> {
             flap_damping: seconds(waits.2),
             monitors,
             route_mirroring,
+            derives_statistics: route_mirroring,
             buffer_limit: numbers.1,
             statistics_timer: numbers.2.map(seconds),
             ..session

@@ -68,6 +68,22 @@ impl StatisticType {
         Self::LEFT_BEFORE_LIMIT,
     ];
 
+    /// What bmpd derives about relayed peers, by number.
+    pub const DERIVED: [Self; 12] = [
+        Self::ADJ_RIB_IN,
+        Self::LOC_RIB,
+        Self::ADJ_RIB_IN_OF_FAMILY,
+        Self::LOC_RIB_OF_FAMILY,
+        Self::ADJ_RIB_OUT_PRE,
+        Self::ADJ_RIB_OUT_POST,
+        Self::ADJ_RIB_OUT_PRE_OF_FAMILY,
+        Self::ADJ_RIB_OUT_POST_OF_FAMILY,
+        Self::ADJ_RIB_IN_PRE,
+        Self::ADJ_RIB_IN_PRE_OF_FAMILY,
+        Self::ADJ_RIB_IN_POST,
+        Self::ADJ_RIB_IN_POST_OF_FAMILY,
+    ];
+
     /// In the order of their numbers. A type that is not assigned has an empty name. RFC 9972
     /// defines the types from 18 on: §3.2 those of Adj-RIB-In, §3.3 those of Adj-RIB-Out (from 38
     /// on). Lists disagree about 24 and 25: some have routes selected as primary and as backup,
@@ -335,7 +351,9 @@ mod tests {
         assert_eq!(rows.iter().map(|row| [row[0].to_owned(), row[1].to_owned()]).collect::<Vec<_>>(), expected);
         let own: Vec<_> = rows.iter().filter(|row| row[3] == "sent").map(|row| row[0].to_owned()).collect();
         assert_eq!(own, StatisticType::OF_BGP_PEERS.map(|kind| kind.0.to_string()));
-        assert!(rows.iter().all(|row| row.len() == 5 && !row[4].is_empty()), "each row says why");
+        let derived: Vec<_> = rows.iter().filter(|row| row[4] == "yes").map(|row| row[0].to_owned()).collect();
+        assert_eq!(derived, StatisticType::DERIVED.map(|kind| kind.0.to_string()));
+        assert!(rows.iter().all(|row| row.len() == 6 && !row[5].is_empty()), "each row says why");
     }
 
     #[test]

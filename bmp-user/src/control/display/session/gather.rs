@@ -331,6 +331,9 @@ fn timers(configured: &SessionConfig) -> String {
     if let Some(time) = configured.statistics_timer {
         timers += &format!(", statistics every {}", seconds(time));
     }
+    if configured.derives_statistics {
+        timers += ", statistics derived";
+    }
     if !configured.hold_down.is_zero() {
         timers += &format!(", hold-down {} ms", configured.hold_down.as_millis());
     }
