@@ -69,6 +69,9 @@ struct StatusSession {
     tx_bytes: Option<u64>,
     /// `None` while the session is down, and where another process tells the station.
     lag_bytes: Option<u64>,
+    /// Percent of the routes of the dump that is on its way, to a tenth. `None` without a dump, and
+    /// for one that only tells what changed.
+    dump_percent: Option<f64>,
     /// Of all causes; `None` where nothing counts them.
     denied_packets: Option<u64>,
 }
@@ -137,6 +140,7 @@ impl StatusSession {
             established_count: report.established_count,
             source_changes: report.source_changes,
             tx_bytes: report.kernel.tx_bytes,
+            dump_percent: report.feed.as_ref().and_then(|feed| feed.dump.as_ref()?.percent),
             lag_bytes: report.feed.and_then(|feed| feed.lag_bytes),
             denied_packets: report.kernel.denied.as_ref().map(DeniedCounters::total),
         }

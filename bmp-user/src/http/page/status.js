@@ -28,6 +28,7 @@
     return `${unit === 0 ? Math.round(number) : number.toFixed(1)} ${units[unit]}`;
   };
   const rate = (session) => rates.has(session.id) ? `${bytes(rates.get(session.id))}/s` : "–";
+  const dump = (session) => session.dump_percent === null ? null : `${session.dump_percent.toFixed(1)} %`;
   const age = (seconds) => {
     const days = Math.floor(seconds / 86400), hours = Math.floor(seconds / 3600) % 24;
     const minutes = Math.floor(seconds / 60) % 60;
@@ -84,7 +85,8 @@
         lines.push(svg("path", { class: session.kind, d: wide
           ? `M${from[0]} ${from[1]} C${from[0] + 40} ${from[1]} ${to[0] - 40} ${to[1]} ${to[0]} ${to[1]}`
           : `M${columns.uplink + 10} ${uplinkY + height} V${to[1]} H${to[0]}` }));
-        const measure = `${rate(session)}, lag ${bytes(session.lag_bytes)}, ${orDash(session.denied_packets)} denied`;
+        const dumped = dump(session) === null ? "" : `dump ${dump(session)}, `;
+        const measure = `${dumped}${rate(session)}, lag ${bytes(session.lag_bytes)}, ${orDash(session.denied_packets)} denied`;
         const node = box(columns.session, y, columns.of[2], height, `session ${session.kind}`,
           [session.name, words(session), measure]);
         node.setAttribute("tabindex", "0");
@@ -132,7 +134,7 @@
       ["Session", session.name], ["State", `${words(session)}, for ${age(session.age_seconds)}`],
       ["Detail", session.detail], ["What mends it", session.mend], ["Leaves by", session.interface ?? "no interface"],
       ["Source", session.local_address], ["Enforcement", session.lost ?? session.enforcement],
-      ["Sent", `${bytes(session.tx_bytes)}, ${rate(session)}`], ["Lag", bytes(session.lag_bytes)],
+      ["Sent", `${bytes(session.tx_bytes)}, ${rate(session)}`], ["Dump", dump(session)], ["Lag", bytes(session.lag_bytes)],
       ["Denied packets", orDash(session.denied_packets)], ["Established", `${session.established_count} time(s)`],
       ["Source changes", session.source_changes],
     ].filter(([, value]) => value !== null && value !== undefined);
