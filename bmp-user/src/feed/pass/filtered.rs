@@ -208,8 +208,9 @@ impl FilteredGroup {
                 let is_there = key.attributes != NONE;
                 // A walk before this one may have told the station the route as it was then.
                 let is_told_before = walk.since > 0 && has.had(rib, *number, walk.since);
-                let had = is_told_before
-                    || if is_new { had.had(rib, *number, *since) } else { is_there && had.has(rib, *number) };
+                // A walk that was not finished may have told it, although it is new.
+                let may_be_told = is_there && (!is_new || !is_certain) && had.has(rib, *number);
+                let had = is_told_before || may_be_told || (is_new && had.had(rib, *number, *since));
                 if is_there && has.has(rib, *number) {
                     if is_new || !had || !is_certain {
                         self.announced.push(*number);

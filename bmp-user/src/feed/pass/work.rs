@@ -42,7 +42,8 @@ pub(super) struct PartDifference {
     pub(super) before: RibPart,
     pub(super) after: RibPart,
     pub(super) since: u64,
-    /// False if the station may lack some of what it is said to have.
+    /// False if the station may lack some of what it is said to have, or may have it newer: a walk
+    /// was not finished.
     pub(super) is_certain: bool,
 }
 

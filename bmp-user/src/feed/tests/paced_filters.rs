@@ -110,3 +110,19 @@ fn a_route_that_is_denied_and_then_gone_between_two_reads_is_withdrawn() {
     append(&mut input, &[update(0, &[2], &[])]);
     assert_eq!(routes(&mut station), [-2]);
 }
+
+#[test]
+fn a_new_route_that_a_walk_has_told_is_taken_back_by_a_filter_that_comes_amid_the_walk() {
+    let (feed, mut input) = loaded();
+    let mut station = feed.attach(filtered(&feed, NumberedFilter::Even));
+    assert_eq!(routes(&mut station), [2, 4, 6, 8]);
+    append(&mut input, &[update(0, &[8], &[])]);
+    assert_eq!(routes(&mut station), [-8]);
+    station.limit_lag(Some(0));
+    append(&mut input, &[update(2, &[], &[8])]);
+    assert_eq!(paced(&mut station, 1), [8]);
+    station.limit_lag(None);
+    station.select(filtered(&feed, NumberedFilter::Mixture));
+    station.allow(None);
+    assert_eq!(routes(&mut station), [-8, -6, -4, 1, 2, 3, 5, 7, 9]);
+}
