@@ -124,6 +124,9 @@ fn pack(
             // It names the file itself, and does not say how.
             let made = folder.join("made");
             fs::create_dir_all(&made)?;
+            if compression == PackageCompression::Little {
+                pack.args(["--payload-compress", "none"]);
+            }
             run(pack.arg("--output").arg(&made).current_dir(&folder))?;
             let package = fs::read_dir(&made)?.next().context("cargo-generate-rpm made no package")??;
             let path = output.join(package.file_name());
@@ -133,7 +136,7 @@ fn pack(
     }
 }
 
-/// How small the package of Debian gets.
+/// How small a package gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PackageCompression {
     /// As small as it goes. The debug symbols alone take most of a minute.
