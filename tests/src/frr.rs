@@ -13,8 +13,9 @@ use tempfile::TempDir;
 
 use crate::{
     bgp::Ipv4Prefix,
+    daemons::daemon,
     netns::Netns,
-    process::{ChildProgram, INSTALL, answer},
+    process::{ChildProgram, answer},
     speaker::LabBgpSpeaker,
     wait::{PATIENCE, until},
 };
@@ -130,8 +131,7 @@ pub(crate) const CONFIGURATION: &str = "bgpd.conf";
 
 /// Starts bgpd with the configuration in `folder`. bgpd answers commands on return.
 pub(crate) fn run(netns: &Netns, folder: &Path, arguments: &[&str]) -> ChildProgram {
-    assert!(Program::Bgpd.find().is_some(), "there is no {}{INSTALL}", Program::Bgpd.file());
-    let mut command = netns.command(Program::Bgpd);
+    let mut command = netns.command(daemon(Program::Bgpd));
     // -Z, -n: without zebra and kernel. -S: as root. -P 0: without telnet.
     command.args(["-Z", "-n", "-S", "-P", "0", "--log", "stdout"]).args(arguments);
     command.arg("-f").arg(folder.join(CONFIGURATION)).arg("-i").arg(folder.join("pid")).arg("--vty_socket").arg(folder);
@@ -144,17 +144,9 @@ pub(crate) fn run(netns: &Netns, folder: &Path, arguments: &[&str]) -> ChildProg
 
 /// Returns a vtysh command for the bgpd of `folder`.
 pub(crate) fn vtysh(netns: &Netns, folder: &Path, command: &str) -> Command {
-    let mut vtysh = netns.command(Program::Vtysh);
+    let mut vtysh = netns.command(daemon(Program::Vtysh));
     vtysh.arg("--vty_socket").arg(folder).args(["-d", "bgpd", "-c", command]);
     vtysh
-}
-
-/// Returns the first number of the version of the installed bgpd: 8 of 8.4.4.
-pub(crate) fn major_version() -> u32 {
-    let shown = answer(Program::Bgpd.command().arg("--version"));
-    let version = shown.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
-    let major = version.and_then(|version| version.split('.').next()?.parse().ok());
-    major.unwrap_or_else(|| panic!("bgpd prints no version: {shown}"))
 }
 
 /// Returns the JSON that a vtysh command prints.

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     bgp::Ipv4Prefix,
+    daemons::daemon,
     netns::Netns,
     process::{ChildProgram, answer},
     rib::{AfiSafi, ComparedRoute, IPV4, IPV6, NamedRoutes, VPNV4},
@@ -190,13 +191,17 @@ pub fn prepare(netns: &Netns) {
 
 /// Starts gobgpd with the configuration in `file`. Callers must wait until it answers.
 pub(crate) fn run(netns: &Netns, file: &Path) -> ChildProgram {
-    ChildProgram::start(netns.command(Program::Gobgpd).arg("-f").arg(file).args(["--api-hosts", API, "--log-plain"]))
+    ChildProgram::start(netns.command(daemon(Program::Gobgpd)).arg("-f").arg(file).args([
+        "--api-hosts",
+        API,
+        "--log-plain",
+    ]))
 }
 
 /// Returns a `gobgp` command for the gobgpd in `netns`.
 pub(crate) fn gobgp(netns: &Netns, words: &str) -> Command {
     let (host, port) = API.split_once(':').expect("an address and a port");
-    let mut command = netns.command(Program::Gobgp);
+    let mut command = netns.command(daemon(Program::Gobgp));
     command.args(["-u", host, "-p", port]).args(words.split_whitespace());
     command
 }

@@ -26,6 +26,7 @@ pub mod bmpd;
 pub mod browser;
 pub mod capture;
 pub mod company;
+pub mod daemons;
 pub mod devices;
 pub mod feeder;
 pub mod flood;

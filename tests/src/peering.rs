@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     bgp::{Ipv4Prefix, prefixes},
+    daemons::{DaemonRelease, daemon, release},
     frr::{self, CONFIGURATION},
     keychain::core,
     netns::Netns,
@@ -165,7 +166,7 @@ impl Peering {
     /// Returns false for FRR from 10 on: it finds no static route with a route distinguisher that
     /// it is told to remove.
     pub fn withdraws_distinguished_routes(&self) -> bool {
-        self.kind != PeeringKind::Frr || frr::major_version() < 10
+        self.kind != PeeringKind::Frr || release(Program::Bgpd) < DaemonRelease(10, 0)
     }
 
     /// Announces another table over the same session.
@@ -191,7 +192,7 @@ impl Peering {
                 }
                 let file = self.folder.path().join("change");
                 fs::write(&file, commands).expect("a temporary file can be written");
-                let mut vtysh = self.netns.command(Program::Vtysh);
+                let mut vtysh = self.netns.command(daemon(Program::Vtysh));
                 answer(vtysh.arg("--vty_socket").arg(self.folder.path()).args(["-d", "bgpd", "-f"]).arg(file));
             }
             PeeringKind::Bird => {
@@ -239,6 +240,11 @@ impl Peering {
         self.process = run(self.kind, &self.netns, &self.folder, true);
     }
 
+    /// Returns the daemon's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Returns the JSON of an FRR `show` command.
     pub fn ask(&self, command: &str) -> Value {
         frr::show(&self.netns, self.folder.path(), command)
@@ -247,7 +253,7 @@ impl Peering {
     /// Runs a BIRD command and returns its output.
     pub fn birdc(&self, command: &str) -> String {
         let control = self.folder.path().join("ctl");
-        answer(self.netns.command(Program::Birdc).arg("-s").arg(control).args(command.split_whitespace()))
+        answer(self.netns.command(daemon(Program::Birdc)).arg("-s").arg(control).args(command.split_whitespace()))
     }
 
     /// Returns the prefixes in the daemon's own RIB, under the names of [`crate::rib::StationRib`].
@@ -274,7 +280,9 @@ impl Peering {
                 let mut routes = NamedRoutes::new();
                 let mut name = String::new();
                 for line in shown.lines() {
-                    match line.strip_prefix("\tBGP.as_path:") {
+                    // BIRD 2 and BIRD 3.
+                    let path = ["\tBGP.as_path:", "\tbgp_path:"].iter().find_map(|name| line.strip_prefix(name));
+                    match path {
                         Some(path) => drop(routes.insert(name.clone(), announced(path))),
                         None if line.starts_with(|first: char| first.is_ascii_hexdigit()) => {
                             let words = line.split_whitespace().take(if family == VPNV4 { 2 } else { 1 });
@@ -353,7 +361,7 @@ pub fn bird_takes(configuration: &str) -> bool {
     let folder = TempDir::with_prefix("lab-peering-").expect("a temporary folder can be made");
     let file = folder.path().join(CONFIGURATION);
     fs::write(&file, configuration).expect("a temporary file can be written");
-    let takes = Program::Bird.command().arg("-p").arg("-c").arg(file).output();
+    let takes = daemon(Program::Bird).arg("-p").arg("-c").arg(file).output();
     let takes = takes.is_ok_and(|output| output.status.success());
     if !takes {
         skip("the installed BIRD does not take the configuration");
@@ -385,7 +393,7 @@ fn run(kind: PeeringKind, netns: &Netns, folder: &TempDir, again: bool) -> Child
     match kind {
         PeeringKind::Frr => frr::run(netns, folder.path(), &[]),
         PeeringKind::Bird => {
-            let mut command = netns.command(Program::Bird);
+            let mut command = netns.command(daemon(Program::Bird));
             command.args(["-f", "-c"]).arg(file(CONFIGURATION)).arg("-s").arg(file("ctl"));
             if again {
                 // -R: BIRD may have kept its routes.
@@ -393,7 +401,7 @@ fn run(kind: PeeringKind, netns: &Netns, folder: &TempDir, again: bool) -> Child
             }
             let process = ChildProgram::start(&mut command);
             until("BIRD takes commands", PATIENCE, || {
-                let mut birdc = netns.command(Program::Birdc);
+                let mut birdc = netns.command(daemon(Program::Birdc));
                 let status = birdc.arg("-s").arg(file("ctl")).args(["show", "status"]).output();
                 status.ok()?.status.success().then_some(())
             });

@@ -11,10 +11,12 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use programs::Program;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    daemons::{DaemonRelease, release},
     frr, gobgp,
     netns::Netns,
     peering::{BMPD, DAEMON, DaemonTable},
@@ -67,10 +69,10 @@ impl RelayedKind {
         DaemonTable { ipv6, ..*table }
     }
 
-    /// Returns false for FRR from 10 on: 10.3 without zebra ends with SIGSEGV (`work_queue_run`)
-    /// when it comes back and its peer announces a table at once.
+    /// Returns false for FRR from 10.0 to 10.3: 10.3 without zebra ends with SIGSEGV
+    /// (`work_queue_run`) when it comes back and its peer announces a table at once.
     pub fn comes_back(self) -> bool {
-        self.is_old()
+        self.is_old() || release(Program::Bgpd) > DaemonRelease(10, 3)
     }
 
     fn accepts_ipv6(self) -> bool {
@@ -78,7 +80,7 @@ impl RelayedKind {
     }
 
     fn is_old(self) -> bool {
-        self != Self::Frr || frr::major_version() < 10
+        self != Self::Frr || release(Program::Bgpd) < DaemonRelease(10, 0)
     }
 }
 
@@ -140,10 +142,10 @@ impl RelayedDaemon {
         routes.iter().filter(|(prefix, _)| !rejected(prefix)).map(changed).collect()
     }
 
-    /// Returns a table as the daemon's own output has it. FRR 8.4 prints routes as for an external
-    /// peer, with its own AS number in front.
+    /// Returns a table as the daemon reports it. FRR up to 10.3 reports routes as for an external
+    /// peer, with its own AS number in front; 10.7 does not.
     pub fn as_reported(&self, mut table: NamedRoutes) -> NamedRoutes {
-        if self.kind == RelayedKind::Frr {
+        if self.kind == RelayedKind::Frr && release(Program::Bgpd) < DaemonRelease(10, 4) {
             table.values_mut().for_each(|route| route.as_path.insert(0, BMPD.1));
         }
         table
@@ -314,6 +316,31 @@ exit
         STATISTICS[0] * 1000,
     );
     text
+}
+
+/// Returns the configuration of a BIRD that takes bmpd's place as a BGP peer of [`DAEMON`], and
+/// reports to the station or relay at `to`.
+pub fn bird_reporting(to: SocketAddr) -> String {
+    let ((own, own_as), (peer, peer_as)) = (BMPD, DAEMON);
+    format!(
+        "router id {own};
+protocol device {{ }}
+protocol bmp reports {{
+  station address ip {} port {};
+  monitoring rib in pre_policy;
+}}
+protocol bgp fed {{
+  local {own} as {own_as};
+  neighbor {peer} as {peer_as};
+  connect delay time 1;
+  connect retry time 2;
+  error wait time 1, 4;
+  ipv4 {{ import table; import all; export none; }};
+}}
+",
+        to.ip(),
+        to.port(),
+    )
 }
 
 fn gobgp_configuration(relay: SocketAddr) -> String {

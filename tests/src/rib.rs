@@ -276,7 +276,11 @@ fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn nlri(family: AfiSafi, mut bytes: &[u8]) -> Option<Vec<String>> {
     let mut routes = Vec::new();
-    while let Some((&first, rest)) = bytes.split_first() {
+    // Two default routes are the begin of a path identifier (RFC 7911 §3). GoBGP 4.8 gives its
+    // Loc-RIB identifiers that no OPEN has.
+    let identified = family.1 == 1 && bytes.starts_with(&[0, 0]);
+    while !bytes.is_empty() {
+        let (&first, rest) = bytes.get(if identified { 4 } else { 0 }..)?.split_first()?;
         let (route, rest) = if family == EVPN {
             let (&length, value) = rest.split_first()?;
             let (value, rest) = value.split_at_checked(length.into())?;
