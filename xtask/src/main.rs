@@ -13,6 +13,7 @@ mod fuzz;
 mod idle;
 mod package;
 mod packages;
+mod peers;
 mod process;
 mod progress;
 mod release;
@@ -71,6 +72,8 @@ enum Task {
     Release,
     /// Run `demo` or `test`, or install the package, on a bare Debian (needs root)
     Bare(bare::Arguments),
+    /// Fetch FRR, BIRD and GoBGP of another Debian, for `test --peers` (needs root)
+    Peers(peers::Arguments),
     /// Check the rules that no compiler checks: widths, names of types, what a module may use
     Rules,
     /// Make a book of the documents, with mdBook
@@ -88,12 +91,13 @@ impl Task {
             Self::Run(_) => &[Use::Run],
             Self::Demo(_) => &[Use::Demo, Use::Frr],
             Self::Bench(_) => &[Use::Bench, Use::Compare],
-            Self::Test(_) => &[Use::Test],
+            Self::Test(arguments) => arguments.uses(),
             Self::Fuzz(_) => &[Use::Fuzz],
             Self::Vm(arguments) => arguments.uses(),
             Self::Package(_) => &[Use::Package],
             Self::Release => &[Use::Package, Use::Test],
             Self::Bare(_) => &[Use::Bare, Use::Package],
+            Self::Peers(_) => &[Use::Peers],
             Self::Ci => &[Use::Ci],
         }
     }
@@ -122,6 +126,7 @@ fn command(command: Task) -> anyhow::Result<ExitCode> {
         Task::Package(arguments) => package::command(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Release => release::command().map(|()| ExitCode::SUCCESS),
         Task::Bare(arguments) => bare::command(&arguments),
+        Task::Peers(arguments) => peers::command(&arguments),
         Task::Rules => rules::command(),
         Task::Docs => book::command().map(|()| ExitCode::SUCCESS),
         Task::Ci => ci::command(),

@@ -15,7 +15,7 @@ use std::{
     sync::OnceLock,
 };
 
-use self::Use::{Bare, Bench, Build, Ci, Compare, Demo, Frr, Fuzz, Package, Run, Systemd, Test, Vm};
+use self::Use::{Bare, Bench, Build, Ci, Compare, Demo, Frr, Fuzz, Package, Peers, Run, Systemd, Test, Vm};
 
 /// The purpose of starting programs: a command of `cargo xtask`, or a part of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub enum Use {
     Package,
     /// `cargo xtask bare`.
     Bare,
+    /// `cargo xtask peers`, and the daemons of that Debian in `cargo xtask test`.
+    Peers,
     /// `cargo xtask ci`.
     Ci,
 }
@@ -74,6 +76,7 @@ impl Use {
             Systemd => &[Systemd, Vm, Test, Build],
             Package => &[Package, Build],
             Bare => &[Bare, Build],
+            Peers => &[Peers, Build],
             Ci => &[Ci, Test, Build, Demo, Frr, Run, Fuzz, Package, Vm, Bare],
         }
     }
@@ -133,7 +136,7 @@ programs! {
     Cargo = "cargo" of [], for [Build];
     CargoDeny = "cargo-deny" of [], for [Ci];
     Cc = "cc" of ["gcc", "libc6-dev"], for [Build];
-    Chroot = "chroot" of ["coreutils"], for [Bare, Systemd];
+    Chroot = "chroot" of ["coreutils"], for [Bare, Peers, Systemd];
     Chromium = "chromium" of ["chromium"], for [Test];
     Cp = "cp" of ["coreutils"], for [Systemd];
     // It compiles libFuzzer.
@@ -142,7 +145,7 @@ programs! {
     Debootstrap = "debootstrap" of ["debootstrap"], for [Bare, Systemd];
     Depmod = "/sbin/depmod" of ["kmod"], for [Vm];
     Dpkg = "dpkg" of ["dpkg"], for [Build];
-    DpkgDeb = "dpkg-deb" of ["dpkg"], for [Test, Vm];
+    DpkgDeb = "dpkg-deb" of ["dpkg"], for [Peers, Test, Vm];
     DpkgQuery = "dpkg-query" of ["dpkg"], for [Build];
     Env = "env" of ["coreutils"], for [Build];
     Ethtool = "ethtool" of ["ethtool"], for [Demo, Test, Bench];

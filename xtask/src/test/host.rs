@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use super::{Arguments, SILENCE};
 use crate::{
     fuzz::FuzzCampaign,
+    peers,
     process::{cargo, is_root, root, say, target_dir},
     programs::{Built, Program},
     suite::{SKIPPED, SOAK, TestProgram, TestSummary},
@@ -130,10 +131,9 @@ pub(super) fn run(
         std::iter::once(examples).chain(programs.into_iter().map(of_program)).enumerate()
     {
         let skipped = folder.join(place.to_string());
-        command.env(SKIPPED, &skipped).env_remove(SOAK).stdin(Stdio::null());
-        if arguments.soak {
-            command.env(SOAK, "1");
-        }
+        command.env(SKIPPED, &skipped).stdin(Stdio::null());
+        with_soak(&mut command, arguments.soak);
+        peers::choose_own(&mut command);
         parts.push(TestRun { heading, skipped, said: Vec::new(), end: RunEnd::Stopped });
         commands.push(command);
         names.push(name);
@@ -240,6 +240,14 @@ impl<'a> BootedMachine<'a> {
                 self.end = self.machine.verdict(end, self.finished);
             }
         }
+    }
+}
+
+/// Asks a test program for its long campaigns, or for none.
+pub(super) fn with_soak(command: &mut Command, soak: bool) {
+    command.env_remove(SOAK);
+    if soak {
+        command.env(SOAK, "1");
     }
 }
 

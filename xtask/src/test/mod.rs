@@ -2,6 +2,7 @@
 //! sums up.
 
 mod host;
+mod peers;
 
 use std::{
     process::ExitCode,
@@ -40,13 +41,27 @@ pub(crate) struct Arguments {
     /// Run the long campaigns too
     #[arg(long)]
     soak: bool,
+    /// Only the tests with FRR, BIRD and GoBGP, and those of this Debian instead of this host's
+    /// (needs root)
+    #[arg(long, value_name = "DEBIAN")]
+    peers: Option<vm::DebianRelease>,
     /// Only the tests that have this in their name, or in that of their file
     filter: Option<String>,
 }
 
+impl Arguments {
+    /// The uses that this command starts programs for.
+    pub(crate) fn uses(&self) -> &'static [Use] {
+        if self.peers.is_some() { &[Use::Test, Use::Peers] } else { &[Use::Test] }
+    }
+}
+
 /// Fails if a test failed or did not finish, or if none ran.
 pub(crate) fn command(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    run(arguments, None)
+    match arguments.peers {
+        Some(release) => peers::command(arguments, release),
+        None => run(arguments, None),
+    }
 }
 
 /// Runs the tests, and another command beside them, whose failure counts as that of a test.
@@ -64,6 +79,7 @@ pub(crate) fn run(arguments: &Arguments, mut beside: Option<BesideRun>) -> anyho
         "build",
         "tests on this host and in the virtual machine, fuzz targets",
         "machines with systemd",
+        "daemons of Debian testing",
         "bare Debians",
     ];
     // The last steps are a part of the long campaigns.
@@ -140,7 +156,14 @@ pub(crate) fn run(arguments: &Arguments, mut beside: Option<BesideRun>) -> anyho
         _ => Ok(RunEnd::Success),
     };
     steps.begin();
-    let bare = match &systemd {
+    let newer = match &systemd {
+        Ok(RunEnd::Success | RunEnd::Failure) if long && here != RunEnd::Stopped => {
+            peers::all(&watcher).map(|found| summary.runs("daemons of another Debian", &found))
+        }
+        _ => Ok(RunEnd::Success),
+    };
+    steps.begin();
+    let bare = match &newer {
         Ok(RunEnd::Success | RunEnd::Failure) if long && here != RunEnd::Stopped => {
             bare::all(&watcher).map(|found| summary.runs("bare Debian", &found))
         }
@@ -149,7 +172,7 @@ pub(crate) fn run(arguments: &Arguments, mut beside: Option<BesideRun>) -> anyho
     let beside = beside.map_or(RunEnd::Success, |beside| beside.end);
     // Printed even if the virtual machine could not be had: the other tests did run.
     say(summary.report(start.elapsed()));
-    Ok(exit_code(&[here, there?, fuzzed, systemd?, bare?, beside], &summary))
+    Ok(exit_code(&[here, there?, fuzzed, systemd?, newer?, bare?, beside], &summary))
 }
 
 /// Returns whether a test of the packages is among those that run.

@@ -23,13 +23,13 @@ const NEWEST: &str = "linux-image-amd64";
 const BUSYBOX: &str = "busybox-static";
 
 /// An apt with the sources of a suite.
-pub(super) struct SuiteArchive {
+pub(crate) struct SuiteArchive {
     folder: PathBuf,
 }
 
 impl SuiteArchive {
     /// Fetches the lists of `release` into `folder`.
-    pub(super) fn open(folder: &Path, release: DebianRelease) -> anyhow::Result<Self> {
+    pub(crate) fn open(folder: &Path, release: DebianRelease) -> anyhow::Result<Self> {
         for name in ["lists/partial", "cache/archives/partial", "packages"] {
             fs::create_dir_all(folder.join(name)).with_context(|| format!("cannot make {}", folder.display()))?;
         }
@@ -69,6 +69,20 @@ impl SuiteArchive {
         }
         names.push(BUSYBOX.to_owned());
         Ok(names)
+    }
+
+    /// Fetches packages with all that they depend on, as for a Debian that has none. Returns the
+    /// files of all packages so far.
+    pub(crate) fn download_all(&self, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+        let nothing = self.folder.join("nothing-installed");
+        fs::write(&nothing, "").with_context(|| format!("cannot write {}", nothing.display()))?;
+        let mut apt = self.apt(Program::AptGet);
+        apt.arg("-o").arg(format!("Dir::State::status={}", nothing.display()));
+        apt.args(["install", "--yes", "-qq", "--no-install-recommends", "--download-only"]);
+        quietly(apt.args(names))?;
+        let files = fs::read_dir(self.folder.join("cache/archives")).context("cannot read what was fetched")?;
+        let files = files.flatten().map(|file| file.path());
+        Ok(files.filter(|file| file.extension().is_some_and(|end| end == "deb")).collect())
     }
 
     /// Fetches packages and returns their files.

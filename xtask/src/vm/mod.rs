@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-pub(crate) use self::release::DebianRelease;
+pub(crate) use self::{archive::SuiteArchive, release::DebianRelease};
 use self::{
     guest::{GuestFiles, GuestWork},
     kernel::DebianKernel,
