@@ -14,6 +14,8 @@ use lab::{
     capture::{CapturedPacket, LinkCapture, PacketDirection},
     frr::Frr,
     gobgp::Gobgp,
+    peering::{Peering, bird_takes},
+    relayed::bird_reporting,
     sockets::ForeignSocket,
     station::{RecordedConnection, RecordedEnd, StationMode, TestStation},
     topology::{STATION, STATION_2, STATION_PORT, STATION_V6, Topology, UP1, UP2, UP2_OTHER, UP2_V6},
@@ -114,6 +116,28 @@ fn frr_is_pinned_from_its_first_syn_and_a_commit_moves_it() {
     let moved = trial.station.wait_connection(1, "500 routes", |c| c.announced() >= 500);
     assert_eq!(moved.peer.ip(), UP2_OTHER);
     assert_shown(&trial, frr.pid(), "bgpd", &moved, 2);
+    assert_nothing_by(&trial.up1);
+}
+
+#[test]
+fn bird_is_pinned_from_its_first_syn_and_a_commit_moves_it_where_bird_has_bmp() {
+    let configuration = bird_reporting(SocketAddr::new(STATION, STATION_PORT));
+    if !bird_takes(&configuration) {
+        return;
+    }
+    let trial = adopted("connect-interface up2");
+    let bird = Peering::bird_configured(&trial.topology.router, &configuration);
+    let first = trial.station.wait_connection(0, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(first.peer.ip(), UP2);
+    assert_shown(&trial, bird.pid(), "bird", &first, 1);
+
+    trial.bmpd.commit(STATION, "connect-interface up2 192.0.2.129");
+    trial.station.wait_connection(0, "its end", |c| c.end.is_some());
+    // BIRD connects when its protocol starts.
+    bird.birdc("restart reports");
+    let moved = trial.station.wait_connection(1, "Initiation", |c| c.has(bmp::INITIATION));
+    assert_eq!(moved.peer.ip(), UP2_OTHER);
+    assert_shown(&trial, bird.pid(), "bird", &moved, 2);
     assert_nothing_by(&trial.up1);
 }
 

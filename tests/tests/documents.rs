@@ -10,6 +10,8 @@
 //! | `gobgp` | a configuration of GoBGP | GoBGP runs it, and a route arrives at a station |
 //! | `bird` | a configuration of BIRD, for bmpd with the page's `bmpd` block | BIRD runs it, and a
 //! route arrives at a station |
+//! | `bird-bmp` | a configuration of BIRD with BMP | where BIRD has BMP, it runs it, and a route
+//! arrives at a station |
 //! | `vyos` | commands of VyOS | FRR runs what VyOS makes of them, and a route arrives |
 //! | `prometheus` | a configuration of Prometheus | promtool accepts it, with the alerting rules |
 //! | `console` | commands with their output | the commands print rows with these names |
@@ -32,7 +34,7 @@ use lab::{
     frr::Frr,
     gobgp::Gobgp,
     netns::Netns,
-    peering::{BMPD, DAEMON, Peering},
+    peering::{BMPD, DAEMON, Peering, bird_takes},
     speaker::LabBgpSpeaker,
     station::TestStation,
     terminal::TestTerminal,
@@ -42,8 +44,8 @@ use lab::{
 };
 use programs::Program;
 
-const TAGS: [&str; 11] =
-    ["bmpd", "frr", "frr-daemons", "gobgp", "bird", "vyos", "prometheus", "console", "json", "sh", "text"];
+const TAGS: [&str; 12] =
+    ["bmpd", "frr", "frr-daemons", "gobgp", "bird", "bird-bmp", "vyos", "prometheus", "console", "json", "sh", "text"];
 
 /// A fenced block of a document.
 struct FencedBlock {
@@ -304,6 +306,18 @@ fn with_the_recipe_of_bird_its_route_arrives_at_the_station() {
             &format!("the route of BIRD, configured as in {}", block.place),
             |connection| connection.announced() == 1,
         );
+    }
+}
+
+#[test]
+fn with_the_recipe_of_bird_for_bmp_a_route_arrives_at_the_station_where_bird_has_bmp() {
+    for block in tagged("bird-bmp") {
+        if !bird_takes(&block.text) {
+            return;
+        }
+        let trial = TrialPlan::default().start_up();
+        let _bird = Peering::bird_configured(&trial.topology.router, &block.text);
+        routes_of_its_peer_arrive(&trial, &block.place);
     }
 }
 

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use lab::{
-    peering::{DAEMON, DaemonTable, Peering},
-    relayed::{RelayedDaemon, RelayedKind, TABLE},
+    peering::{DAEMON, DaemonTable, Peering, bird_takes},
+    relayed::{RelayedDaemon, RelayedKind, TABLE, bird_reporting},
     rib::{IPV4, IPV6, LOC_RIB_PEER, PeerRib, RibMirror},
     skip::skip,
     soak,
@@ -99,6 +99,27 @@ fn stations_have_what_the_daemon_has(kind: RelayedKind) {
 #[test]
 fn stations_have_frrs_table_through_changes_flaps_and_a_crash() {
     stations_have_what_the_daemon_has(RelayedKind::Frr);
+}
+
+#[test]
+fn stations_have_birds_routes_through_flaps_where_bird_has_bmp() {
+    let configuration = bird_reporting(RELAY);
+    if !bird_takes(&configuration) {
+        return;
+    }
+    let trial = TrialPlan::default().start_up();
+    let _reporting = Peering::bird_configured(&trial.topology.router, &configuration);
+    let table = DaemonTable { ipv4: soak::times(2_000, 20_000), ..DaemonTable::default() };
+    let peer = Peering::bird(&trial.topology.station, &table);
+    let mut station = RibMirror::of(&trial.station);
+    let view = (DAEMON.0, PeerRib::PrePolicy, IPV4);
+    station.wait_view(view, &table.routes(IPV4), LONG);
+    for _ in 0..soak::times(1, 8) {
+        peer.disable();
+        station.wait_for("Peer Down", LONG, |rib| (!rib.is_up(DAEMON.0)).then_some(()));
+        peer.enable();
+        station.wait_view(view, &table.routes(IPV4), LONG);
+    }
 }
 
 #[test]
