@@ -45,12 +45,13 @@ impl SuiteArchive {
 
     fn settings(&self) -> String {
         let folder = self.folder.display();
-        // Without the host's hooks after an update. As root, apt would become a user that cannot
-        // write here.
+        // Without the host's hooks after an update, and with a failure if the archive cannot be
+        // reached. As root, apt would become a user that cannot write here.
         let user = if is_root() { "APT::Sandbox::User \"root\";\n" } else { "" };
         format!(
             "#clear APT::Update;\nDir::Etc::sourcelist \"{folder}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
-             Dir::State::lists \"{folder}/lists\";\nDir::Cache \"{folder}/cache\";\nAcquire::Retries \"3\";\n{user}"
+             Dir::State::lists \"{folder}/lists\";\nDir::Cache \"{folder}/cache\";\nAcquire::Retries \"3\";\n\
+             APT::Update::Error-Mode \"any\";\n{user}"
         )
     }
 
