@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use lab::{
     bmp,
     bmpd::{Bmpd, number},
+    daemons::{DaemonRelease, release},
     peering::{BMPD, DAEMON, DAEMON_V6, DaemonTable, Peering, bgp_view},
     pmacct::Pmbmpd,
     relayed::{RelayedDaemon, RelayedKind, TABLE},
@@ -15,6 +16,7 @@ use lab::{
     tshark::{Tshark, TsharkReport},
     wait::{PATIENCE, until},
 };
+use programs::Program;
 use serde_json::Value;
 
 /// Patience for pmbmpd, which writes one JSON object a route, and for GoBGP's statistics, which
@@ -391,15 +393,19 @@ fn gobgps_messages_are_relayed_unchanged() {
     trial.bmpd.terminate();
     assert_eq!(trial.collector.complaints(), Vec::<String>::new());
     let (to_station, reported) = (trial.to_station.stop(), from_daemon.stop());
+    // GoBGP 4.8 gives its Loc-RIB path identifiers that no OPEN has, and tshark cannot read them.
     assert_eq!(to_station.complaints(), reported.complaints());
-    assert_eq!(late.complaints(), BTreeSet::new());
+    assert!(late.complaints().is_subset(&reported.complaints()), "{:?}", late.complaints());
     assert_eq!(first_up(&late), first_up(&reported));
     for kind in [bmp::PEER_UP, bmp::PEER_DOWN, bmp::STATISTICS_REPORT] {
         assert_relayed(&to_station.messages(kind), &reported.messages(kind));
     }
     let up = first_up(&to_station);
     let state = &neighbor["state"];
-    assert_eq!((up.local.0, up.remote.0), (text(&neighbor["transport"]["local_address"]), DAEMON.0.to_string()));
+    // GoBGP 4.8 leaves out its own address.
+    let is_told = release(Program::Gobgpd) < DaemonRelease(4, 0);
+    let own = if is_told { text(&neighbor["transport"]["local_address"]) } else { "0.0.0.0".to_owned() };
+    assert_eq!((up.local.0, up.remote.0), (own, DAEMON.0.to_string()));
     assert_eq!((up.asn, up.remote_id), (number(&state["peer_asn"]), text(&state["router_id"])));
     assert_eq!((up.sent.asn, up.received.asn), (number(&neighbor["conf"]["local_asn"]), number(&state["peer_asn"])));
     let down = to_station.messages(bmp::PEER_DOWN).remove(0);
