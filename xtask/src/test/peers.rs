@@ -91,7 +91,8 @@ pub(super) fn all(watcher: &ProcessWatcher) -> anyhow::Result<Vec<(String, RunEn
     let mut command = Built::at(own_program()?).command();
     command.args(["test", "--soak", "--peers", &release.to_string()]);
     let what = format!("Debian {release}");
-    let run = WatchedRun { what: &what, group: true, silence: SILENCE };
+    // That command watches its test programs itself.
+    let run = WatchedRun { what: &what, group: true, silence: 2 * SILENCE };
     let end = watcher.run(&mut command, &run, |line| say(line))?;
     Ok(vec![(what, end, start.elapsed())])
 }
