@@ -12,7 +12,7 @@ use crate::{
     feed::{Feed, KnownRouter, RouterConnection, RouterId},
     pin::{ForeignSockets, Pinned, Pins, SessionPin},
     tls::TlsProfiles,
-    wire::proxy_header::{ProxiedConnection, proxy_header},
+    wire::proxy::{ProxiedConnection, proxy_header},
 };
 
 /// What a session is made with, besides its context.

@@ -7,7 +7,6 @@ pub mod bgp;
 pub mod bmp;
 mod error;
 pub mod mrt;
-pub mod proxy_header;
 pub mod proxy;
 mod reader;
 

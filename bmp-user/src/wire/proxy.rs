@@ -1,13 +1,18 @@
 //! Reads the header of the PROXY protocol, versions 1 and 2 (proxy-protocol.txt of HAProxy).
+//! `build` writes one of version 2.
 //!
 //! A proxy sends the header as the first bytes of a connection. It names the client that the
 //! connection is for. The header may arrive in any pieces. A reader holds at most the 107 bytes of
 //! a version 1 header, and skips what follows the addresses of a version 2 header.
 
+mod build;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
+
+pub use build::{ProxiedConnection, proxy_header};
 
 use super::error::At;
 

@@ -27,7 +27,7 @@ impl Follower {
     /// are on their way.
     pub fn report_derived(&mut self) {
         if self.derived.is_empty() {
-            let is_relayed = |life: &Arc<Incarnation>| matches!(life.input, InputId::Relay(_));
+            let is_relayed = |life: &Arc<Incarnation>| matches!(life.input, InputId::Relay(_) | InputId::Router(_));
             self.derived.extend(self.told.values().filter(|life| is_relayed(life)).cloned());
             self.derived.make_contiguous().sort_unstable_by_key(|life| life.number);
         }

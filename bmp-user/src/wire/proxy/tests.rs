@@ -34,6 +34,17 @@ fn client(text: &str) -> ProxyHeader {
     ProxyHeader::Client(text.parse().unwrap())
 }
 
+#[test]
+fn what_is_written_is_read_back() {
+    let destination = "[2001:db8::7]:5000".parse().unwrap();
+    for source in ["192.0.2.1:4660", "[2001:db8::1]:179"] {
+        let header = proxy_header(Some(ProxiedConnection { source: source.parse().unwrap(), destination }));
+        assert_eq!(read(&header, 7), Ok(Some((client(source), header.len()))));
+    }
+    let own = proxy_header(None);
+    assert_eq!(read(&own, 100), Ok(Some((ProxyHeader::Own, own.len()))));
+}
+
 fn good_headers() -> Vec<(Vec<u8>, ProxyHeader)> {
     let longest = format!("PROXY UNKNOWN {}\r\n", "f".repeat(MAX_PROXY_LINE - 16));
     let lines = [

@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+use super::BINARY_SIGNATURE;
+
 /// Version 2, and the command LOCAL: the connection is the sender's own.
 const LOCAL: u8 = 0x20;
 /// Version 2, and the command PROXY: the connection is on behalf of another host.
@@ -30,7 +31,7 @@ pub struct ProxiedConnection {
 /// IPv4 addresses in IPv6 form count as IPv4. If only one end is IPv4, it is written in IPv6 form
 /// (RFC 4291 §2.5.5.2).
 pub fn proxy_header(connection: Option<ProxiedConnection>) -> Bytes {
-    let mut header = BytesMut::from(&SIGNATURE[..]);
+    let mut header = BytesMut::from(BINARY_SIGNATURE);
     let Some(ProxiedConnection { source, destination }) = connection else {
         header.put_slice(&[LOCAL, UNSPECIFIED, 0, 0]);
         return header.freeze();
