@@ -303,10 +303,17 @@ impl RouterSessions {
             self.context.show_down(cause, CauseOrigin::Pin);
             return self.count(&shown);
         }
-        let phase_of = |phase| shown.iter().any(|shown| shown.phase == phase).then_some(phase);
+        // What became of an earlier pin is no outcome of the one that is in force.
+        let line = match &pin {
+            PinState::Ready(grant) => Some(grant.line),
+            PinState::Pending | PinState::Down(_) => None,
+        };
+        let is_of_pin = |shown: &&SessionSnapshot| line.is_none() || shown.pin_line == line;
+        let phase_of = |phase| shown.iter().filter(is_of_pin).any(|shown| shown.phase == phase).then_some(phase);
+        let has_failed = |shown: &SessionSnapshot| is_of_pin(&shown) && shown.reason.is_some();
         let phase = phase_of(SessionPhase::Dumping)
             .or_else(|| phase_of(SessionPhase::Following))
-            .or_else(|| phase_of(SessionPhase::Down).filter(|_| shown.iter().all(|shown| shown.reason.is_some())))
+            .or_else(|| phase_of(SessionPhase::Down).filter(|_| shown.iter().all(has_failed)))
             .unwrap_or(match pin {
                 PinState::Pending => SessionPhase::Resolving,
                 _ => SessionPhase::Connecting,
@@ -315,7 +322,8 @@ impl RouterSessions {
         self.context.status.update(|whole| {
             whole.phase = phase;
             whole.clear_cause();
-            whole.local = shown.iter().filter(|shown| shown.phase.is_up()).find_map(|shown| shown.local);
+            let up = shown.iter().filter(is_of_pin).filter(|shown| shown.phase.is_up());
+            whole.local = up.filter_map(|shown| shown.local).next();
             if let Some(failed) = failed {
                 (whole.reason, whole.why, whole.mend) = (failed.reason, failed.why.clone(), failed.mend.clone());
             }
