@@ -30,7 +30,8 @@ fn the_json_has_exactly_the_documented_names() {
     let session = trial.bmpd.session(STATION);
     let expected = "station port vpn_instance alias owner process state phase reason age_seconds local_address local_port \
                     established_count source_changes retry_in_seconds connect_interface egress kernel keychain tls messages feed detail mend connections role guard held \
-                    unheld interface_drops uplink description initiation_message dump_rate counters_reset_seconds";
+                    unheld interface_drops uplink description initiation_message dump_rate counters_reset_seconds \
+                    proxy_protocol routers";
     assert_eq!(keys(&session), words(expected));
     assert_eq!(keys(&session["connect_interface"]), words("interface address from"));
     assert_eq!(keys(&session["egress"]), words("any interfaces enforcement why lost losses"));

@@ -158,8 +158,17 @@ fn every_section_in_the_page_on_rfcs_names_a_test_that_its_file_has() {
         let path = ["bmp-user/src", "."].map(|at| root().join(at).join(file)).into_iter().find(|path| path.exists());
         path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default()
     };
-    let sections = page.lines().filter(|row| row.starts_with("| ") && !row.ends_with("| Test |"));
-    for row in sections {
+    let mut table: Option<&str> = None;
+    for row in page.lines() {
+        if !row.starts_with('|') {
+            table = None;
+            continue;
+        }
+        // Another table, of types or the like, has no tests.
+        let heading = *table.get_or_insert(row);
+        if !heading.ends_with("| Test |") || row == heading || row.starts_with("|-") {
+            continue;
+        }
         let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
         let (mut text, mut tests) = (String::new(), 0);
         for name in cell.split('`').skip(1).step_by(2) {

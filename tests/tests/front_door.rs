@@ -102,7 +102,7 @@ fn each_router_has_its_own_connection_with_its_name_and_its_peers_alone() {
     let names: Vec<_> = shown.iter().map(|router| router["sys_name"].as_str().unwrap_or_default()).collect();
     assert_eq!(names, ["edge1", "edge2", "edge3"]);
     assert!(shown.iter().all(|router| router["messages"]["peer_up"] == 1 && router["lag_bytes"] == 0), "{shown:#?}");
-    assert_eq!(trial.bmpd.session(STATION)["state"], "up");
+    trial.bmpd.wait_up(STATION);
     let text = trial.bmpd.display("display bmp session");
     assert!(text.contains("> 127.0.0.2 edge1") && text.contains("> 127.0.0.3 edge3"), "{text}");
 
