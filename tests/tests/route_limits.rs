@@ -26,7 +26,8 @@ fn peer(last: u8) -> ReportedPeer {
 
 fn connect(trial: &LabTrial, user: u32, peer: &ReportedPeer, routes: &[Ipv4Prefix]) -> BmpFeeder {
     let mut feeder = BmpFeeder::with_peer_as(user, &trial.topology.router, RELAY, peer);
-    feeder.announce(peer, routes, 1);
+    // One write: bmpd may close the connection at any message.
+    feeder.raw(&bmp::announcements(peer, routes, 1).concat());
     feeder
 }
 
