@@ -30,11 +30,8 @@ pub(crate) fn command() -> anyhow::Result<ExitCode> {
         "build of the tests",
         "tests, and the demonstration on a bare Debian",
     ];
-    let mut steps = Steps::announce(
-        "cargo xtask ci",
-        "about a quarter of an hour on two cores once built, three quarters before",
-        &names,
-    );
+    let mut steps =
+        Steps::announce("cargo xtask ci", "about ten minutes on two cores once built, half an hour before", &names);
     steps.begin();
     formatting()?;
     steps.begin();
